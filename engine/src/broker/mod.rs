@@ -1,0 +1,1 @@
+//! The broker: connections, requests, partitions, machines.

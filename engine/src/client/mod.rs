@@ -1,0 +1,1 @@
+//! Trialog's own Kafka client over the seam.

@@ -1,0 +1,16 @@
+//! Every bound of the engine, in one place: what a peer, a disk or a queue may cost at most.
+//!
+//! A queue, pool, table or retry without a line here is a defect.
+
+/// The largest request frame that is read, in bytes (Kafka's `socket.request.max.bytes`).
+pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
+
+/// Requests of one connection that may wait for their answers at once. The next one is not read
+/// from the socket until an answer has left.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
+
+/// Messages that may wait in one core's inbox.
+pub const INBOX_MESSAGES_MAX: usize = 4096;
+
+/// Idle buffers that one size class of a core's pool keeps.
+pub const POOL_BUFFERS_MAX: usize = 64;
