@@ -1,1 +1,3 @@
 //! The Kafka protocol as bytes.
+
+pub mod batch;
