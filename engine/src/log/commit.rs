@@ -1,0 +1,119 @@
+//! Flushing: tickets that one log hands out, and the committer that decides how they are flushed.
+//!
+//! A [`Flush`] is everything that must reach the disk before the log may raise its flushed end. It
+//! borrows nothing of the log, so appends go on while it runs. A log has at most one ticket out:
+//! an error of one flush must not be hidden by the success of another that ran beside it.
+//!
+//! The [`Committer`] belongs to one core. How it flushes is known to it alone.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+
+use crate::id::Offset;
+use crate::io::{self, File, Io};
+use crate::limit::FLUSHES_AT_ONCE_MAX;
+
+/// What one log must flush: files, and the names in its folder.
+///
+/// Run it to its end and hand the outcome to [`super::Log::flushed`]; until then the log gives out
+/// no other ticket.
+#[must_use = "a log whose ticket is not run never flushes again"]
+pub struct Flush<I: Io> {
+    pub(super) io: I,
+    pub(super) files: Vec<Dirty<I::File>>,
+    /// The folder, if names in it are not durable yet.
+    pub(super) dir: Option<PathBuf>,
+    pub(super) receipt: Receipt,
+}
+
+/// One file to flush.
+pub(super) struct Dirty<F> {
+    pub(super) file: F,
+    /// Cut what was allocated ahead, first: the segment is closed.
+    pub(super) cut: Option<u64>,
+}
+
+/// What a ticket covers, carried through to [`super::Log::flushed`].
+pub(super) struct Receipt {
+    pub(super) end: Offset,
+    pub(super) generation: u64,
+    /// How many closed segments the ticket covers.
+    pub(super) closed: usize,
+    pub(super) names: bool,
+    pub(super) bytes: u64,
+    /// An encoded checkpoint that becomes true with this flush.
+    pub(super) checkpoint: Option<Vec<u8>>,
+}
+
+/// How a flush ended.
+#[must_use = "the log learns the outcome from it"]
+pub struct Flushed {
+    pub(super) result: io::Result<()>,
+    pub(super) receipt: Receipt,
+}
+
+impl<I: Io> Flush<I> {
+    /// How many bytes of batches it covers.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.receipt.bytes
+    }
+
+    /// Flushes everything; all at once, because the log waits for the last of it anyway.
+    pub async fn run(self) -> Flushed {
+        let Flush { io, mut files, dir, receipt } = self;
+        let names = async {
+            match &dir {
+                Some(dir) => io.sync_dir(dir).await,
+                None => Ok(()),
+            }
+        };
+        let contents = async {
+            match files.len() {
+                0 => Ok(()),
+                1 => files.remove(0).flush().await,
+                _ => join_all(files.into_iter().map(Dirty::flush)).await.into_iter().collect(),
+            }
+        };
+        let (contents, names) = futures_util::future::join(contents, names).await;
+        Flushed { result: contents.and(names), receipt }
+    }
+}
+
+impl<F: File> Dirty<F> {
+    async fn flush(self) -> io::Result<()> {
+        if let Some(len) = self.cut {
+            self.file.truncate(len).await?;
+        }
+        self.file.sync().await
+    }
+}
+
+/// Flushes the tickets of one core's logs: today each file by itself, a bounded number at once.
+#[derive(Clone)]
+pub struct Committer {
+    room: Rc<Semaphore>,
+}
+
+impl Committer {
+    /// A committer with nothing to do.
+    #[must_use]
+    pub fn new() -> Self {
+        Committer { room: Rc::new(Semaphore::new(FLUSHES_AT_ONCE_MAX)) }
+    }
+
+    /// Makes what the ticket covers durable.
+    pub async fn commit<I: Io>(&self, ticket: Flush<I>) -> Flushed {
+        let _room = self.room.acquire().await.expect("the committer's semaphore is never closed");
+        ticket.run().await
+    }
+}
+
+impl Default for Committer {
+    fn default() -> Self {
+        Committer::new()
+    }
+}
