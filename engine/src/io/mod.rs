@@ -23,6 +23,7 @@
 //!   success the next time. The caller stops using the file.
 
 pub mod buf;
+pub mod ram;
 
 use std::future::Future;
 use std::net::SocketAddr;
