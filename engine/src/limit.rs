@@ -17,3 +17,15 @@ pub const POOL_BUFFERS_MAX: usize = 64;
 
 /// Files of one core that are flushed at the same time.
 pub const FLUSHES_AT_ONCE_MAX: usize = 64;
+
+/// Topics of one cluster.
+pub const TOPICS_MAX: usize = 100_000;
+
+/// Partitions of one topic. Kafka creates at most as many in one request.
+pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
+
+/// Partitions of all topics of one cluster together.
+pub const PARTITIONS_MAX: usize = 200_000;
+
+/// The longest value of one setting, in bytes.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 4096;

@@ -1,0 +1,135 @@
+//! The settings of a broker and of a topic: Kafka's keys, and a few of our own under `trialog.`.
+//!
+//! Each level has one table ([`broker::KEYS`], [`topic::KEYS`]) that holds name, kind, range,
+//! default and explanation; parsing, errors, DescribeConfigs and the reference all come from it.
+//! [`Broker`] and [`Topic`] are the parsed values, made once, so that nothing further in looks at
+//! text. A topic's setting comes from the topic, else from the broker's key of the same meaning,
+//! else from the table.
+//!
+//! Pure: no files, no environment, no clock. A key that is not in the table is an error with the
+//! nearest known key, never silently ignored: a typing error in a durability setting must not
+//! look like success.
+
+pub mod broker;
+pub mod kind;
+pub mod suggest;
+pub mod topic;
+
+use std::fmt;
+
+pub use broker::{Broker, Listener};
+pub use kind::Kind;
+pub use topic::{Compression, Durability, Topic};
+
+/// One row of a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Key {
+    /// The name.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// The value if nobody gives one; `None` if another key then decides.
+    pub default: Option<&'static str>,
+    /// What it does, in a sentence or two.
+    pub doc: &'static str,
+}
+
+/// Whose settings are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// A broker's.
+    Broker,
+    /// A topic's.
+    Topic,
+}
+
+/// Where a value comes from, most specific first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Given for the topic itself.
+    Topic,
+    /// Given to the broker at its start.
+    Broker,
+    /// The table's.
+    Default,
+}
+
+impl Source {
+    /// Kafka's number for it in DescribeConfigs (`DescribeConfigsResponse.ConfigSource`).
+    #[must_use]
+    pub fn code(self) -> i8 {
+        match self {
+            Source::Topic => 1,
+            Source::Broker => 4,
+            Source::Default => 5,
+        }
+    }
+}
+
+/// Why a setting was refused. Shown, it names the key, the value and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// There is no such key.
+    Unknown {
+        /// Whose key it would be.
+        level: Level,
+        /// What was given.
+        key: String,
+        /// The nearest key there is, if one is near.
+        nearest: Option<&'static str>,
+    },
+    /// The value is not one the key takes.
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What it takes.
+        allowed: String,
+    },
+    /// `key=value` was expected.
+    Syntax {
+        /// What was given.
+        given: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Unknown { level, key, nearest } => {
+                let level = match level {
+                    Level::Broker => "broker",
+                    Level::Topic => "topic",
+                };
+                write!(f, "unknown {level} setting '{key}'")?;
+                match nearest {
+                    Some(nearest) => write!(f, "; did you mean '{nearest}'?"),
+                    None => f.write_str("; leave it out if this version has no use for it"),
+                }
+            }
+            ConfigError::Value { key, value, allowed } => {
+                write!(f, "'{value}' is not a value for '{key}': it takes {allowed}")
+            }
+            ConfigError::Syntax { given } => {
+                write!(f, "'{given}' is not a setting: write it as key=value")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Key {
+    /// Checks that the key takes `value`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] names the key, the value and what is allowed.
+    pub fn check(&self, value: &str) -> Result<(), ConfigError> {
+        if self.kind.takes(value) {
+            return Ok(());
+        }
+        let allowed = self.kind.to_string();
+        Err(ConfigError::Value { key: self.name, value: value.to_owned(), allowed })
+    }
+}
