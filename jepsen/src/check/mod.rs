@@ -13,6 +13,8 @@ mod nonmonotonic_send;
 mod offsets_dense;
 mod phantom;
 mod poll_skip;
+#[cfg(test)]
+mod tests;
 mod unseen;
 mod view;
 mod walk;
