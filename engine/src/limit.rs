@@ -29,3 +29,10 @@ pub const PARTITIONS_MAX: usize = 200_000;
 
 /// The longest value of one setting, in bytes.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4096;
+
+/// The longest string of a message, in bytes (Kafka's own bound, in both encodings).
+pub const STRING_BYTES_MAX: usize = 32_767;
+
+/// Memory that the arrays of one decoded message may take together, in bytes: a small frame of
+/// empty elements must not become gigabytes of structures.
+pub const MESSAGE_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -1,3 +1,6 @@
 //! The Kafka protocol as bytes.
 
+pub mod api;
 pub mod batch;
+pub mod code;
+pub mod codec;

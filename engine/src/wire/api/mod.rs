@@ -1,0 +1,80 @@
+//! Every message of the Kafka protocol but Produce and Fetch, as plain structures.
+//!
+//! Owns: the table of APIs ([`ApiKey`]), the traits of messages, and one file per family of
+//! messages, each declared in the notation of `schema.rs`. Fields are named as in Kafka's own
+//! schemas, in snake case; error codes are the bare `i16` that [`ErrorCode`] converts.
+//!
+//! Keeps: decoding is bounded (see `codec`), takes bytes of any origin and never panics; bytes
+//! that a version defines are read into fields and written again unchanged; unknown tagged
+//! fields are skipped; a null array and an empty one are two values.
+//!
+//! Must not know: what the messages mean, or which versions a broker advertises.
+//!
+//! [`ErrorCode`]: super::code::ErrorCode
+
+use std::ops::RangeInclusive;
+
+use super::codec::{DecodeError, Reader};
+
+mod key;
+mod schema;
+
+#[cfg(test)]
+mod meter;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
+
+pub mod coordinator;
+pub mod metadata;
+pub mod offsets;
+pub mod producer;
+pub mod topics;
+pub mod versions;
+
+pub use coordinator::*;
+pub use key::ApiKey;
+pub use metadata::*;
+pub use offsets::*;
+pub use producer::*;
+pub use topics::*;
+pub use versions::*;
+
+/// A request's or response's body.
+pub trait Message: Sized {
+    /// The versions that can be encoded and decoded.
+    const VERSIONS: RangeInclusive<i16>;
+
+    /// Reads a message and leaves the reader behind it. Fields that the version does not have
+    /// get their defaults.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes; `UnsupportedVersion` outside of `VERSIONS`.
+    fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError>;
+
+    /// Appends the message to `out`. Fields that the version does not have are left out.
+    ///
+    /// # Panics
+    /// If the version is not one of `VERSIONS`: a programmer's error.
+    fn encode(&self, out: &mut Vec<u8>, version: i16);
+
+    /// Reads a message that takes all of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Message::decode`], and `TrailingBytes`.
+    fn parse(bytes: &[u8], version: i16) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let message = Self::decode(&mut r, version)?;
+        r.finish()?;
+        Ok(message)
+    }
+}
+
+/// A request's body.
+pub trait Request: Message {
+    /// The number that its header carries.
+    const KEY: ApiKey;
+    /// What answers it, in the same version.
+    type Response: Message;
+}

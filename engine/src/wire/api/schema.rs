@@ -1,0 +1,505 @@
+//! The notation in which messages are declared, and what it expands to.
+//!
+//! A declaration is Kafka's message schema in Rust's clothes: the field's name in snake case,
+//! its type, and in brackets the versions that have it.
+//!
+//! ```text
+//! messages! {
+//!     ListOffsets: ListOffsetsRequest -> ListOffsetsResponse, versions 1-11, flexible 6+;
+//!
+//!     struct ListOffsetsRequest {
+//!         replica_id: i32 [1+] = -1,                        // "default": "-1"
+//!         topics: Vec<ListOffsetsTopic> [1+],               // "type": "[]ListOffsetsTopic"
+//!     }
+//!     struct ListOffsetsTopic { .. }
+//!     struct MetadataRequestTopic {
+//!         name: Option<String> [0+ null 10+],               // "nullableVersions": "10+"
+//!         config_error_code: i16 [5+ tag 0],                // "tag": 0, "taggedVersions": "5+"
+//!     }
+//! }
+//! ```
+//!
+//! Versions are `3+`, `3-5` or `3`. The order of fields is the order on the wire. The structures
+//! and their fields are public. A field that the version does not have is not written, and has
+//! its default after reading. `None` in a version that has the field but knows no null is
+//! written as the empty value.
+//!
+//! Must not know: what any message means.
+
+use crate::id::TopicId;
+use crate::wire::codec::{self, DecodeError, Fault, Reader};
+
+/// How a value is to be encoded: the message's version, whether that is a flexible one, and
+/// whether null may stand here.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    pub(super) version: i16,
+    pub(super) flexible: bool,
+    pub(super) nullable: bool,
+}
+
+impl Form {
+    /// The form of a message's top level.
+    pub(super) fn new(version: i16, flexible: bool) -> Form {
+        Form { version, flexible, nullable: false }
+    }
+
+    /// The same form for a field where null may or may not stand.
+    pub(super) fn with_null(self, nullable: bool) -> Form {
+        Form { nullable, ..self }
+    }
+}
+
+/// A type that fields can have.
+pub(super) trait Field: Sized {
+    /// Whether the type has a value for null.
+    const NULLABLE: bool = false;
+    /// The fewest bytes that a value takes.
+    fn bytes_min(form: Form) -> usize;
+    fn read(r: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError>;
+    fn write(&self, out: &mut Vec<u8>, form: Form);
+}
+
+/// A type for which null can stand on the wire; `Option` of it is a [`Field`].
+pub(super) trait Nullable: Field + Default {
+    /// The bytes of null.
+    fn null_bytes(form: Form) -> usize;
+    fn read_nullable(r: &mut Reader<'_>, form: Form) -> Result<Option<Self>, DecodeError>;
+    fn write_nullable(value: Option<&Self>, out: &mut Vec<u8>, form: Form);
+}
+
+macro_rules! fixed_fields {
+    ($($type:ty: $bytes:literal $read:ident $write:ident,)*) => {$(
+        impl Field for $type {
+            fn bytes_min(_: Form) -> usize {
+                $bytes
+            }
+            fn read(r: &mut Reader<'_>, _: Form) -> Result<Self, DecodeError> {
+                r.$read()
+            }
+            fn write(&self, out: &mut Vec<u8>, _: Form) {
+                codec::$write(out, *self);
+            }
+        }
+    )*};
+}
+
+fixed_fields! {
+    bool: 1 bool put_bool,
+    i8: 1 i8 put_i8,
+    i16: 2 i16 put_i16,
+    u16: 2 u16 put_u16,
+    i32: 4 i32 put_i32,
+    i64: 8 i64 put_i64,
+    f64: 8 f64 put_f64,
+    TopicId: 16 topic_id put_topic_id,
+}
+
+impl Field for String {
+    fn bytes_min(form: Form) -> usize {
+        if form.flexible { 1 } else { 2 }
+    }
+    fn read(r: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError> {
+        r.string(form.flexible).map(str::to_owned)
+    }
+    fn write(&self, out: &mut Vec<u8>, form: Form) {
+        codec::put_string(out, form.flexible, self);
+    }
+}
+
+impl Nullable for String {
+    fn null_bytes(form: Form) -> usize {
+        Self::bytes_min(form)
+    }
+    fn read_nullable(r: &mut Reader<'_>, form: Form) -> Result<Option<Self>, DecodeError> {
+        Ok(r.nullable_string(form.flexible)?.map(str::to_owned))
+    }
+    fn write_nullable(value: Option<&Self>, out: &mut Vec<u8>, form: Form) {
+        codec::put_nullable_string(out, form.flexible, value.map(String::as_str));
+    }
+}
+
+/// Bytes. (`u8` itself is no field type, so this is not an array.)
+impl Field for Vec<u8> {
+    fn bytes_min(form: Form) -> usize {
+        if form.flexible { 1 } else { 4 }
+    }
+    fn read(r: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError> {
+        r.bytes(form.flexible).map(<[u8]>::to_vec)
+    }
+    fn write(&self, out: &mut Vec<u8>, form: Form) {
+        codec::put_bytes(out, form.flexible, self);
+    }
+}
+
+impl Nullable for Vec<u8> {
+    fn null_bytes(form: Form) -> usize {
+        Self::bytes_min(form)
+    }
+    fn read_nullable(r: &mut Reader<'_>, form: Form) -> Result<Option<Self>, DecodeError> {
+        Ok(r.nullable_bytes(form.flexible)?.map(<[u8]>::to_vec))
+    }
+    fn write_nullable(value: Option<&Self>, out: &mut Vec<u8>, form: Form) {
+        codec::put_nullable_bytes(out, form.flexible, value.map(Vec::as_slice));
+    }
+}
+
+impl<T: Field> Field for Vec<T> {
+    fn bytes_min(form: Form) -> usize {
+        if form.flexible { 1 } else { 4 }
+    }
+    fn read(r: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError> {
+        let null = r.fault(Fault::UnexpectedNull);
+        Self::read_nullable(r, form)?.ok_or(null)
+    }
+    fn write(&self, out: &mut Vec<u8>, form: Form) {
+        Self::write_nullable(Some(self), out, form);
+    }
+}
+
+impl<T: Field> Nullable for Vec<T> {
+    fn null_bytes(form: Form) -> usize {
+        Self::bytes_min(form)
+    }
+    fn read_nullable(r: &mut Reader<'_>, form: Form) -> Result<Option<Self>, DecodeError> {
+        let form = form.with_null(false);
+        let Some(count) = r.nullable_array::<T>(form.flexible, T::bytes_min(form))? else {
+            return Ok(None);
+        };
+        let mut elements = Vec::with_capacity(count);
+        for _ in 0..count {
+            elements.push(T::read(r, form)?);
+        }
+        Ok(Some(elements))
+    }
+    fn write_nullable(value: Option<&Self>, out: &mut Vec<u8>, form: Form) {
+        let Some(elements) = value else { return codec::put_null_array(out, form.flexible) };
+        codec::put_array(out, form.flexible, elements.len());
+        for element in elements {
+            element.write(out, form.with_null(false));
+        }
+    }
+}
+
+impl<T: Nullable> Field for Option<T> {
+    const NULLABLE: bool = true;
+    fn bytes_min(form: Form) -> usize {
+        if form.nullable { T::null_bytes(form) } else { T::bytes_min(form) }
+    }
+    fn read(r: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError> {
+        if form.nullable { T::read_nullable(r, form) } else { T::read(r, form).map(Some) }
+    }
+    fn write(&self, out: &mut Vec<u8>, form: Form) {
+        match self {
+            value if form.nullable => T::write_nullable(value.as_ref(), out, form),
+            Some(value) => value.write(out, form),
+            None => T::default().write(out, form),
+        }
+    }
+}
+
+/// Whether the first range in a field's brackets contains the version.
+macro_rules! present {
+    ($version:expr, $from:literal + $($rest:tt)*) => {
+        $version >= $from
+    };
+    ($version:expr, $from:literal - $to:literal $($rest:tt)*) => {
+        ($from..=$to).contains(&$version)
+    };
+    ($version:expr, $only:literal $($rest:tt)*) => {
+        $version == $only
+    };
+}
+
+/// Whether null may stand in the version, by the range after `null` in a field's brackets.
+macro_rules! nullable {
+    ($version:expr, null $($range:tt)*) => {
+        $crate::wire::api::schema::present!($version, $($range)*)
+    };
+    ($version:expr, $skipped:tt $($rest:tt)*) => {
+        $crate::wire::api::schema::nullable!($version, $($rest)*)
+    };
+    ($version:expr,) => {
+        false
+    };
+}
+
+/// The number after `tag` in a field's brackets.
+macro_rules! tag {
+    (tag $tag:literal) => {
+        Some::<u32>($tag)
+    };
+    ($skipped:tt $($rest:tt)*) => {
+        $crate::wire::api::schema::tag!($($rest)*)
+    };
+    () => {
+        None::<u32>
+    };
+}
+
+/// Whether a field's brackets contain the word `null`.
+macro_rules! has_null {
+    (null $($rest:tt)*) => {
+        true
+    };
+    ($skipped:tt $($rest:tt)*) => {
+        $crate::wire::api::schema::has_null!($($rest)*)
+    };
+    () => {
+        false
+    };
+}
+
+/// The first flexible version of an API: a number, or `none`.
+macro_rules! flexible_from {
+    (none) => {
+        i16::MAX
+    };
+    ($from:literal) => {
+        $from
+    };
+}
+
+/// Declares the messages of one API and the structures in them; see the head of this file.
+macro_rules! messages {
+    (
+        $api:ident: $request:ident -> $response:ident,
+        versions $min:literal - $max:literal, flexible $flexible:tt $(+)?;
+        $(
+            $(#[$attribute:meta])*
+            struct $name:ident {
+                $(
+                    $(#[$field_attribute:meta])*
+                    $field:ident: $type:ty [ $($when:tt)+ ] $(= $default:expr)?
+                ),* $(,)?
+            }
+        )*
+    ) => {
+        impl $crate::wire::api::Request for $request {
+            const KEY: $crate::wire::api::ApiKey = $crate::wire::api::ApiKey::$api;
+            type Response = $response;
+        }
+        $crate::wire::api::schema::messages! {
+            @message $request $api $min $max ($crate::wire::api::schema::flexible_from!($flexible))
+        }
+        $crate::wire::api::schema::messages! {
+            @message $response $api $min $max ($crate::wire::api::schema::flexible_from!($flexible))
+        }
+        $(
+            $crate::wire::api::schema::structure! {
+                $(#[$attribute])*
+                struct $name {
+                    $(
+                        $(#[$field_attribute])*
+                        $field: $type [ $($when)+ ] ($($default)?)
+                    ),*
+                }
+            }
+        )*
+    };
+    (@message $name:ident $api:ident $min:literal $max:literal ($flexible:expr)) => {
+        impl $crate::wire::api::Message for $name {
+            const VERSIONS: std::ops::RangeInclusive<i16> = $min..=$max;
+
+            fn decode(
+                r: &mut $crate::wire::codec::Reader<'_>,
+                version: i16,
+            ) -> Result<Self, $crate::wire::codec::DecodeError> {
+                // The table of keys says the same.
+                const {
+                    let table = $crate::wire::api::ApiKey::$api;
+                    assert!(*table.versions().start() == $min);
+                    assert!(*table.versions().end() == $max);
+                    assert!(table.flexible_from() == $flexible);
+                }
+                if !($min..=$max).contains(&version) {
+                    return Err(r.fault($crate::wire::codec::Fault::UnsupportedVersion));
+                }
+                let form = $crate::wire::api::schema::Form::new(version, version >= $flexible);
+                $crate::wire::api::schema::Field::read(r, form)
+            }
+
+            fn encode(&self, out: &mut Vec<u8>, version: i16) {
+                assert!(
+                    ($min..=$max).contains(&version),
+                    "{} has no version {version}",
+                    stringify!($name)
+                );
+                let form = $crate::wire::api::schema::Form::new(version, version >= $flexible);
+                $crate::wire::api::schema::Field::write(self, out, form);
+            }
+        }
+    };
+}
+
+/// A field's default: the declared one, or its type's.
+macro_rules! default_of {
+    () => {
+        Default::default()
+    };
+    ($default:expr) => {
+        $default
+    };
+}
+
+/// One structure of a message: the type, its default, and its form on the wire.
+macro_rules! structure {
+    (
+        $(#[$attribute:meta])*
+        struct $name:ident {
+            $(
+                $(#[$field_attribute:meta])*
+                $field:ident: $type:ty [ $($when:tt)+ ] ($($default:expr)?)
+            ),*
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name {
+            $(
+                $(#[$field_attribute])*
+                pub $field: $type,
+            )*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name {
+                    $($field: $crate::wire::api::schema::default_of!($($default)?),)*
+                }
+            }
+        }
+
+        #[allow(unused_imports, unused_mut, unused_variables, reason = "some have few fields")]
+        const _: () = {
+            use $crate::wire::api::schema::{Field, Form, Nullable};
+            use $crate::wire::api::schema::{has_null, nullable, present, tag};
+            use $crate::wire::codec::{self, DecodeError, Fault, Reader};
+
+            $(
+                assert!(
+                    <$type as Field>::NULLABLE == has_null!($($when)+),
+                    "`Option` and `null` belong together"
+                );
+            )*
+            /// Whether any field is a tagged one.
+            const TAGGED: bool = false $(|| tag!($($when)+).is_some())*;
+
+            impl Field for $name {
+                fn bytes_min(form: Form) -> usize {
+                    let version = form.version;
+                    let mut bytes = usize::from(form.flexible);
+                    $(
+                        if tag!($($when)+).is_none() && present!(version, $($when)+) {
+                            let form = form.with_null(nullable!(version, $($when)+));
+                            bytes += <$type as Field>::bytes_min(form);
+                        }
+                    )*
+                    bytes
+                }
+
+                fn read(r: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError> {
+                    let version = form.version;
+                    let mut value = Self::default();
+                    $(
+                        if tag!($($when)+).is_none() && present!(version, $($when)+) {
+                            let form = form.with_null(nullable!(version, $($when)+));
+                            value.$field = Field::read(r, form)
+                                .map_err(|error| error.within(stringify!($field)))?;
+                        }
+                    )*
+                    if !form.flexible {
+                        return Ok(value);
+                    }
+                    r.tagged(|found, r| {
+                        $(
+                            if tag!($($when)+) == Some(found) && present!(version, $($when)+) {
+                                let form = form.with_null(nullable!(version, $($when)+));
+                                value.$field = Field::read(r, form)
+                                    .map_err(|error| error.within(stringify!($field)))?;
+                                return Ok(true);
+                            }
+                        )*
+                        Ok(false)
+                    })?;
+                    Ok(value)
+                }
+
+                fn write(&self, out: &mut Vec<u8>, form: Form) {
+                    let version = form.version;
+                    $(
+                        if tag!($($when)+).is_none() && present!(version, $($when)+) {
+                            let form = form.with_null(nullable!(version, $($when)+));
+                            self.$field.write(out, form);
+                        }
+                    )*
+                    if form.flexible && TAGGED {
+                        let default = Self::default();
+                        let mut count = 0;
+                        let mut fields = Vec::new();
+                        $(
+                            if let Some(tag) = tag!($($when)+)
+                                && present!(version, $($when)+)
+                                && self.$field != default.$field
+                            {
+                                let form = form.with_null(nullable!(version, $($when)+));
+                                let mut data = Vec::new();
+                                self.$field.write(&mut data, form);
+                                codec::put_unsigned_varint(&mut fields, tag);
+                                codec::put_unsigned_varint(&mut fields, data.len() as u32);
+                                fields.append(&mut data);
+                                count += 1;
+                            }
+                        )*
+                        codec::put_unsigned_varint(out, count);
+                        out.append(&mut fields);
+                    } else if form.flexible {
+                        codec::put_no_tagged(out);
+                    }
+                }
+            }
+
+            impl Nullable for $name {
+                fn null_bytes(_: Form) -> usize {
+                    1
+                }
+                fn read_nullable(
+                    r: &mut Reader<'_>,
+                    form: Form,
+                ) -> Result<Option<Self>, DecodeError> {
+                    // A byte in front says whether the structure follows.
+                    if r.i8()? < 0 { Ok(None) } else { Self::read(r, form).map(Some) }
+                }
+                fn write_nullable(value: Option<&Self>, out: &mut Vec<u8>, form: Form) {
+                    match value {
+                        None => codec::put_i8(out, -1),
+                        Some(value) => {
+                            codec::put_i8(out, 1);
+                            value.write(out, form);
+                        }
+                    }
+                }
+            }
+
+            #[cfg(test)]
+            impl $crate::wire::api::sample::Sample for $name {
+                fn sample(
+                    dice: &mut $crate::wire::api::sample::Dice<'_>,
+                    form: Form,
+                ) -> Self {
+                    let version = form.version;
+                    let mut value = Self::default();
+                    $(
+                        if present!(version, $($when)+) && !(TAGGED && dice.skips(tag!($($when)+))) {
+                            let form = form.with_null(nullable!(version, $($when)+));
+                            value.$field = $crate::wire::api::sample::Sample::sample(dice, form);
+                        }
+                    )*
+                    value
+                }
+            }
+        };
+    };
+}
+
+pub(super) use {default_of, flexible_from, has_null, messages, nullable, present, structure, tag};
