@@ -249,6 +249,11 @@ pub const KEYS: &[Key] = &[
         "Topics' segment.bytes unless they have their own.",
     ),
     or_else(
+        "internal.segment.bytes",
+        Kind::Int(1024, i32::MAX),
+        "For tests: as log.segment.bytes, which it wins over, without the lower bound.",
+    ),
+    or_else(
         "log.roll.ms",
         Kind::Long(1, i64::MAX),
         "Topics' segment.ms unless they have their own. Without it log.roll.hours decides.",

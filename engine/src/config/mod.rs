@@ -4,7 +4,8 @@
 //! default and explanation; parsing, errors, DescribeConfigs and the reference all come from it.
 //! [`Broker`] and [`Topic`] are the parsed values, made once, so that nothing further in looks at
 //! text. A topic's setting comes from the topic, else from the broker's key of the same meaning,
-//! else from the table.
+//! else from the table. Of the rest of the engine it knows only the log's own settings, which
+//! [`Topic::log`] fills in.
 //!
 //! Pure: no files, no environment, no clock. A key that is not in the table is an error with the
 //! nearest known key, never silently ignored: a typing error in a durability setting must not
@@ -19,7 +20,7 @@ use std::fmt;
 
 pub use broker::{Broker, Listener};
 pub use kind::Kind;
-pub use topic::{Compression, Durability, Topic};
+pub use topic::{Compression, Topic};
 
 /// One row of a table.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::kind::list;
 use super::suggest::nearest;
 use super::{Broker, ConfigError, Key, Kind, Level, Source, broker};
+use crate::log::{self, Durability};
 
 /// What `cleanup.policy` takes.
 pub(super) const CLEANUP: Kind = Kind::SomeOf(&["delete", "compact"]);
@@ -166,7 +167,7 @@ pub const KEYS: &[TopicKey] = &[
     key(
         "segment.bytes",
         Kind::Int(1 << 20, i32::MAX),
-        &[("log.segment.bytes", 1)],
+        &[("internal.segment.bytes", 1), ("log.segment.bytes", 1)],
         "A segment that reached this size is followed by a new one.",
     ),
     key(
@@ -202,15 +203,6 @@ pub const KEYS: &[TopicKey] = &[
         "Whether a copy that is not in sync may lead, losing records. Without effect on one node.",
     ),
 ];
-
-/// When a produced record counts as written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Once it is on the disk.
-    Flush,
-    /// Once the operating system has it.
-    PageCache,
-}
 
 /// `compression.type`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,9 +308,28 @@ impl Topic {
             segment_ms: number("segment.ms"),
             durability: match text("trialog.durability").as_str() {
                 "page-cache" => Durability::PageCache,
-                _ => Durability::Flush,
+                _ => Durability::Flushed,
             },
         })
+    }
+
+    /// What the topic's partitions tell their logs.
+    #[must_use]
+    pub fn log(&self, broker: &Broker) -> log::Config {
+        log::Config {
+            segment_bytes: self.segment_bytes,
+            segment_ms: self.segment_ms,
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            index_interval_bytes: self.index_interval_bytes,
+            append_time: self.append_time,
+            durability: self.durability,
+            flush_messages: self.flush_messages,
+            flush_ms: self.flush_ms,
+            compact: self.compact,
+            delete: self.delete,
+            producer_expiry_ms: broker.producer_id_expiration_ms,
+        }
     }
 
     /// Every setting of a topic with its value and source, for DescribeConfigs.
@@ -374,7 +385,8 @@ pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
 
 /// The broker's key that means what a topic's key means.
 pub(super) fn broker_key(name: &str) -> Option<&'static str> {
-    KEYS.iter().find(|row| row.key.name == name).map(|row| row.synonyms[0].0)
+    let row = KEYS.iter().find(|row| row.key.name == name)?;
+    row.synonyms.iter().map(|&(name, _)| name).find(|name| !name.starts_with("internal."))
 }
 
 /// The topic's key that means what a broker's key means.
@@ -421,10 +433,17 @@ mod tests {
         assert_eq!(topic.segment_bytes, 1 << 30);
         assert_eq!(topic.message_bytes_max, 1_048_588);
         assert_eq!(topic.retention_bytes, -1);
-        assert_eq!(topic.durability, Durability::Flush);
+        assert_eq!(topic.durability, Durability::Flushed);
         assert!(topic.delete);
         assert!(!topic.compact);
         assert!(!topic.append_time);
+    }
+
+    #[test]
+    fn a_log_with_nothing_set_has_the_logs_own_defaults() {
+        let broker = Broker::default();
+        let topic = Topic::resolve(&broker, &own(&[])).expect("legal");
+        assert_eq!(topic.log(&broker), log::Config::default());
     }
 
     #[test]

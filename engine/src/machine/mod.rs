@@ -7,8 +7,8 @@
 //! same order always give the same state, on every node and every core count.
 //!
 //! [`cluster`] is the metadata of the whole cluster, [`image`] its read side, [`record`] its
-//! records as bytes, [`name`] which topic names are legal, and [`place`] which core owns a
-//! partition.
+//! records as bytes, [`refusal`] why it says no, [`name`] which topic names are legal, and
+//! [`place`] which core owns a partition.
 //!
 //! Nothing here knows logs, replicas, connections or which core it runs on.
 
@@ -17,7 +17,12 @@ pub mod image;
 pub mod name;
 pub mod place;
 pub mod record;
+pub mod refusal;
 
-pub use cluster::{Cluster, Command, Contradiction, Layout, NewTopic, Refusal, Reply};
+#[cfg(test)]
+mod tests;
+
+pub use cluster::{Cluster, Command, Contradiction, Layout, NewTopic, Reply};
 pub use image::{ClusterId, Image, Partition, Topic};
 pub use record::{Record, RecordError};
+pub use refusal::Refusal;

@@ -1,0 +1,416 @@
+//! The cluster machine against a naive model, and its rules one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::cluster::PRODUCER_IDS_PER_BLOCK;
+use super::refusal::AssignmentError;
+use super::*;
+use crate::id::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
+use crate::limit::PARTITIONS_PER_TOPIC_MAX;
+
+const NODE: NodeId = NodeId(1);
+
+fn start(incarnation: u64) -> Command {
+    Command::StartBroker { node: NODE, incarnation, cluster: ClusterId([5; 16]) }
+}
+
+fn topic(name: &str, seed: u8) -> NewTopic {
+    NewTopic {
+        name: name.into(),
+        id: TopicId([seed; 16]),
+        layout: Layout::Count { partitions: 2, replication_factor: 1 },
+        configs: BTreeMap::new(),
+    }
+}
+
+/// Decides, and applies what was decided through its bytes.
+fn run(cluster: &mut Cluster, command: Command) -> Result<Reply, Refusal> {
+    let (records, reply) = cluster.decide(command)?;
+    for record in records {
+        let read = Record::decode(&record.to_bytes()).expect("just written");
+        cluster.apply(&read).expect("just decided");
+    }
+    Ok(reply)
+}
+
+fn started() -> Cluster {
+    let mut cluster = Cluster::new();
+    run(&mut cluster, start(1)).expect("the first start");
+    cluster
+}
+
+fn refused(cluster: &Cluster, command: Command) -> Refusal {
+    cluster.decide(command).expect_err("to be refused")
+}
+
+/// What the model knows of a topic: partitions, own settings, and starts since it was made.
+#[derive(Clone, Debug)]
+struct Known {
+    id: TopicId,
+    partitions: usize,
+    configs: BTreeMap<String, String>,
+    starts: i32,
+}
+
+#[derive(Default)]
+struct Model {
+    incarnation: Option<u64>,
+    topics: BTreeMap<String, Known>,
+    blocks: i64,
+}
+
+fn kind(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::TopicName { .. } => "name",
+        Refusal::TopicNameCollides { .. } => "collides",
+        Refusal::TopicExists { .. } => "exists",
+        Refusal::TopicIdExists { .. } => "id",
+        Refusal::Partitions { .. } => "partitions",
+        Refusal::ReplicationFactor { .. } => "copies",
+        Refusal::Config(_) => "config",
+        Refusal::UnknownTopic { .. } | Refusal::UnknownTopicId { .. } => "unknown",
+        Refusal::OtherNode { .. } => "node",
+        Refusal::UnregisteredBroker { .. } => "unregistered",
+        _ => "other",
+    }
+}
+
+impl Model {
+    /// What the machine should say; carries it out if that is yes.
+    fn run(&mut self, command: &Command) -> Result<(), &'static str> {
+        match command {
+            Command::StartBroker { node, incarnation, .. } => {
+                if *node != NODE && self.incarnation.is_some() {
+                    return Err("node");
+                }
+                if self.incarnation != Some(*incarnation) {
+                    self.topics.values_mut().for_each(|topic| topic.starts += 1);
+                    self.incarnation = Some(*incarnation);
+                }
+            }
+            Command::CreateTopic(wanted) => {
+                let known = self.check(wanted)?;
+                self.topics.insert(wanted.name.clone(), known);
+            }
+            Command::ValidateTopic(wanted) => drop(self.check(wanted)?),
+            Command::DeleteTopic { id } => {
+                let found = self.topics.iter().find(|(_, topic)| topic.id == *id);
+                let name = found.ok_or("unknown")?.0.clone();
+                self.topics.remove(&name);
+            }
+            Command::SetTopicConfigs { name, changes } => {
+                let topic = self.topics.get_mut(name).ok_or("unknown")?;
+                if changes.contains_key("bad") {
+                    return Err("config");
+                }
+                for (key, change) in changes {
+                    match change {
+                        Some(value) => topic.configs.insert(key.clone(), value.clone()),
+                        None => topic.configs.remove(key),
+                    };
+                }
+            }
+            Command::ValidateTopicConfigs { name, changes } => {
+                self.topics.get(name).ok_or("unknown")?;
+                if changes.contains_key("bad") {
+                    return Err("config");
+                }
+            }
+            Command::AllocateProducerIds { .. } => {
+                self.incarnation.ok_or("unregistered")?;
+                self.blocks += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, wanted: &NewTopic) -> Result<Known, &'static str> {
+        if wanted.name == ".." {
+            return Err("name");
+        }
+        if self.topics.contains_key(&wanted.name) {
+            return Err("exists");
+        }
+        let folded = |name: &str| name.replace('.', "_");
+        if self.topics.keys().any(|name| folded(name) == folded(&wanted.name)) {
+            return Err("collides");
+        }
+        if self.topics.values().any(|topic| topic.id == wanted.id) {
+            return Err("id");
+        }
+        let Layout::Count { partitions, replication_factor } = wanted.layout else {
+            panic!("the strategy makes no manual layouts");
+        };
+        if partitions < 1 {
+            return Err("partitions");
+        }
+        if replication_factor != 1 || self.incarnation.is_none() {
+            return Err("copies");
+        }
+        if wanted.configs.contains_key("bad") {
+            return Err("config");
+        }
+        Ok(Known {
+            id: wanted.id,
+            partitions: usize::try_from(partitions).expect("positive"),
+            configs: wanted.configs.clone(),
+            starts: 0,
+        })
+    }
+
+    fn compare(&self, image: &Image) {
+        assert_eq!(image.topics().len(), self.topics.len());
+        let mut partitions = 0;
+        for (topic, (name, known)) in image.topics().zip(&self.topics) {
+            assert_eq!(*topic.name, **name);
+            assert_eq!(topic.id, known.id);
+            assert_eq!(topic.configs, known.configs);
+            assert_eq!(topic.partitions.len(), known.partitions);
+            partitions += known.partitions;
+            for partition in &topic.partitions {
+                assert_eq!(partition.leader, NODE);
+                assert_eq!(partition.leader_epoch, LeaderEpoch(known.starts), "META-3");
+            }
+            assert_eq!(image.topic(name), Some(topic));
+            assert_eq!(image.topic_by_id(topic.id), Some(topic));
+        }
+        assert_eq!(image.partition_count(), partitions);
+    }
+}
+
+fn any_configs() -> impl Strategy<Value = BTreeMap<String, Option<String>>> + Clone {
+    let pair = prop_oneof![
+        3 => (0_u8..3).prop_map(|n| ("retention.ms", Some(n.to_string()))),
+        2 => Just(("retention.ms", None)),
+        2 => Just(("cleanup.policy", Some("compact".to_owned()))),
+        1 => Just(("cleanup.policy", None)),
+        1 => Just(("bad", None)),
+        1 => Just(("bad", Some("1".to_owned()))),
+    ];
+    proptest::collection::btree_map(pair.clone().prop_map(|(key, _)| key.to_owned()), pair, 0..3)
+        .prop_map(|pairs| pairs.into_values().map(|(key, value)| (key.into(), value)).collect())
+}
+
+fn any_topic() -> impl Strategy<Value = NewTopic> {
+    const NAMES: &[&str] = &["a", "b", "a.b", "a_b", "c", "..", "d"];
+    let partitions = prop_oneof![8 => 1..4, 1 => Just(0), 1 => Just(-5)];
+    let copies = prop_oneof![9 => Just(1_i16), 1 => Just(0), 1 => Just(2)];
+    (proptest::sample::select(NAMES), 1_u8..8, partitions, copies, any_configs()).prop_map(
+        |(name, seed, partitions, replication_factor, configs)| NewTopic {
+            name: name.to_owned(),
+            id: TopicId([seed; 16]),
+            layout: Layout::Count { partitions, replication_factor },
+            configs: configs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
+        },
+    )
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let name = proptest::sample::select(&["a", "b", "a.b", "nobody"][..]);
+    let changes = (name, any_configs());
+    prop_oneof![
+        2 => (0_u64..4).prop_map(start),
+        1 => Just(Command::StartBroker {
+            node: NodeId(2),
+            incarnation: 9,
+            cluster: ClusterId([6; 16]),
+        }),
+        8 => any_topic().prop_map(Command::CreateTopic),
+        1 => any_topic().prop_map(Command::ValidateTopic),
+        4 => (1_u8..8).prop_map(|seed| Command::DeleteTopic { id: TopicId([seed; 16]) }),
+        4 => changes.clone().prop_map(|(name, changes)| {
+            Command::SetTopicConfigs { name: name.to_owned(), changes }
+        }),
+        1 => changes.prop_map(|(name, changes)| {
+            Command::ValidateTopicConfigs { name: name.to_owned(), changes }
+        }),
+        2 => Just(Command::AllocateProducerIds { node: NODE }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn the_machine_agrees_with_the_model(commands in proptest::collection::vec(any_command(), 1..60)) {
+        let mut cluster = started();
+        let mut model = Model::default();
+        model.run(&start(1)).expect("the first start");
+        let mut log: Vec<Vec<u8>> = Vec::new();
+        for record in Cluster::new().decide(start(1)).expect("the first start").0 {
+            log.push(record.to_bytes());
+        }
+        let mut given = BTreeSet::new();
+        for command in commands {
+            let before = cluster.clone();
+            let decided = cluster.decide(command.clone());
+            prop_assert_eq!(&before, &cluster, "deciding changes nothing");
+            let expected = model.run(&command);
+            match (decided, expected) {
+                (Ok((records, reply)), Ok(())) => {
+                    for record in records {
+                        let bytes = record.to_bytes();
+                        cluster.apply(&Record::decode(&bytes).expect("just written")).expect("decided");
+                        log.push(bytes);
+                    }
+                    if let Reply::ProducerIds { first, count } = reply {
+                        for id in first.0..first.0 + count {
+                            prop_assert!(given.insert(id), "META-4: {} given twice", id);
+                        }
+                    }
+                }
+                (Err(refusal), Err(expected)) => prop_assert_eq!(kind(&refusal), expected),
+                (decided, expected) => {
+                    prop_assert!(false, "{command:?}: {decided:?}, but {expected:?}");
+                }
+            }
+            model.compare(cluster.image());
+            prop_assert_eq!(given.len() as i64, model.blocks * PRODUCER_IDS_PER_BLOCK);
+        }
+        let mut replayed = Cluster::new();
+        for bytes in &log {
+            replayed.apply(&Record::decode(bytes).expect("just written")).expect("in order");
+        }
+        prop_assert_eq!(&replayed, &cluster, "META-1");
+        prop_assert_eq!(replayed.image().version(), log.len() as u64);
+    }
+
+    /// A damaged or foreign log is refused or taken, but never a panic, and a refused record
+    /// leaves the state as it was.
+    #[test]
+    fn records_in_any_order_never_panic(
+        records in proptest::collection::vec(any_damage(), 0..40),
+    ) {
+        let mut cluster = Cluster::new();
+        for record in records {
+            let before = cluster.clone();
+            if cluster.apply(&record).is_err() {
+                prop_assert_eq!(&before, &cluster);
+            }
+        }
+    }
+}
+
+fn any_damage() -> impl Strategy<Value = Record> {
+    let id = (0_u8..4).prop_map(|seed| TopicId([seed; 16]));
+    let node = (-1..3).prop_map(NodeId);
+    let names = proptest::sample::select(&["a", "a.b", "a_b", "", "x/y"][..]);
+    let replicas = proptest::collection::vec(node.clone(), 0..3);
+    prop_oneof![
+        (0_u8..2).prop_map(|byte| Record::ClusterFormed { cluster: ClusterId([byte; 16]) }),
+        (node.clone(), any::<u64>())
+            .prop_map(|(node, incarnation)| Record::BrokerStarted { node, incarnation }),
+        (id.clone(), names, proptest::collection::vec(replicas, 0..3)).prop_map(
+            |(id, name, partitions)| Record::TopicCreated {
+                id,
+                name: name.to_owned(),
+                partitions,
+                configs: BTreeMap::new(),
+            }
+        ),
+        id.clone().prop_map(|id| Record::TopicDeleted { id }),
+        id.prop_map(|id| Record::TopicConfigured { id, configs: BTreeMap::new() }),
+        (node, any::<i64>())
+            .prop_map(|(node, next)| Record::ProducerIdsAllocated { node, next: ProducerId(next) }),
+    ]
+}
+
+#[test]
+fn a_start_raises_every_epoch_once() {
+    let mut cluster = started();
+    assert_eq!(cluster.image().cluster_id(), ClusterId([5; 16]));
+    run(&mut cluster, Command::CreateTopic(topic("t", 1))).expect("new");
+    let epoch = |cluster: &Cluster| {
+        let (_, partition) = cluster
+            .image()
+            .partition(TopicId([1; 16]), PartitionIndex(1))
+            .expect("it has two partitions");
+        partition.leader_epoch
+    };
+    assert_eq!(epoch(&cluster), LeaderEpoch(0));
+    run(&mut cluster, start(2)).expect("the next start");
+    assert_eq!(epoch(&cluster), LeaderEpoch(1));
+    run(&mut cluster, start(2)).expect("the same start, told again");
+    assert_eq!(epoch(&cluster), LeaderEpoch(1));
+    run(&mut cluster, start(3)).expect("the next start");
+    assert_eq!(epoch(&cluster), LeaderEpoch(2));
+    let image = cluster.image();
+    assert_eq!(image.cluster_id(), ClusterId([5; 16]), "formed once");
+    assert!(image.broker(NODE).is_some_and(|broker| broker.incarnation == 3));
+}
+
+#[test]
+fn an_old_image_stays_as_it_was() {
+    let mut cluster = started();
+    run(&mut cluster, Command::CreateTopic(topic("t", 1))).expect("new");
+    let old = cluster.image().clone();
+    run(&mut cluster, Command::DeleteTopic { id: TopicId([1; 16]) }).expect("there");
+    assert!(old.topic("t").is_some());
+    assert!(cluster.image().topic("t").is_none());
+    run(&mut cluster, Command::CreateTopic(topic("t", 2))).expect("free again");
+    assert!(cluster.image().version() > old.version());
+}
+
+#[test]
+fn data_of_another_node_are_refused_by_name() {
+    let command =
+        Command::StartBroker { node: NodeId(7), incarnation: 2, cluster: ClusterId([1; 16]) };
+    let message = refused(&started(), command).to_string();
+    assert!(message.contains("node.id 1"), "{message}");
+    assert!(message.contains("node.id=1"), "{message}");
+}
+
+#[test]
+fn manual_assignments() {
+    let cluster = started();
+    let with = |assignment: &[(i32, &[i32])]| {
+        let of = |nodes: &[i32]| nodes.iter().copied().map(NodeId).collect();
+        let map =
+            assignment.iter().map(|&(index, nodes)| (PartitionIndex(index), of(nodes))).collect();
+        Command::CreateTopic(NewTopic { layout: Layout::Manual(map), ..topic("t", 1) })
+    };
+    let (records, _) = cluster.decide(with(&[(0, &[1]), (1, &[1])])).expect("possible");
+    assert_eq!(records.len(), 1);
+    assert_eq!(refused(&cluster, with(&[])), Refusal::Partitions { partitions: 0 });
+    for (assignment, partition, why) in [
+        (&[(0, &[1_i32][..]), (2, &[1])][..], 1, AssignmentError::Missing),
+        (&[(-1, &[1])], 0, AssignmentError::Missing),
+        (&[(0, &[])], 0, AssignmentError::Empty),
+        (&[(0, &[1]), (1, &[1, 1])], 1, AssignmentError::Uneven),
+        (&[(0, &[1, 1])], 0, AssignmentError::Repeated(NodeId(1))),
+        (&[(0, &[4])], 0, AssignmentError::UnknownBroker(NodeId(4))),
+    ] {
+        let partition = PartitionIndex(partition);
+        let expected = Refusal::Assignment { partition, why };
+        assert_eq!(refused(&cluster, with(assignment)), expected);
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let most = i32::try_from(PARTITIONS_PER_TOPIC_MAX).expect("small");
+    let mut cluster = started();
+    let with = |partitions, seed| {
+        let layout = Layout::Count { partitions, replication_factor: 1 };
+        Command::CreateTopic(NewTopic { layout, ..topic(&format!("t{seed}"), seed) })
+    };
+    assert!(matches!(refused(&cluster, with(most + 1, 1)), Refusal::Limit { .. }));
+    assert!(matches!(refused(&cluster, with(i32::MAX, 1)), Refusal::Limit { .. }));
+    for seed in 1..=20 {
+        run(&mut cluster, with(most, seed)).expect("within the limit");
+    }
+    assert!(matches!(refused(&cluster, with(1, 21)), Refusal::Limit { .. }));
+}
+
+#[test]
+fn producer_ids_end_politely() {
+    let mut cluster = started();
+    let next = ProducerId(i64::MAX - 10);
+    cluster.apply(&Record::ProducerIdsAllocated { node: NODE, next }).expect("larger");
+    let command = Command::AllocateProducerIds { node: NODE };
+    assert_eq!(refused(&cluster, command), Refusal::ProducerIdsExhausted);
+    let again = Record::ProducerIdsAllocated { node: NODE, next: ProducerId(5) };
+    assert!(cluster.apply(&again).is_err(), "META-4");
+}
