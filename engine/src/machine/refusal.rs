@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::name;
 use crate::config;
 use crate::id::{NodeId, PartitionIndex, TopicId};
+use crate::wire::code::ErrorCode;
 
-/// Why a command was not carried out. Shown, it says what was
+/// Why a command was not carried out. [`Refusal::code`] is its Kafka code; shown, it says what was
 /// wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -108,6 +109,31 @@ pub enum AssignmentError {
     Repeated(NodeId),
     /// Not as many brokers as the other partitions have.
     Uneven,
+}
+
+impl Refusal {
+    /// The Kafka code that a client gets.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Refusal::TopicName { .. } | Refusal::TopicNameCollides { .. } => {
+                ErrorCode::InvalidTopicException
+            }
+            Refusal::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
+            Refusal::TopicIdExists { .. } | Refusal::ProducerIdsExhausted => {
+                ErrorCode::UnknownServerError
+            }
+            Refusal::Partitions { .. } => ErrorCode::InvalidPartitions,
+            Refusal::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
+            Refusal::Assignment { .. } => ErrorCode::InvalidReplicaAssignment,
+            Refusal::Config(_) => ErrorCode::InvalidConfig,
+            Refusal::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
+            Refusal::UnknownTopicId { .. } => ErrorCode::UnknownTopicId,
+            Refusal::Limit { .. } => ErrorCode::PolicyViolation,
+            Refusal::OtherNode { .. } | Refusal::NodeId { .. } => ErrorCode::InconsistentClusterId,
+            Refusal::UnregisteredBroker { .. } => ErrorCode::BrokerIdNotRegistered,
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

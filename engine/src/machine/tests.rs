@@ -414,3 +414,34 @@ fn producer_ids_end_politely() {
     let again = Record::ProducerIdsAllocated { node: NODE, next: ProducerId(5) };
     assert!(cluster.apply(&again).is_err(), "META-4");
 }
+
+#[test]
+fn refusals_have_kafkas_codes() {
+    use crate::wire::code::ErrorCode;
+    let mut cluster = started();
+    run(&mut cluster, Command::CreateTopic(topic("a.b", 1))).expect("new");
+    let with = |layout, key: &str| {
+        let configs = BTreeMap::from([(key.to_owned(), "1".to_owned())]);
+        Command::CreateTopic(NewTopic { layout, configs, ..topic("t", 2) })
+    };
+    let count = |partitions, replication_factor| Layout::Count { partitions, replication_factor };
+    let changes = BTreeMap::new();
+    for (command, code) in [
+        (Command::CreateTopic(topic("a/b", 2)), ErrorCode::InvalidTopicException),
+        (Command::CreateTopic(topic("a_b", 2)), ErrorCode::InvalidTopicException),
+        (Command::CreateTopic(topic("a.b", 2)), ErrorCode::TopicAlreadyExists),
+        (with(count(0, 1), "retention.ms"), ErrorCode::InvalidPartitions),
+        (with(count(1, 3), "retention.ms"), ErrorCode::InvalidReplicationFactor),
+        (with(count(1, 1), "retention"), ErrorCode::InvalidConfig),
+        (with(count(10_001, 1), "retention.ms"), ErrorCode::PolicyViolation),
+        (Command::DeleteTopic { id: TopicId([9; 16]) }, ErrorCode::UnknownTopicId),
+        (
+            Command::SetTopicConfigs { name: "t".into(), changes },
+            ErrorCode::UnknownTopicOrPartition,
+        ),
+    ] {
+        let refusal = refused(&cluster, command);
+        assert_eq!(refusal.code(), code, "{refusal}");
+        assert!(!refusal.to_string().contains("  "), "{refusal}");
+    }
+}
