@@ -4,3 +4,4 @@ pub mod api;
 pub mod batch;
 pub mod code;
 pub mod codec;
+pub mod compress;
