@@ -5,3 +5,7 @@ pub mod batch;
 pub mod code;
 pub mod codec;
 pub mod compress;
+pub mod fetch;
+pub mod frame;
+pub mod leader;
+pub mod produce;
