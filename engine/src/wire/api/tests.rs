@@ -1,1 +1,237 @@
+//! Every message in every version: against the oracle, and against hostile bytes.
+//!
+//! A new API is tested by its line in `apis!`. `PROPTEST_CASES` makes the runs longer.
 
+use std::fmt::Debug;
+use std::io::Cursor;
+
+use kafka_protocol::messages as oracle;
+use kafka_protocol::protocol::{Decodable, Encodable, Message as OracleMessage};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::meter::allocated;
+use super::sample::{Dice, Sample};
+use super::schema::Form;
+use super::*;
+use crate::wire::codec::Fault;
+
+/// What any message is, for these tests.
+trait Subject: Message + Sample + Default + Debug + PartialEq {}
+impl<M: Message + Sample + Default + Debug + PartialEq> Subject for M {}
+
+macro_rules! apis {
+    ($($api:ident $request:ident $response:ident;)*) => {
+        $(
+            #[allow(non_snake_case)]
+            mod $api {
+                use super::*;
+
+                #[test]
+                fn agrees_with_the_oracle() {
+                    agrees::<$request, oracle::$request>(ApiKey::$api);
+                    agrees::<$response, oracle::$response>(ApiKey::$api);
+                }
+
+                #[test]
+                fn withstands_hostile_bytes() {
+                    withstands::<$request>(ApiKey::$api);
+                    withstands::<$response>(ApiKey::$api);
+                }
+
+                #[test]
+                fn is_answered_in_its_own_versions() {
+                    assert_eq!(<$request as Request>::KEY, ApiKey::$api);
+                    assert_eq!(<$request>::VERSIONS, ApiKey::$api.versions());
+                    assert_eq!(<$response>::VERSIONS, ApiKey::$api.versions());
+                }
+            }
+        )*
+
+        /// No declared API is left out above.
+        #[test]
+        fn every_api_with_messages_is_tested() {
+            let tested = [$(ApiKey::$api),*];
+            for key in ApiKey::ALL {
+                let by_hand = matches!(key, ApiKey::Produce | ApiKey::Fetch);
+                let declared = !key.versions().is_empty() && !by_hand;
+                assert_eq!(tested.contains(key), declared, "{key:?}");
+            }
+        }
+    };
+}
+
+apis! {
+    ListOffsets ListOffsetsRequest ListOffsetsResponse;
+    Metadata MetadataRequest MetadataResponse;
+    FindCoordinator FindCoordinatorRequest FindCoordinatorResponse;
+    ApiVersions ApiVersionsRequest ApiVersionsResponse;
+    CreateTopics CreateTopicsRequest CreateTopicsResponse;
+    DeleteTopics DeleteTopicsRequest DeleteTopicsResponse;
+    InitProducerId InitProducerIdRequest InitProducerIdResponse;
+    OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse;
+}
+
+/// Runs a property over strings of numbers from which values are drawn.
+fn for_samples(cases: u32, property: impl Fn(&[u32]) -> Result<(), TestCaseError>) {
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    let numbers = prop::collection::vec(any::<u32>(), 0..400);
+    let outcome = TestRunner::new(config).run(&numbers, |numbers| property(&numbers));
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+fn sample<M: Subject>(numbers: &[u32], key: ApiKey, version: i16) -> M {
+    M::sample(&mut Dice::new(numbers), Form::new(version, key.request_is_flexible(version)))
+}
+
+fn encoded<M: Subject>(message: &M, version: i16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes, version);
+    bytes
+}
+
+/// Ours to bytes, bytes to the oracle's and back to the same bytes, and to ours again; with and
+/// without a tagged field that nobody knows. Versions that the oracle lacks go round alone.
+fn agrees<M: Subject, O>(key: ApiKey)
+where
+    O: OracleMessage + Encodable + Decodable + Debug,
+{
+    assert!(O::VERSIONS.max >= *M::VERSIONS.start(), "nothing to compare");
+    for_samples(256, |numbers| {
+        for version in M::VERSIONS {
+            let message: M = sample(numbers, key, version);
+            let bytes = encoded(&message, version);
+            let again = M::parse(&bytes, version);
+            prop_assert_eq!(again.as_ref(), Ok(&message), "version {}", version);
+            let known = (O::VERSIONS.min..=O::VERSIONS.max).contains(&version);
+            if known {
+                same_in_oracle::<O>(&bytes, version)?;
+            }
+            let Some(tagged) = with_unknown_tag(&bytes, key, version) else { continue };
+            let again = M::parse(&tagged, version);
+            prop_assert_eq!(again.as_ref(), Ok(&message), "tag in version {}", version);
+            if known {
+                same_in_oracle::<O>(&tagged, version)?;
+            }
+        }
+        Ok(())
+    });
+}
+
+fn same_in_oracle<O>(bytes: &[u8], version: i16) -> Result<(), TestCaseError>
+where
+    O: Encodable + Decodable + Debug,
+{
+    let mut rest = Cursor::new(bytes);
+    let message = match O::decode(&mut rest, version) {
+        Ok(message) => message,
+        Err(error) => {
+            return Err(TestCaseError::fail(format!("oracle refuses version {version}: {error}")));
+        }
+    };
+    prop_assert_eq!(
+        rest.position(),
+        bytes.len() as u64,
+        "oracle leaves bytes, version {}",
+        version
+    );
+    let mut again = Vec::new();
+    if let Err(error) = message.encode(&mut again, version) {
+        return Err(TestCaseError::fail(format!("oracle cannot encode {version}: {error}")));
+    }
+    prop_assert_eq!(&again[..], bytes, "version {}, oracle {:?}", version, message);
+    Ok(())
+}
+
+/// The bytes with an unknown tagged field at the top level, where that is a matter of putting it
+/// in place of the final zero.
+fn with_unknown_tag(bytes: &[u8], key: ApiKey, version: i16) -> Option<Vec<u8>> {
+    // These responses may end in tagged fields that are known, so the last byte means nothing.
+    if !key.request_is_flexible(version) || key == ApiKey::ApiVersions {
+        return None;
+    }
+    let (last, front) = bytes.split_last()?;
+    assert_eq!(*last, 0, "no tagged fields at the top level");
+    let mut tagged = front.to_vec();
+    // One field: tag 5000, three bytes.
+    tagged.extend_from_slice(&[1, 0x88, 0x27, 3, 0xde, 0xad, 0xff]);
+    Some(tagged)
+}
+
+/// Decoding `bytes` neither panics nor costs more memory than an honest frame of that size, and
+/// an error points into the bytes.
+fn survives<M: Subject>(bytes: &[u8], version: i16) -> Result<M, Fault> {
+    let (outcome, memory) = allocated(|| M::parse(bytes, version));
+    let most = 64 * bytes.len() + 64 * 1024;
+    assert!(memory <= most, "version {version}: {memory} bytes of memory for {bytes:02x?}");
+    outcome.map_err(|error| {
+        assert!(error.position <= bytes.len(), "{error}");
+        error.fault
+    })
+}
+
+fn withstands<M: Subject>(key: ApiKey) {
+    for version in [i16::MIN, M::VERSIONS.start() - 1, M::VERSIONS.end() + 1, i16::MAX] {
+        assert_eq!(survives::<M>(&[0; 64], version).err(), Some(Fault::UnsupportedVersion));
+    }
+    // A count of 2^31 - 1, in both forms, and the largest compact one.
+    let huge: [&[u8]; 3] = [
+        &[0x7f, 0xff, 0xff, 0xff],
+        &[0x80, 0x80, 0x80, 0x80, 0x08],
+        &[0xff, 0xff, 0xff, 0xff, 0x0f],
+    ];
+    for_samples(32, |numbers| {
+        let noise: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+        for version in M::VERSIONS {
+            let message: M = sample(numbers, key, version);
+            let bytes = encoded(&message, version);
+            for length in 0..bytes.len() {
+                let cut = survives::<M>(&bytes[..length], version);
+                prop_assert!(cut.is_err(), "version {}, {} bytes: {:?}", version, length, cut);
+            }
+            let mut longer = bytes.clone();
+            longer.push(0);
+            let outcome = survives::<M>(&longer, version);
+            prop_assert_eq!(outcome.err(), Some(Fault::TrailingBytes), "version {}", version);
+            for position in 0..bytes.len() {
+                for count in huge {
+                    let end = bytes.len().min(position + count.len());
+                    let mut changed = bytes[..position].to_vec();
+                    changed.extend_from_slice(count);
+                    changed.extend_from_slice(&bytes[end..]);
+                    let _ = survives::<M>(&changed, version);
+                }
+                let mut flipped = bytes.clone();
+                flipped[position] ^= noise.get(position).copied().unwrap_or(0xff);
+                let _ = survives::<M>(&flipped, version);
+            }
+            for start in (0..noise.len()).step_by(37) {
+                let _ = survives::<M>(&noise[start..], version);
+            }
+        }
+        Ok(())
+    });
+    for version in M::VERSIONS {
+        // As many empty elements as there can be, wherever an array may begin.
+        let empty = encoded(&M::default(), version);
+        for position in 0..empty.len() {
+            let flexible = key.request_is_flexible(version);
+            for count in [300u32, 1000, 2000, 4000] {
+                let mut bomb = empty[..position].to_vec();
+                if flexible {
+                    crate::wire::codec::put_unsigned_varint(&mut bomb, count + 1);
+                } else {
+                    crate::wire::codec::put_u32(&mut bomb, count);
+                }
+                // Empty is 0 in the classic form and 1 in the compact one.
+                bomb.resize(position + 8000, u8::from(flexible));
+                let _ = survives::<M>(&bomb, version);
+            }
+        }
+    }
+}
