@@ -23,7 +23,9 @@
 //!   success the next time. The caller stops using the file.
 
 pub mod buf;
+mod chance;
 pub mod ram;
+pub mod ring;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::chance::Chance;
 use crate::io::Instant;
+use crate::io::chance::Chance;
 
 /// What one poll of a task costs.
 const POLL_NANOS: u64 = 200;

@@ -11,8 +11,8 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::chance::Chance;
 use super::image::Contents;
+use crate::io::chance::Chance;
 use crate::io::{Entry, Error, ErrorKind, Open, Result};
 
 /// What a power loss takes of the changes that were not made durable.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::chance::Chance;
+use crate::io::chance::Chance;
 
 /// What a disk writes atomically, in bytes.
 pub const SECTOR_BYTES: u64 = 512;

@@ -25,7 +25,6 @@
 //! assert_eq!(ram.peek(Path::new("/a")).unwrap(), b"kept");
 //! ```
 
-mod chance;
 mod core;
 mod disk;
 mod image;
@@ -42,10 +41,10 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-pub use self::chance::Chance;
 pub use self::disk::{Call, Effect, Fault, Loss};
 pub use self::image::SECTOR_BYTES;
 pub use self::net::{RamConnection, RamListener};
+pub use super::chance::Chance;
 
 use self::core::Core;
 use self::disk::{Disk, Id};

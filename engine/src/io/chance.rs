@@ -1,4 +1,4 @@
-//! A small seeded generator (splitmix64): the RAM world's only source of chance.
+//! A small seeded generator (splitmix64). Not for secrets.
 
 /// A stream of pseudo-random numbers that its seed determines.
 #[derive(Clone, Debug)]

@@ -1,0 +1,221 @@
+//! Files on the ring: what is cheap or must be inline is a plain call, the rest an entry.
+//!
+//! * Writes go inline into the page cache: through the ring they would go to a kernel worker and
+//!   cost three times as much.
+//! * Reads try the page cache inline and go through the ring for what is not there.
+//! * Sync, allocate and truncate go through the ring.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use io_uring::{opcode, squeue, types};
+
+use super::descriptor::{Close, Descriptor, checked};
+use super::queue::{Held, Queue};
+use crate::io::{self, Buf, Error, ErrorKind, Open, Result};
+
+/// Buffers that one write gathers; more make it a short write.
+const GATHER_MAX: usize = 256;
+
+/// The most that one read or write asks for, in bytes; the kernel's own bound is 2 GiB.
+const TRANSFER_BYTES_MAX: usize = 1 << 30;
+
+/// An open file. Any core may use it; the calling core's ring does the work.
+#[derive(Clone)]
+pub struct RingFile(pub(super) Arc<Descriptor>);
+
+/// Runs one operation to its end.
+///
+/// # Safety
+/// As [`Queue::start`].
+async unsafe fn run(entry: squeue::Entry, held: Held) -> (Result<u32>, Held) {
+    // SAFETY: passed on to the caller.
+    unsafe { Queue::current().start(entry, held) }.await
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| ErrorKind::InvalidInput.into())
+}
+
+const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
+
+async fn open_as(path: &Path, flags: i32, close: Close) -> Result<Arc<Descriptor>> {
+    let path = c_path(path)?;
+    let entry =
+        opcode::OpenAt::new(HERE, path.as_ptr()).flags(flags | libc::O_CLOEXEC).mode(0o644).build();
+    // SAFETY: the path's bytes are on the heap and go along.
+    let (result, _) = unsafe { run(entry, Held::Open(path)) }.await;
+    let fd = i32::try_from(result?).expect("a descriptor");
+    // SAFETY: a successful open returns a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(Arc::new(Descriptor::new(fd, close)))
+}
+
+pub(super) async fn open(path: &Path, how: Open) -> Result<RingFile> {
+    let flags = match how {
+        Open::Read => libc::O_RDONLY,
+        Open::Write => libc::O_RDWR,
+        Open::CreateNew => libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,
+        Open::Create => libc::O_RDWR | libc::O_CREAT,
+    };
+    let file = open_as(path, flags, Close::OffCore).await?;
+    // The kernel opens a folder for reading without complaint.
+    if how == Open::Read && file.stat()?.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    Ok(RingFile(file))
+}
+
+/// The lock belongs to the open file, so it goes with the last clone, and with the process.
+pub(super) async fn lock(path: &Path) -> Result<RingFile> {
+    let file = open_as(path, libc::O_RDWR | libc::O_CREAT, Close::AtOnce).await?;
+    // SAFETY: the descriptor is open. The call does not wait.
+    checked(unsafe { libc::flock(file.raw(), libc::LOCK_EX | libc::LOCK_NB) })?;
+    Ok(RingFile(file))
+}
+
+pub(super) async fn remove(path: &Path) -> Result<()> {
+    match unlink(path, 0).await {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
+            unlink(path, libc::AT_REMOVEDIR).await
+        }
+        result => result,
+    }
+}
+
+async fn unlink(path: &Path, flags: i32) -> Result<()> {
+    let path = c_path(path)?;
+    let entry = opcode::UnlinkAt::new(HERE, path.as_ptr()).flags(flags).build();
+    // SAFETY: the path's bytes are on the heap and go along.
+    unsafe { run(entry, Held::Path(path)) }.await.0.map(drop)
+}
+
+pub(super) async fn rename(from: &Path, to: &Path) -> Result<()> {
+    let (from, to) = (c_path(from)?, c_path(to)?);
+    let entry = opcode::RenameAt::new(HERE, from.as_ptr(), HERE, to.as_ptr()).build();
+    // SAFETY: both paths' bytes are on the heap and go along.
+    unsafe { run(entry, Held::Paths(from, to)) }.await.0.map(drop)
+}
+
+pub(super) async fn make_dir(dir: &Path) -> Result<()> {
+    let path = c_path(dir)?;
+    let entry = opcode::MkDirAt::new(HERE, path.as_ptr()).mode(0o755).build();
+    // SAFETY: the path's bytes are on the heap and go along.
+    unsafe { run(entry, Held::Path(path)) }.await.0.map(drop)
+}
+
+pub(super) async fn sync_dir(dir: &Path) -> Result<()> {
+    let dir = open_as(dir, libc::O_RDONLY | libc::O_DIRECTORY, Close::OffCore).await?;
+    let entry = opcode::Fsync::new(types::Fd(dir.raw())).build();
+    // SAFETY: no pointers; the descriptor goes along.
+    unsafe { run(entry, Held::File(dir)) }.await.0.map(drop)
+}
+
+/// A plain call: the kernel answers from memory.
+pub(super) fn free_space(dir: &Path) -> Result<u64> {
+    let path = c_path(dir)?;
+    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the path ends in a zero, and `stat` has room for the answer.
+    checked(unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) })?;
+    // SAFETY: filled by the call; all zeros would be valid too.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+impl RingFile {
+    fn fd(&self) -> types::Fd {
+        types::Fd(self.0.raw())
+    }
+
+    /// Runs an operation that has nothing but this file.
+    async fn plain(&self, entry: squeue::Entry) -> Result<()> {
+        // SAFETY: the callers' entries have no pointers, and the descriptor goes along.
+        unsafe { run(entry, Held::File(self.0.clone())) }.await.0.map(drop)
+    }
+
+    /// What the page cache has; `WouldBlock` if that is nothing.
+    fn read_cached(&self, buf: &mut Buf, offset: i64) -> Result<usize> {
+        let room = buf.spare();
+        let part = libc::iovec {
+            iov_base: room.as_mut_ptr().cast(),
+            iov_len: room.len().min(TRANSFER_BYTES_MAX),
+        };
+        // SAFETY: the descriptor is open, and `part` is this buffer's own room.
+        checked(unsafe { libc::preadv2(self.0.raw(), &part, 1, offset, libc::RWF_NOWAIT) })
+    }
+}
+
+impl io::File for RingFile {
+    async fn read_at(&self, mut buf: Buf, offset: u64) -> (Result<usize>, Buf) {
+        // No file is longer than that.
+        let Ok(place) = i64::try_from(offset) else { return (Ok(0), buf) };
+        match self.read_cached(&mut buf, place) {
+            Ok(count) => {
+                buf.commit(count);
+                return (Ok(count), buf);
+            }
+            // Not in the cache, or the file system cannot tell.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Unsupported) => {}
+            Err(error) => return (Err(error), buf),
+        }
+        let room = buf.spare();
+        let len = u32::try_from(room.len().min(TRANSFER_BYTES_MAX)).expect("bounded");
+        let entry = opcode::Read::new(self.fd(), room.as_mut_ptr(), len).offset(offset).build();
+        // SAFETY: the buffer's memory stays where it is when the buffer moves; both go along.
+        let (result, held) = unsafe { run(entry, Held::Read(self.0.clone(), buf)) }.await;
+        let Held::Read(_, mut buf) = held else { unreachable!("what went in comes back") };
+        if let Ok(count) = result {
+            buf.commit(count as usize);
+        }
+        (result.map(|count| count as usize), buf)
+    }
+
+    async fn write_at(&self, bufs: Vec<Buf>, offset: u64) -> (Result<usize>, Vec<Buf>) {
+        let Ok(place) = i64::try_from(offset) else {
+            return (Err(Error::from_raw_os_error(libc::EFBIG)), bufs);
+        };
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; GATHER_MAX];
+        let mut count = 0;
+        let mut room = TRANSFER_BYTES_MAX;
+        for (part, buf) in parts.iter_mut().zip(bufs.iter().filter(|buf| !buf.is_empty())) {
+            let len = buf.len().min(room);
+            part.write(libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: len });
+            count += 1;
+            room -= len;
+        }
+        // SAFETY: the descriptor is open, the first `count` parts were filled in above, and each
+        // is the contents of a buffer that lives through the call, which only reads them.
+        let result =
+            checked(unsafe { libc::pwritev(self.0.raw(), parts.as_ptr().cast(), count, place) });
+        (result, bufs)
+    }
+
+    async fn sync(&self) -> Result<()> {
+        // Data and whatever is needed to read it back, the length included; not the times.
+        let flags = types::FsyncFlags::DATASYNC;
+        self.plain(opcode::Fsync::new(self.fd()).flags(flags).build()).await
+    }
+
+    async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.plain(opcode::Fallocate::new(self.fd(), len).offset(offset).build()).await
+    }
+
+    async fn truncate(&self, len: u64) -> Result<()> {
+        if super::setup::truncates() {
+            return self.plain(opcode::Ftruncate::new(self.fd(), len).build()).await;
+        }
+        // Before Linux 6.9 there is no such entry.
+        let len = i64::try_from(len).map_err(|_| ErrorKind::InvalidInput)?;
+        // SAFETY: the descriptor is open.
+        checked(unsafe { libc::ftruncate(self.0.raw(), len) }).map(drop)
+    }
+
+    async fn length(&self) -> Result<u64> {
+        self.0.length()
+    }
+}

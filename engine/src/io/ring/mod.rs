@@ -1,0 +1,173 @@
+//! The seam on Linux io_uring: production.
+//!
+//! One thread per core, pinned, runs a current-thread tokio runtime under tokio-uring. Each core
+//! has two rings: tokio-uring's for receiving and for waiting on sockets, and one of our own
+//! ([`queue`]) for files, for accepting and connecting. What is cheaper inline is inline: appends
+//! into the page cache, reads out of it, sends and send file for as long as the socket has room.
+//!
+//! [`run`] is the way in. A file may be used from any core's `run`, a connection only from the
+//! one that made it.
+
+mod descriptor;
+mod file;
+mod net;
+mod queue;
+mod sendfile;
+mod setup;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use file::RingFile;
+pub use net::{RingConnection, RingListener};
+pub use setup::{Unavailable, available};
+
+use self::queue::Queue;
+use super::chance::Chance;
+use super::{Entry, Error, Instant, Io, Open, Result, Wall};
+
+/// One core's world. Clones are handles to the same one; it cannot leave its thread.
+#[derive(Clone)]
+pub struct RingIo {
+    chance: Rc<RefCell<Chance>>,
+}
+
+/// Runs `body` on the calling thread as core number `core`, counted from 0, until it is done, and
+/// returns what it returned. Tasks that are left then are dropped.
+///
+/// # Errors
+/// If the kernel refuses rings ([`available`] tells why), or a runtime or the pinning.
+///
+/// # Panics
+/// If this thread runs a core already.
+pub fn run<T, F>(core: usize, body: impl FnOnce(RingIo) -> F) -> Result<T>
+where
+    F: Future<Output = T>,
+{
+    available().map_err(|reason| Error::new(super::ErrorKind::Unsupported, reason))?;
+    setup::pin(core)?;
+    let runtime = setup::runtime()?;
+    let queue = Queue::new(setup::storage_ring()?);
+    Queue::set_current(Some(queue.clone()));
+    let io = RingIo { chance: Rc::new(RefCell::new(Chance::new(seed()?))) };
+    let driver = queue.clone();
+    let result = runtime.block_on(async move {
+        tokio_uring::spawn(driver.drive());
+        body(io).await
+    });
+    // The tasks go first: they leave operations behind, which the ring then waits for.
+    drop(runtime);
+    queue.finish();
+    Queue::set_current(None);
+    Ok(result)
+}
+
+fn seed() -> Result<u64> {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the buffer has room for as many bytes as are asked for.
+    descriptor::checked(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) })?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Ends the process when a task panics: what it owned is in no known state.
+struct Fatal;
+
+impl Drop for Fatal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+impl Io for RingIo {
+    type File = RingFile;
+    type Listener = RingListener;
+    type Connection = RingConnection;
+
+    fn now(&self) -> Instant {
+        // All cores count from the same start, because they compare.
+        static START: OnceLock<std::time::Instant> = OnceLock::new();
+        let elapsed = START.get_or_init(std::time::Instant::now).elapsed();
+        Instant(u64::try_from(elapsed.as_nanos()).expect("less than 584 years"))
+    }
+
+    fn wall(&self) -> Wall {
+        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Wall(match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => ms(since),
+            Err(error) => -ms(error.duration()),
+        })
+    }
+
+    fn random(&self) -> u64 {
+        self.chance.borrow_mut().bits()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        tokio::time::sleep(duration)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio_uring::spawn(async move {
+            let fatal = Fatal;
+            task.await;
+            drop(fatal);
+        });
+    }
+
+    async fn open(&self, path: &Path, how: Open) -> Result<RingFile> {
+        file::open(path, how).await
+    }
+
+    async fn remove(&self, path: &Path) -> Result<()> {
+        file::remove(path).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        file::rename(from, to).await
+    }
+
+    /// Blocks the core; there is no entry for it. Meant for the start.
+    async fn list(&self, dir: &Path) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            entries.push(Entry { name, is_dir: entry.file_type()?.is_dir() });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    async fn make_dir(&self, dir: &Path) -> Result<()> {
+        file::make_dir(dir).await
+    }
+
+    async fn sync_dir(&self, dir: &Path) -> Result<()> {
+        file::sync_dir(dir).await
+    }
+
+    async fn lock(&self, path: &Path) -> Result<RingFile> {
+        file::lock(path).await
+    }
+
+    async fn free_space(&self, dir: &Path) -> Result<u64> {
+        file::free_space(dir)
+    }
+
+    async fn listen(&self, address: SocketAddr) -> Result<RingListener> {
+        net::listen(address)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<RingConnection> {
+        net::connect(address).await
+    }
+}

@@ -1,0 +1,336 @@
+//! Sockets on the ring: receiving through tokio-uring's ring, accepting and connecting through the
+//! storage ring (which neither leaks a descriptor nor loses a peer when it is not waited for any
+//! more), sending inline for as long as the socket has room.
+//!
+//! All sockets are non-blocking and send without delay; what must be gathered is marked with the
+//! more-data flag instead.
+//!
+//! Keeps: a socket's descriptor stays open until the last operation on it has completed. A
+//! dropped connection with operations under way is shut down, so that they do complete.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use io_uring::{opcode, types};
+use io_uring_06 as socket_ring;
+use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
+
+use super::descriptor::checked;
+use super::file::RingFile;
+use super::queue::{Held, Queue};
+use super::sendfile;
+use crate::io::{self, Buf, Error, ErrorKind, Flow, Result};
+
+/// How many peers the kernel keeps until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// How long accepting rests when descriptors or memory are short.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// What one receive asks for at most, in bytes.
+const RECEIVE_BYTES_MAX: usize = 1 << 30;
+
+/// How many bytes a core sends inline before everybody else has a turn.
+const TURN_BYTES: usize = 1 << 20;
+
+thread_local! {
+    static SENT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A listening socket. All cores accept from the one descriptor: a second broker on the same port
+/// fails with `AddrInUse` instead of taking a share of the connections.
+#[derive(Clone)]
+pub struct RingListener(Arc<Listening>);
+
+/// What the clones of a listener share.
+pub(super) struct Listening {
+    socket: TcpListener,
+    address: SocketAddr,
+    /// Peers that were accepted when nobody waited for them any more.
+    put_back: Mutex<VecDeque<OwnedFd>>,
+}
+
+/// A connected socket. It lives on the core that made it.
+#[derive(Clone)]
+pub struct RingConnection(Rc<End>);
+
+/// What the clones of a connection share; operations in flight share only the socket in it.
+struct End {
+    socket: Rc<TcpStream>,
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+impl Listening {
+    pub(super) fn put_back(&self, peer: OwnedFd) {
+        self.put_back.lock().expect("no panic under this lock").push_back(peer);
+    }
+}
+
+pub(super) fn listen(address: SocketAddr) -> Result<RingListener> {
+    let socket = TcpListener::bind(address)?;
+    // SAFETY: the descriptor is open. Listening again only changes how many may wait.
+    checked(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
+    let address = socket.local_addr()?;
+    Ok(RingListener(Arc::new(Listening { socket, address, put_back: Mutex::default() })))
+}
+
+impl io::Listener for RingListener {
+    type Connection = RingConnection;
+
+    async fn accept(&self) -> Result<RingConnection> {
+        loop {
+            let waiting = self.0.put_back.lock().expect("no panic under this lock").pop_front();
+            let peer = match waiting {
+                Some(peer) => Ok(peer),
+                None => self.next().await,
+            };
+            match peer.and_then(RingConnection::over) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => match error.raw_os_error() {
+                    // The peer went away meanwhile, or nothing happened at all.
+                    Some(
+                        libc::ECONNABORTED
+                        | libc::ECONNRESET
+                        | libc::ENOTCONN
+                        | libc::EINVAL
+                        | libc::EINTR
+                        | libc::EAGAIN
+                        | libc::ECANCELED,
+                    ) => {}
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        tokio::time::sleep(ACCEPT_REST).await;
+                        return Err(error);
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.0.address
+    }
+}
+
+impl RingListener {
+    async fn next(&self) -> Result<OwnedFd> {
+        let fd = types::Fd(self.0.socket.as_raw_fd());
+        let entry = opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
+            .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+            .build();
+        // SAFETY: no pointers; the listening socket goes along.
+        let operation = unsafe { Queue::current().start(entry, Held::Accept(self.0.clone())) };
+        let peer = i32::try_from(operation.await.0?).expect("a descriptor");
+        // SAFETY: a successful accept returns a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(peer) })
+    }
+}
+
+pub(super) async fn connect(address: SocketAddr) -> Result<RingConnection> {
+    let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(domain, kind, 0) };
+    checked(fd)?;
+    // SAFETY: a successful call returns a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let (raw, len) = raw_address(address);
+    let raw = Box::new(raw);
+    let pointer = (&raw const *raw).cast();
+    let entry = opcode::Connect::new(types::Fd(fd), pointer, len).build();
+    // SAFETY: the address is on the heap, and it and the socket go along.
+    let operation = unsafe { Queue::current().start(entry, Held::Connect(socket, raw)) };
+    let (result, held) = operation.await;
+    let Held::Connect(socket, _) = held else { unreachable!("what went in comes back") };
+    result?;
+    RingConnection::over(socket)
+}
+
+fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    let mut storage = std::mem::MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let len = match address {
+        SocketAddr::V4(address) => {
+            let raw = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: the storage is made to hold any kind of address.
+            unsafe { storage.as_mut_ptr().cast::<libc::sockaddr_in>().write(raw) };
+            size_of::<libc::sockaddr_in>()
+        }
+        SocketAddr::V6(address) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: address.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            };
+            // SAFETY: the storage is made to hold any kind of address.
+            unsafe { storage.as_mut_ptr().cast::<libc::sockaddr_in6>().write(raw) };
+            size_of::<libc::sockaddr_in6>()
+        }
+    };
+    // SAFETY: zeroed, then partly overwritten with valid values.
+    (unsafe { storage.assume_init() }, libc::socklen_t::try_from(len).expect("small"))
+}
+
+/// What an operation on the socket ring comes back with.
+struct Outcome<D>(std::marker::PhantomData<D>);
+
+impl<D> OneshotOutputTransform for Outcome<D> {
+    type Output = (Result<usize>, D);
+    type StoredData = D;
+
+    fn transform_oneshot_output(self, data: D, entry: socket_ring::cqueue::Entry) -> Self::Output {
+        let result = usize::try_from(entry.result());
+        (result.map_err(|_| Error::from_raw_os_error(-entry.result())), data)
+    }
+}
+
+/// Runs an operation on the socket ring. Every pointer in `entry` must lead to memory that `data`
+/// owns at a stable address, and every descriptor in it must be kept open by `data`: the ring
+/// keeps `data` until the operation completes, also when the future is dropped.
+async fn operate<D: Unpin + 'static>(
+    entry: socket_ring::squeue::Entry,
+    data: D,
+) -> (Result<usize>, D) {
+    UnsubmittedOneshot::new(data, Outcome(std::marker::PhantomData), entry).submit().await
+}
+
+/// Lets the others have a turn once enough was sent inline. Before the next operation, not after
+/// the last: what was done must be reported.
+async fn take_turns() {
+    if SENT.get() >= TURN_BYTES {
+        SENT.set(0);
+        tokio::task::yield_now().await;
+    }
+}
+
+impl RingConnection {
+    fn over(fd: OwnedFd) -> Result<RingConnection> {
+        let socket = TcpStream::from(fd);
+        socket.set_nodelay(true)?;
+        let peer = socket.peer_addr()?;
+        let local = socket.local_addr()?;
+        Ok(RingConnection(Rc::new(End { socket: Rc::new(socket), local, peer })))
+    }
+
+    fn fd(&self) -> socket_ring::types::Fd {
+        socket_ring::types::Fd(self.0.socket.as_raw_fd())
+    }
+
+    /// Waits until one of the `events` or the end of the connection.
+    async fn wait(&self, events: i16) -> Result<()> {
+        let entry = socket_ring::opcode::PollAdd::new(self.fd(), events as u32).build();
+        operate(entry, self.0.socket.clone()).await.0.map(drop)
+    }
+}
+
+impl io::Connection for RingConnection {
+    type File = RingFile;
+
+    async fn read(&self, mut buf: Buf) -> (Result<usize>, Buf) {
+        loop {
+            let room = buf.spare();
+            if room.is_empty() {
+                return (Ok(0), buf);
+            }
+            let len = u32::try_from(room.len().min(RECEIVE_BYTES_MAX)).expect("bounded");
+            let entry = socket_ring::opcode::Recv::new(self.fd(), room.as_mut_ptr(), len).build();
+            let (result, (_, mut returned)) = operate(entry, (self.0.socket.clone(), buf)).await;
+            match result {
+                Ok(count) => {
+                    returned.commit(count);
+                    return (Ok(count), returned);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Err(error) = self.wait(libc::POLLIN).await {
+                        return (Err(error), returned);
+                    }
+                }
+                Err(error) => return (Err(error), returned),
+            }
+            buf = returned;
+        }
+    }
+
+    async fn write(&self, buf: Buf, flow: Flow) -> (Result<usize>, Buf) {
+        let more = if flow == Flow::More { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | more;
+        take_turns().await;
+        loop {
+            // SAFETY: the descriptor is open, and the call only reads the buffer's contents.
+            let result = checked(unsafe {
+                libc::send(self.0.socket.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags)
+            });
+            match result {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Err(error) = self.wait(libc::POLLOUT).await {
+                        return (Err(error), buf);
+                    }
+                }
+                Ok(count) => {
+                    SENT.set(SENT.get() + count);
+                    return (Ok(count), buf);
+                }
+                Err(error) => return (Err(error), buf),
+            }
+        }
+    }
+
+    async fn send_file(&self, file: &RingFile, offset: u64, len: u64, _: Flow) -> Result<usize> {
+        take_turns().await;
+        loop {
+            // Beyond the end there is nothing to warm. The kernel marks the last part of what one
+            // call sends as the end of a run by itself.
+            let there = file.0.length()?.saturating_sub(offset).min(len);
+            let len = there.min(sendfile::STEP_BYTES_MAX);
+            sendfile::warm(&file.0, offset, len).await?;
+            match sendfile::step(&self.0.socket, &file.0, offset, len) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.wait(libc::POLLOUT).await?;
+                }
+                Ok(count) => {
+                    SENT.set(SENT.get() + count);
+                    return Ok(count);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn shutdown(&self) -> Result<()> {
+        self.0.socket.shutdown(Shutdown::Write)
+    }
+
+    fn close(&self) {
+        // A peer that is gone already is as closed as can be.
+        let _ = self.0.socket.shutdown(Shutdown::Both);
+    }
+
+    fn peer_address(&self) -> SocketAddr {
+        self.0.peer
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.0.local
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.socket) > 1 {
+            // As in `close`.
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+}

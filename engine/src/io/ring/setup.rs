@@ -1,0 +1,160 @@
+//! Whether this kernel lets us have rings, how large they may be, and which processor a core is.
+
+use std::sync::OnceLock;
+
+use io_uring::{IoUring, Probe, opcode};
+
+use super::queue::ENTRIES;
+use crate::io::{Error, Result};
+
+/// The smallest ring that is worth having.
+const ENTRIES_MIN: u32 = 8;
+
+/// Why io_uring cannot be used here, and what to do about it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("io_uring cannot be used: {reason}. {remedy}")]
+pub struct Unavailable {
+    /// What the kernel said.
+    pub reason: String,
+    /// What to change.
+    pub remedy: &'static str,
+}
+
+/// Whether this process may use io_uring, with all that the engine needs of it (Linux 6.0).
+///
+/// # Errors
+/// The reason, and the remedy.
+pub fn available() -> std::result::Result<(), Unavailable> {
+    static ANSWER: OnceLock<std::result::Result<(), Unavailable>> = OnceLock::new();
+    ANSWER.get_or_init(try_ring).clone()
+}
+
+fn try_ring() -> std::result::Result<(), Unavailable> {
+    let ring = build(ENTRIES_MIN).map_err(|error| Unavailable {
+        reason: format!("the kernel refuses a ring ({error})"),
+        remedy: match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                "Set the sysctl kernel.io_uring_disabled to 0; in a container, use a seccomp \
+                 profile that allows io_uring_setup (docker run --security-opt seccomp=unconfined)"
+            }
+            Some(libc::ENOSYS) => {
+                "Run on Linux 6.0 or newer; in a container, use a seccomp profile that allows \
+                 io_uring_setup (docker run --security-opt seccomp=unconfined)"
+            }
+            Some(libc::EINVAL) => "Run on Linux 6.0 or newer",
+            Some(libc::ENOMEM) => "Raise the limit of locked memory (ulimit -l)",
+            _ => "Run on Linux 6.0 or newer with io_uring enabled",
+        },
+    })?;
+    let mut probe = Probe::new();
+    let missing = match ring.submitter().register_probe(&mut probe) {
+        Err(error) => Some(format!("the kernel does not say what its rings can do ({error})")),
+        Ok(()) => [
+            ("accept", opcode::Accept::CODE),
+            ("cancel", opcode::AsyncCancel::CODE),
+            ("close", opcode::Close::CODE),
+            ("connect", opcode::Connect::CODE),
+            ("fadvise", opcode::Fadvise::CODE),
+            ("fallocate", opcode::Fallocate::CODE),
+            ("fsync", opcode::Fsync::CODE),
+            ("mkdirat", opcode::MkDirAt::CODE),
+            ("openat", opcode::OpenAt::CODE),
+            ("poll", opcode::PollAdd::CODE),
+            ("read", opcode::Read::CODE),
+            ("recv", opcode::Recv::CODE),
+            ("renameat", opcode::RenameAt::CODE),
+            ("unlinkat", opcode::UnlinkAt::CODE),
+        ]
+        .into_iter()
+        .find(|(_, code)| !probe.is_supported(*code))
+        .map(|(name, _)| format!("the kernel's rings do not know {name}")),
+    };
+    match missing {
+        Some(reason) => Err(Unavailable { reason, remedy: "Run on Linux 6.0 or newer" }),
+        None => Ok(()),
+    }
+}
+
+/// Whether rings can truncate (Linux 6.9).
+pub(super) fn truncates() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let mut probe = Probe::new();
+        let probed =
+            build(ENTRIES_MIN).and_then(|ring| ring.submitter().register_probe(&mut probe));
+        probed.is_ok() && probe.is_supported(opcode::Ftruncate::CODE)
+    })
+}
+
+fn build(entries: u32) -> Result<IoUring> {
+    IoUring::builder().setup_coop_taskrun().setup_single_issuer().build(entries)
+}
+
+/// As large a ring as the limit of locked memory allows.
+fn shrinking<T>(what: &str, mut build: impl FnMut(u32) -> Result<T>) -> Result<T> {
+    let mut entries = ENTRIES;
+    loop {
+        match build(entries) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && entries > ENTRIES_MIN => {
+                entries /= 2;
+            }
+            Err(error) => return Err(error),
+            Ok(ring) => {
+                if entries < ENTRIES {
+                    tracing::warn!(
+                        entries,
+                        wanted = ENTRIES,
+                        "the limit of locked memory (ulimit -l) makes the {what} ring smaller"
+                    );
+                }
+                return Ok(ring);
+            }
+        }
+    }
+}
+
+pub(super) fn storage_ring() -> Result<IoUring> {
+    shrinking("storage", build)
+}
+
+/// tokio-uring's ring, and the runtime on top of it.
+pub(super) fn runtime() -> Result<tokio_uring::Runtime> {
+    // A runtime whose ring is refused leaks, so the size is found out before.
+    let entries = shrinking("socket", |entries| build(entries).map(|_| entries))?;
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_coop_taskrun().setup_single_issuer();
+    let mut builder = tokio_uring::builder();
+    builder.entries(entries).uring_builder(&ring);
+    tokio_uring::Runtime::new(&builder)
+}
+
+/// Binds the calling thread to the processor of core number `core`: the `core`-th of those that
+/// this process was allowed when it was first asked, counted round.
+pub(super) fn pin(core: usize) -> Result<()> {
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    let allowed = ALLOWED.get_or_init(allowed);
+    if allowed.is_empty() {
+        return Err(Error::other("the kernel names no processor that this process may use"));
+    }
+    let mut set = std::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: a zeroed set is an empty set, and the number came out of such a set.
+    unsafe { libc::CPU_SET(allowed[core % allowed.len()], &mut *set.as_mut_ptr()) };
+    // SAFETY: the set is initialised, and 0 is the calling thread.
+    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set.as_ptr()) };
+    super::descriptor::checked(result).map(drop)
+}
+
+fn allowed() -> Vec<usize> {
+    let mut set = std::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: the set has room for the answer, and 0 is the calling thread.
+    let result =
+        unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
+    if result != 0 {
+        return Vec::new();
+    }
+    // SAFETY: filled by the call; all zeros would be valid too.
+    let set = unsafe { set.assume_init() };
+    let size = usize::try_from(libc::CPU_SETSIZE).expect("positive");
+    // SAFETY: the number is below the size of the set.
+    (0..size).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
