@@ -36,3 +36,10 @@ pub const STRING_BYTES_MAX: usize = 32_767;
 /// Memory that the arrays of one decoded message may take together, in bytes: a small frame of
 /// empty elements must not become gigabytes of structures.
 pub const MESSAGE_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Bytes that the records of one batch may decompress to: more than any request can hold, so that
+/// whatever could be sent plain can be sent compressed.
+pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Records of one refused batch that are named one by one in the answer.
+pub const RECORD_ERRORS_MAX: usize = 100;

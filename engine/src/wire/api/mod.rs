@@ -20,7 +20,7 @@ mod key;
 mod schema;
 
 #[cfg(test)]
-mod meter;
+pub(crate) mod meter;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Makes record batches: for the client, for coordinators' own records, and for tests.
 
 use super::{
-    ATTRIBUTES_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CONTROL_BIT, COUNT_AT, EPOCH_AT,
-    HEADER_BYTES, LAST_DELTA_AT, LENGTH_AT, MAGIC, MAGIC_AT, MAX_TIMESTAMP_AT, PREFIX_BYTES,
-    PRODUCER_EPOCH_AT, PRODUCER_ID_AT, TRANSACTIONAL_BIT, stamp_crc, varint,
+    ATTRIBUTES_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CONTROL_BIT, COUNT_AT, Compression,
+    EPOCH_AT, HEADER_BYTES, LAST_DELTA_AT, LENGTH_AT, MAGIC, MAGIC_AT, MAX_TIMESTAMP_AT,
+    PREFIX_BYTES, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, TRANSACTIONAL_BIT, stamp_crc, varint,
 };
 use crate::id::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use crate::wire::compress::compress;
 
 /// One header of a record (KIP-82). Values may be null; the key should be UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub struct Builder {
     out: Vec<u8>,
     base_offset: Offset,
     epoch: LeaderEpoch,
+    compression: Compression,
     flags: i16,
     producer_id: ProducerId,
     producer_epoch: ProducerEpoch,
@@ -45,6 +47,7 @@ impl Builder {
             out: vec![0; HEADER_BYTES],
             base_offset: Offset(0),
             epoch: LeaderEpoch::NONE,
+            compression: Compression::None,
             flags: 0,
             producer_id: ProducerId::NONE,
             producer_epoch: ProducerEpoch(-1),
@@ -53,6 +56,13 @@ impl Builder {
             max_timestamp: -1,
             count: 0,
         }
+    }
+
+    /// Compresses the records with `compression` when the batch is finished.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Builder {
+        self.compression = compression;
+        self
     }
 
     /// Sets what a leader stamps; a producer leaves 0 and -1.
@@ -152,8 +162,14 @@ impl Builder {
     pub fn finish(self) -> Vec<u8> {
         assert!(self.count > 0, "a batch has records");
         let mut out = self.out;
+        if self.compression != Compression::None {
+            let plain = out;
+            out = Vec::with_capacity(HEADER_BYTES + plain.len() / 2);
+            out.resize(HEADER_BYTES, 0);
+            compress(self.compression, &plain[HEADER_BYTES..], &mut out);
+        }
         let length = i32::try_from(out.len() - PREFIX_BYTES).expect("a batch fits into 31 bits");
-        let attributes = self.flags;
+        let attributes = self.flags | i16::from(self.compression.bits());
         let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &self.base_offset.0.to_be_bytes());
         put(LENGTH_AT, &length.to_be_bytes());

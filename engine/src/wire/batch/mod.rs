@@ -24,14 +24,19 @@
 
 mod build;
 mod fault;
+mod record;
 mod varint;
+mod verify;
+mod walk;
 
 use std::ops::Deref;
 
 use crate::id::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 pub use build::{Builder, RecordHeader};
-pub use fault::BatchError;
+pub use fault::{BatchError, RecordError, RecordFault};
+pub use record::{Contents, Record, Records};
+pub use verify::{Rules, Verified, verify};
 
 /// Bytes of a batch before its records.
 pub const HEADER_BYTES: usize = 61;
@@ -368,6 +373,17 @@ pub fn stamp_append_time(batch: &mut [u8], ms: i64) {
     stamp_crc(batch);
 }
 
+/// Sets the header's max timestamp to that of the records ([`Verified::max_timestamp`]), for
+/// clients that do not fill it in, and renews the checksum.
+///
+/// # Panics
+/// If `batch` is shorter than a header.
+pub fn stamp_max_timestamp(batch: &mut [u8], ms: i64) {
+    assert!(batch.len() >= HEADER_BYTES, "stamped bytes are no batch");
+    batch[MAX_TIMESTAMP_AT..PRODUCER_ID_AT].copy_from_slice(&ms.to_be_bytes());
+    stamp_crc(batch);
+}
+
 /// Gives a batch another producer identity and sequence, and renews the checksum. For clients,
 /// before a batch is first sent.
 ///
@@ -405,4 +421,8 @@ fn i64_at(bytes: &[u8], at: usize) -> i64 {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;
