@@ -26,19 +26,33 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
+pub mod cluster;
+pub mod commit;
+pub mod configs;
 pub mod coordinator;
+pub mod groups;
+pub mod membership;
 pub mod metadata;
 pub mod offsets;
 pub mod producer;
+pub mod sasl;
 pub mod topics;
+pub mod transaction;
 pub mod versions;
 
+pub use cluster::*;
+pub use commit::*;
+pub use configs::*;
 pub use coordinator::*;
+pub use groups::*;
 pub use key::ApiKey;
+pub use membership::*;
 pub use metadata::*;
 pub use offsets::*;
 pub use producer::*;
+pub use sasl::*;
 pub use topics::*;
+pub use transaction::*;
 pub use versions::*;
 
 /// A request's or response's body.

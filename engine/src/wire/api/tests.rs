@@ -64,12 +64,40 @@ macro_rules! apis {
 apis! {
     ListOffsets ListOffsetsRequest ListOffsetsResponse;
     Metadata MetadataRequest MetadataResponse;
+    OffsetCommit OffsetCommitRequest OffsetCommitResponse;
+    OffsetFetch OffsetFetchRequest OffsetFetchResponse;
     FindCoordinator FindCoordinatorRequest FindCoordinatorResponse;
+    JoinGroup JoinGroupRequest JoinGroupResponse;
+    Heartbeat HeartbeatRequest HeartbeatResponse;
+    LeaveGroup LeaveGroupRequest LeaveGroupResponse;
+    SyncGroup SyncGroupRequest SyncGroupResponse;
+    DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
+    ListGroups ListGroupsRequest ListGroupsResponse;
+    SaslHandshake SaslHandshakeRequest SaslHandshakeResponse;
     ApiVersions ApiVersionsRequest ApiVersionsResponse;
     CreateTopics CreateTopicsRequest CreateTopicsResponse;
     DeleteTopics DeleteTopicsRequest DeleteTopicsResponse;
+    DeleteRecords DeleteRecordsRequest DeleteRecordsResponse;
     InitProducerId InitProducerIdRequest InitProducerIdResponse;
     OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse;
+    AddPartitionsToTxn AddPartitionsToTxnRequest AddPartitionsToTxnResponse;
+    AddOffsetsToTxn AddOffsetsToTxnRequest AddOffsetsToTxnResponse;
+    EndTxn EndTxnRequest EndTxnResponse;
+    TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse;
+    DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse;
+    AlterConfigs AlterConfigsRequest AlterConfigsResponse;
+    DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse;
+    SaslAuthenticate SaslAuthenticateRequest SaslAuthenticateResponse;
+    CreatePartitions CreatePartitionsRequest CreatePartitionsResponse;
+    DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
+    IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
+    OffsetDelete OffsetDeleteRequest OffsetDeleteResponse;
+    DescribeCluster DescribeClusterRequest DescribeClusterResponse;
+    DescribeProducers DescribeProducersRequest DescribeProducersResponse;
+    DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse;
+    ListTransactions ListTransactionsRequest ListTransactionsResponse;
+    ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse;
+    DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse;
 }
 
 /// Runs a property over strings of numbers from which values are drawn.

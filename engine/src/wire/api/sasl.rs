@@ -1,0 +1,35 @@
+//! SaslHandshake and SaslAuthenticate (KIP-43, KIP-152, KIP-368).
+
+use super::schema::messages;
+
+messages! {
+    SaslHandshake: SaslHandshakeRequest -> SaslHandshakeResponse, versions 0-1, flexible none;
+
+    struct SaslHandshakeRequest {
+        /// The mechanism the client wants, such as `SCRAM-SHA-256`.
+        mechanism: String [0+],
+    }
+
+    struct SaslHandshakeResponse {
+        error_code: i16 [0+],
+        /// The mechanisms the broker has.
+        mechanisms: Vec<String> [0+],
+    }
+}
+
+messages! {
+    SaslAuthenticate: SaslAuthenticateRequest -> SaslAuthenticateResponse,
+    versions 0-2, flexible 2+;
+
+    struct SaslAuthenticateRequest {
+        auth_bytes: Vec<u8> [0+],
+    }
+
+    struct SaslAuthenticateResponse {
+        error_code: i16 [0+],
+        error_message: Option<String> [0+ null 0+],
+        auth_bytes: Vec<u8> [0+],
+        /// After how many milliseconds the client has to authenticate again; 0 for never.
+        session_lifetime_ms: i64 [1+],
+    }
+}
