@@ -1,0 +1,193 @@
+//! Machines with programs on them, and the run they live in.
+//!
+//! A [`Cluster`] joins the simulated world (what machines have and do) with madsim's nodes (whose
+//! tasks run). A program is an async function that is given the handle of its process's first core;
+//! it is started anew at each boot, and when it returns, the process has exited. [`simulate`] is
+//! the frame of every run: one fresh thread, one runtime, one world, one seed.
+
+use std::any::Any;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use madsim::runtime::{Handle, Runtime};
+use madsim::task::NodeId;
+use trialog_engine::id::CoreId;
+
+use crate::io::SimIo;
+use crate::machine::Crash;
+use crate::seed::Seed;
+use crate::trace::{Digest, Event};
+use crate::world::World;
+
+/// All machines of a run. Clones share it.
+#[derive(Clone)]
+pub struct Cluster {
+    world: World,
+    handle: Handle,
+    nodes: Arc<Mutex<Vec<NodeId>>>,
+}
+
+/// How a run is carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// The seed that everything follows from.
+    pub seed: Seed,
+    /// Print every event.
+    pub loud: bool,
+    /// Simulated time after which the run is stopped as hung.
+    pub limit: Duration,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// What the body returned.
+    pub value: T,
+    /// The hash over every event.
+    pub digest: Digest,
+    /// Simulated time from start to end.
+    pub simulated: Duration,
+}
+
+type Program = Arc<dyn Fn(SimIo) -> LocalBoxFuture<'static, ()> + Send + Sync>;
+
+impl Frame {
+    /// A quiet run of `seed` with a limit of ten simulated minutes.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Frame { seed: Seed(seed), loud: false, limit: Duration::from_secs(600) }
+    }
+}
+
+/// Runs `body` in a world of its own, in a fresh thread, to its end.
+///
+/// # Errors
+/// The message of a panic, of the body or of any simulated program.
+pub fn simulate<T, F>(
+    frame: Frame,
+    body: impl FnOnce(Cluster) -> F + Send + 'static,
+) -> Result<Outcome<T>, String>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let thread = std::thread::Builder::new().name(format!("seed-{}", frame.seed.0));
+    let run = move || {
+        let schedule = frame.seed.derive("schedule", 0);
+        let mut runtime = Runtime::with_seed_and_config(schedule, madsim::Config::default());
+        runtime.set_time_limit(frame.limit);
+        let handle = runtime.handle().clone();
+        runtime.block_on(async move {
+            let time = madsim::time::TimeHandle::current();
+            let world = World::new(frame.seed, time, frame.loud);
+            madsim::task::spawn_local(world.clone().drive());
+            madsim::task::spawn_local(tidy_up(handle.clone()));
+            let nodes = Arc::default();
+            let cluster = Cluster { world: world.clone(), handle, nodes };
+            let value = body(cluster.clone()).await;
+            let (digest, simulated) = (world.digest(), Duration::from_nanos(world.now()));
+            cluster.stop().await;
+            Outcome { value, digest, simulated }
+        })
+    };
+    let thread = thread.spawn(run).expect("a thread can be started");
+    thread.join().map_err(|payload| panic_text(&*payload))
+}
+
+/// The text of a panic.
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
+}
+
+/// Every finished task leaves something behind in madsim until its tasks are counted.
+async fn tidy_up(handle: Handle) {
+    loop {
+        madsim::time::sleep(Duration::from_secs(1)).await;
+        let _ = handle.metrics().num_tasks();
+    }
+}
+
+impl Cluster {
+    /// The world that the machines are in.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Adds a machine and starts `program` on it, now and at every later boot. Returns its number.
+    pub fn add<F>(
+        &self,
+        name: &str,
+        disk_bytes: u64,
+        program: impl Fn(SimIo) -> F + Send + Sync + 'static,
+    ) -> usize
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let program: Program = Arc::new(move |io| program(io).boxed_local());
+        let machine = self.world.add_machine(name, disk_bytes);
+        let world = self.world.clone();
+        let boot = move || {
+            let (world, program) = (world.clone(), Arc::clone(&program));
+            async move {
+                let process = world.boot(machine);
+                program(SimIo::new(world.clone(), process, CoreId(0))).await;
+                world.note(Event::Exit, &[machine as u64, process.number]);
+                world.exited(machine);
+            }
+        };
+        let node = self.handle.create_node().name(name).init(boot).build();
+        let mut nodes = self.nodes.lock().expect("nobody panics with it");
+        assert_eq!(nodes.len(), machine, "machines are added through the cluster only");
+        nodes.push(node.id());
+        machine
+    }
+
+    /// Ends a machine's process, at whichever await point it is.
+    pub fn crash(&self, machine: usize, crash: Crash) {
+        self.world.crash(machine, crash);
+        self.handle.kill(self.node(machine));
+    }
+
+    /// Starts the program of a machine that has no process.
+    pub fn start(&self, machine: usize) {
+        if !self.is_running(machine) {
+            self.handle.restart(self.node(machine));
+        }
+    }
+
+    /// Whether a machine has a process.
+    #[must_use]
+    pub fn is_running(&self, machine: usize) -> bool {
+        self.world.machine(machine, |machine| machine.process.is_some())
+    }
+
+    /// True (simulated) time passes.
+    pub async fn pass(&self, duration: Duration) {
+        madsim::time::sleep(duration).await;
+    }
+
+    /// Ends every process and lets the executor drop what they held.
+    async fn stop(&self) {
+        let nodes = self.nodes.lock().expect("nobody panics with it").clone();
+        for (machine, node) in nodes.into_iter().enumerate() {
+            self.world.crash(machine, Crash::Kill);
+            self.handle.kill(node);
+        }
+        self.world.finish();
+        madsim::time::sleep(Duration::from_millis(5)).await;
+        self.world.finish();
+    }
+
+    fn node(&self, machine: usize) -> NodeId {
+        self.nodes.lock().expect("nobody panics with it")[machine]
+    }
+}
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -1,0 +1,228 @@
+//! One simulated machine: its power, its one process, its disk with its speed, its clock.
+//!
+//! A process is one incarnation of the program that runs on the machine. Every handle is bound to
+//! the incarnation that made it and is dead for ever once that is over: its calls never complete
+//! and its destructors do nothing. A kill ends the process and leaves the kernel (page cache,
+//! sockets that say goodbye); a power loss ends both.
+//!
+//! Disk calls are objects here: they take effect when the agenda says so, or when their process
+//! dies, or never, whatever became of the future that waits for them.
+
+use std::collections::BTreeMap;
+use std::io::Result;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::task::Waker;
+
+use trialog_engine::io::{Buf, Entry, Open};
+
+use crate::clock::Clock;
+use crate::disk::{Disk, Flush, FolderSync, Ino};
+use crate::seed::Stream;
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Crash {
+    /// The process dies, the machine goes on: the page cache stays, the kernel closes the sockets.
+    Kill,
+    /// The machine goes off: nothing that was not flushed is certain, and nobody is told.
+    PowerLoss,
+}
+
+/// One machine. See the module's head.
+#[derive(Debug)]
+pub struct Machine {
+    /// For people.
+    pub name: String,
+    /// The running process, counted from 1 over the whole run; `None` while there is none.
+    pub process: Option<u64>,
+    /// Whether the machine is on.
+    pub powered: bool,
+    /// How often it was switched on.
+    pub boot: u64,
+    /// Its clocks.
+    pub clock: Clock,
+    /// Its disk.
+    pub disk: Disk,
+    /// How fast the disk is.
+    pub speed: Speed,
+    /// What `Io::random` draws from.
+    pub random: Stream,
+    /// Disk calls that have not been collected yet.
+    pub calls: BTreeMap<u64, Pending>,
+    /// How many disk calls this machine has made in its life.
+    pub calls_made: u64,
+    /// Crash at the start of a certain disk call of its life.
+    pub crash_at_call: Option<(u64, Crash)>,
+}
+
+/// The speed of a disk; times are in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Speed {
+    /// A call that the page cache serves.
+    pub cached: u64,
+    /// A flush.
+    pub flush: u64,
+    /// How many times slower than that it is at present.
+    pub factor: u64,
+    /// Nothing completes before this moment.
+    pub stalled_until: u64,
+    /// Where the draws come from.
+    pub random: Stream,
+}
+
+/// One disk call on its way, or done and not yet collected.
+#[derive(Debug)]
+pub struct Pending {
+    /// What was asked, until it has taken effect.
+    pub ask: Option<Ask>,
+    /// The file that the call keeps open.
+    pub file: Option<Ino>,
+    /// What came of it.
+    pub reply: Option<Reply>,
+    /// Who waits; `None` before the first poll.
+    pub waker: Option<Waker>,
+    /// Nobody will collect the reply.
+    pub abandoned: bool,
+}
+
+/// What a disk call asks.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Ask {
+    Open(PathBuf, Open),
+    Lock(PathBuf),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf),
+    List(PathBuf),
+    MakeDir(PathBuf),
+    SyncDir(PathBuf, Option<FolderSync>),
+    FreeSpace,
+    Read(Ino, u64, Buf),
+    Write(Ino, u64, Vec<Buf>),
+    Sync(Ino, Flush),
+    Allocate(Ino, u64, u64),
+    Truncate(Ino, u64),
+    Length(Ino),
+}
+
+/// What came of a disk call.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Reply {
+    Done(Result<()>),
+    File(Result<Ino>),
+    Names(Result<Vec<Entry>>),
+    Number(Result<u64>),
+    Read(Result<usize>, Buf),
+    Written(Result<usize>, Vec<Buf>),
+}
+
+impl Ask {
+    /// A number for the trace, and the facts beside it.
+    #[must_use]
+    pub fn facts(&self) -> [u64; 3] {
+        match self {
+            Ask::Open(..) => [1, 0, 0],
+            Ask::Lock(_) => [2, 0, 0],
+            Ask::Remove(_) => [3, 0, 0],
+            Ask::Rename(..) => [4, 0, 0],
+            Ask::List(_) => [5, 0, 0],
+            Ask::MakeDir(_) => [6, 0, 0],
+            Ask::SyncDir(..) => [7, 0, 0],
+            Ask::FreeSpace => [8, 0, 0],
+            Ask::Read(ino, offset, _) => [9, *ino, *offset],
+            Ask::Write(ino, offset, _) => [10, *ino, *offset],
+            Ask::Sync(ino, _) => [11, *ino, 0],
+            Ask::Allocate(ino, offset, len) => [12, *ino, offset + len],
+            Ask::Truncate(ino, len) => [13, *ino, *len],
+            Ask::Length(ino) => [14, *ino, 0],
+        }
+    }
+
+    /// The path that it names, for people.
+    #[must_use]
+    pub fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Ask::Open(path, _)
+            | Ask::Lock(path)
+            | Ask::Remove(path)
+            | Ask::Rename(path, _)
+            | Ask::List(path)
+            | Ask::MakeDir(path)
+            | Ask::SyncDir(path, _) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+impl Machine {
+    /// The machine's address on the simulated network.
+    #[must_use]
+    pub fn address(index: usize) -> IpAddr {
+        let low = u8::try_from(index + 1).expect("at most 254 machines");
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, low))
+    }
+
+    /// When a call that is made at `now` takes effect.
+    pub fn effect_at(&mut self, now: u64, ask: &Ask) -> u64 {
+        let typical = match ask {
+            Ask::Sync(..) | Ask::SyncDir(..) => self.speed.flush,
+            _ => self.speed.cached,
+        };
+        let delay = self.speed.random.delay(typical).saturating_mul(self.speed.factor);
+        (now + delay).max(self.speed.stalled_until)
+    }
+
+    /// Makes a call take effect.
+    pub fn carry_out(&mut self, ask: Ask, owner: u64) -> Reply {
+        let disk = &mut self.disk;
+        match ask {
+            Ask::Open(path, how) => Reply::File(disk.open(&path, how)),
+            Ask::Lock(path) => Reply::File(disk.open(&path, Open::Create).and_then(|ino| {
+                disk.lock(ino, owner).map(|()| ino).inspect_err(|_| disk.close(ino))
+            })),
+            Ask::Remove(path) => Reply::Done(disk.remove(&path)),
+            Ask::Rename(from, to) => Reply::Done(disk.rename(&from, &to)),
+            Ask::List(path) => Reply::Names(disk.list(&path)),
+            Ask::MakeDir(path) => Reply::Done(disk.make_dir(&path)),
+            Ask::SyncDir(path, None) => Reply::Done(disk.sync_dir_begin(&path).map(|_| ())),
+            Ask::SyncDir(_, Some(sync)) => Reply::Done(disk.sync_dir_end(sync)),
+            Ask::FreeSpace => Reply::Number(Ok(disk.free())),
+            Ask::Read(ino, offset, mut buf) => {
+                let result = disk.read(ino, offset, buf.spare());
+                if let Ok(count) = result {
+                    buf.commit(count);
+                }
+                Reply::Read(result, buf)
+            }
+            Ask::Write(ino, offset, bufs) => {
+                let parts: Vec<&[u8]> = bufs.iter().map(|buf| &**buf).collect();
+                let result = disk.write(ino, offset, &parts);
+                Reply::Written(result, bufs)
+            }
+            Ask::Sync(ino, flush) => Reply::Done(disk.sync_end(ino, &flush)),
+            Ask::Allocate(ino, offset, len) => Reply::Done(disk.allocate(ino, offset, len)),
+            Ask::Truncate(ino, len) => {
+                disk.truncate(ino, len);
+                Reply::Done(Ok(()))
+            }
+            Ask::Length(ino) => Reply::Number(Ok(disk.length(ino))),
+        }
+    }
+}
+
+impl Speed {
+    /// A quick disk, as drawn for one machine: page cache in microseconds, a flush below two
+    /// milliseconds.
+    #[must_use]
+    pub fn drawn(mut random: Stream) -> Self {
+        Speed {
+            cached: random.within(2_000..30_000),
+            flush: random.within(100_000..2_000_000),
+            factor: 1,
+            stalled_until: 0,
+            random,
+        }
+    }
+}
