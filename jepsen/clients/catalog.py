@@ -1,0 +1,146 @@
+"""The foreign clients: how each one is started and what its interface can do at all.
+
+Owns: one entry per client. A capability that is missing here is a thing the client's own interface
+lacks (kcat cannot set a time, kafkajs reads only in groups); a thing that a broker lacks is a
+failure, never a missing capability.
+Must not know: what the jobs check.
+"""
+
+import subprocess
+from dataclasses import dataclass
+from typing import Callable
+
+import install
+
+ALL_CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+
+
+@dataclass(frozen=True)
+class Client:
+    name: str
+    version: Callable
+    command: Callable  # installs what is missing and returns the arguments to start it with
+    kind: str = "rich"  # of the records it can write, see records.generate
+    codecs: tuple = ALL_CODECS
+    can: frozenset = frozenset()
+
+
+# idempotent    has an idempotent producer (and an ordinary one)
+# acks          acks=0 and acks=1 can be chosen
+# offsets       reports the offset of each acknowledged record; with offsets-if-placed it does so
+#               only where the record named its partition
+# choose        has a partitioner of its own, for records with and without keys
+# auto          asks for topics to be created when it writes to a missing one
+# times-set     sets the time of each record
+# read          reads assigned partitions from an offset, without a group
+# follow        can wait at the end for records that are yet to come
+# strict        can be told to fail, not to jump, when an offset is out of range
+# times, ends, newest   asks for offsets by time, both ends, the largest time
+# late-is-end   answers the end of the partition where no record is that late
+# topics, admin lists topics; creates and deletes them
+# newest-protocol   has to be told to speak its newest versions
+LIBRARY = {"offsets", "times-set", "read", "follow", "strict", "times", "ends", "topics", "admin"}
+PRODUCER = {"idempotent", "acks", "choose", "auto"}
+
+
+def script(client, name):
+    return [install.pip(client), install.HERE / name]
+
+
+def java_command():
+    classes = install.java(install.HERE / "java" / "Client.java")
+    return ["java", "-Xmx160m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classes, "Client"]
+
+
+def kafkajs_command():
+    path = install.npm("kafkajs")
+    # The library is looked up from the script's own folder first; this names ours.
+    return ["env", f"NODE_PATH={path}", "KAFKAJS_NO_PARTITIONER_WARNING=1"] + [
+        install.need("node", "install Node.js"),
+        install.HERE / "kafkajs.js",
+    ]
+
+
+def kcat_command():
+    install.kcat()
+    return ["python3", install.HERE / "kcat.py"]
+
+
+def kcat_version():
+    out = subprocess.run(["kcat", "-V"], capture_output=True, text=True).stdout
+    return out.split("Version ")[1].split(" ")[0] if "Version " in out else "?"
+
+
+def pinned(requirement):
+    return lambda: requirement.replace("@", "==").split("==")[1]
+
+
+def go_version(module):
+    lines = (install.HERE / "go" / "go.mod").read_text().splitlines()
+    return lambda: next(line.split()[1] for line in lines if line.strip().startswith(module + " "))
+
+
+CLIENTS = [
+    Client(
+        "kcat",
+        kcat_version,
+        kcat_command,
+        kind="text",
+        can=frozenset({"idempotent", "acks", "choose", "auto", "read", "follow", "from-time"})
+        | {"times", "ends", "topics"},
+    ),
+    Client(
+        "confluent-kafka",
+        pinned(install.PIP["confluent-kafka"][0]),
+        lambda: script("confluent-kafka", "confluent.py"),
+        can=frozenset(LIBRARY | PRODUCER),
+    ),
+    Client(
+        "kafka-python",
+        pinned(install.PIP["kafka-python"][0]),
+        lambda: script("kafka-python", "kafka_python.py"),
+        kind="plain",
+        can=frozenset(LIBRARY | PRODUCER),
+    ),
+    Client(
+        "aiokafka",
+        pinned(install.PIP["aiokafka"][0]),
+        lambda: script("aiokafka", "aio.py"),
+        can=frozenset(LIBRARY | PRODUCER),
+    ),
+    Client(
+        "kafkajs",
+        pinned(install.NPM["kafkajs"][0]),
+        kafkajs_command,
+        kind="plain",
+        codecs=("none", "gzip"),
+        can=frozenset(PRODUCER | {"offsets-if-placed", "times-set", "times", "ends", "topics", "admin"})
+        | {"late-is-end"},
+    ),
+    Client(
+        "java",
+        lambda: install.KAFKA,
+        java_command,
+        can=frozenset(LIBRARY | PRODUCER | {"newest"}),
+    ),
+    Client(
+        "franz-go",
+        go_version("github.com/twmb/franz-go"),
+        lambda: [install.go("franz")],
+        can=frozenset(LIBRARY | PRODUCER | {"newest", "late-is-end"}),
+    ),
+    Client(
+        "sarama",
+        go_version("github.com/IBM/sarama"),
+        lambda: [install.go("sarama")],
+        can=frozenset(LIBRARY | PRODUCER | {"newest-protocol"}),
+    ),
+    Client(
+        "rskafka",
+        lambda: "0.6.0",
+        lambda: [install.cargo()],
+        kind="plain",
+        can=frozenset({"offsets", "times-set", "read", "times", "ends", "topics", "admin"}),
+    ),
+]
+BY_NAME = {client.name: client for client in CLIENTS}
