@@ -1,1 +1,176 @@
-fn main() {}
+//! Trials of the real program under real faults, with real Kafka clients.
+//!
+//! `cargo jepsen kill` kills the broker with -9, `cargo jepsen power` cuts its disk's power, both at
+//! random moments under `acks=all` traffic, and the library's checkers judge what the clients saw.
+//! `cargo jepsen check FILE` judges a history that exists.
+//!
+//! Exit codes: 0 clean, 1 guilty, 2 the trial could not be carried out, 77 not possible on this
+//! machine, 130 interrupted.
+
+mod binary;
+mod disk;
+mod node;
+mod process;
+mod report;
+mod stop;
+mod traffic;
+mod trial;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use trialog_jepsen::check::{self, Expect};
+
+use report::Sum;
+use stop::{Stop, broken};
+use traffic::{Load, Python};
+use trial::{Nemesis, Plan};
+
+#[derive(Parser)]
+#[command(name = "trialog-jepsen", about = "Breaks real brokers and judges what clients saw")]
+struct Cli {
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// Kill the broker with -9 under load, restart it on the same data, read everything
+    Kill(Options),
+    /// Cut the power of the broker's disk under load (needs root and loop devices)
+    Power {
+        #[command(flatten)]
+        options: Options,
+        /// Take the flush out of a copy of the broker: every run must lose records
+        #[arg(long)]
+        without_flush: bool,
+    },
+    /// Judge a recorded history
+    Check {
+        file: PathBuf,
+        /// Acknowledged records may be lost (page-cache acknowledgement and a power cut)
+        #[arg(long)]
+        not_durable: bool,
+        /// Offsets may have holes (transactions, compaction)
+        #[arg(long)]
+        sparse: bool,
+    },
+}
+
+#[derive(Args)]
+struct Options {
+    /// Runs, each with a broker and a data directory of its own
+    #[arg(long, default_value_t = 5)]
+    runs: u32,
+    /// Crashes of each run
+    #[arg(long, default_value_t = 3)]
+    crashes: u32,
+    /// The client that makes the traffic
+    #[arg(long, value_enum, default_value_t = Client::Python)]
+    client: Client,
+    #[arg(long, default_value_t = 4)]
+    producers: u32,
+    /// Consumers that read during the run, beside the reading of everything at its end
+    #[arg(long, default_value_t = 2)]
+    consumers: u32,
+    /// Random choices follow from it; by default from the clock
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A broker that is built already, instead of building this tree's
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// A setting for the broker, as its own `--set` takes it
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Client {
+    /// confluent-kafka-python, that is librdkafka
+    Python,
+}
+
+fn main() -> ExitCode {
+    stop::catch_interrupts();
+    let done = match Cli::parse().job {
+        Job::Kill(options) => trial(&options, Nemesis::Kill),
+        Job::Power { options, without_flush: false } => trial(&options, Nemesis::Power),
+        Job::Power { options, without_flush: true } => trial(&options, Nemesis::PowerWithoutFlush),
+        Job::Check { file, not_durable, sparse } => {
+            let (durable, dense) = (!not_durable, !sparse);
+            judge(&file, &Expect { durable, dense, ..Expect::default() })
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(stop) => {
+            eprintln!("{stop}");
+            ExitCode::from(stop.code())
+        }
+    }
+}
+
+/// All runs of a trial; whether it showed what it should.
+fn trial(options: &Options, nemesis: Nemesis) -> Result<bool, Stop> {
+    if nemesis != Nemesis::Kill {
+        disk::prepare()?;
+    }
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = options.seed.unwrap_or(clock.as_millis() as u64);
+    let binary = match (&options.binary, nemesis) {
+        (Some(binary), _) => binary.canonicalize().map_err(broken(binary.display()))?,
+        (None, Nemesis::PowerWithoutFlush) => binary::build_without_flush()?,
+        (None, Nemesis::Kill | Nemesis::Power) => binary::build()?,
+    };
+    let name = match nemesis {
+        Nemesis::Kill => "kill",
+        Nemesis::Power => "power",
+        Nemesis::PowerWithoutFlush => "power-without-flush",
+    };
+    let Client::Python = options.client;
+    let plan = Plan {
+        nemesis,
+        binary,
+        settings: options.settings.clone(),
+        python: Python::install()?,
+        crashes: options.crashes,
+        load: Load { producers: options.producers, consumers: options.consumers, seed },
+        root: binary::work_root().join(format!("{name}-{}", clock.as_secs())),
+    };
+    println!("broker: {}", plan.binary.display());
+    println!("histories: {} (seed {seed})", plan.root.display());
+    report::head();
+    let mut sum = Sum::default();
+    let ended = (1..=options.runs).try_for_each(|number| {
+        let verdict = match plan.run(number) {
+            Ok(verdict) => verdict,
+            Err(stop @ Stop::Broker(_)) => {
+                // A verdict on the broker too; the next run has a new one.
+                report::failed(number, &stop);
+                sum.add_failed();
+                return Ok(());
+            }
+            Err(stop) => return Err(stop),
+        };
+        report::row(number, &verdict);
+        if !verdict.clean() {
+            report::explain(&verdict);
+        }
+        sum.add(&verdict);
+        Ok(())
+    });
+    sum.close(nemesis);
+    ended.map(|()| sum.passed(nemesis))
+}
+
+/// Judges a file.
+fn judge(file: &std::path::Path, expect: &Expect) -> Result<bool, Stop> {
+    let history = traffic::load(file)?;
+    let report = check::all(&history, expect);
+    print!("{report}");
+    println!("{}", if report.clean() { "no anomaly" } else { "ANOMALIES" });
+    Ok(report.clean())
+}

@@ -217,5 +217,6 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     if expect.dense {
         offsets_dense::check(&view, expect, &mut report);
     }
+    report.findings.sort_by_key(|finding| finding.anomaly);
     report
 }

@@ -1,0 +1,377 @@
+"""Traffic of a real client (confluent-kafka, that is librdkafka), recorded as a history.
+
+    traffic.py write --bootstrap H:P --history FILE --topics a:1,b:3 --producers N --consumers N --seed N
+    traffic.py read  --bootstrap H:P --history FILE --topics a:1,b:3
+
+`write` sends until it is told to stop on stdin ("stop": deliver what is in flight, then end;
+"abandon": end at once), `read` reads every partition from its beginning to its end. The format of
+the history is that of the library's `history` module. On stdout: "ready", "acknowledged N" now and
+then, and last "done {...}".
+"""
+
+import argparse
+import collections
+import functools
+import json
+import os
+import random
+import sys
+import threading
+import time
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+CONSUMERS_FROM = 100  # Process numbers: producers from 0, consumers from here,
+FINAL_READER = 200  # the last reader,
+GENERATION = 1000  # and this is added for each new life of a producer that died.
+IN_FLIGHT_MAX = 400  # Unanswered records of one producer.
+FLUSH_SECONDS = 60
+READ_SECONDS = 120
+CODECS = ["none", "lz4", "zstd", "gzip", "snappy"]
+BASE = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 500, "retry.backoff.ms": 50}
+
+
+class History:
+    """Lines in the order of their times, whichever thread they come from."""
+
+    def __init__(self, path):
+        self.lock = threading.Lock()
+        self.file = open(path, "w", encoding="ascii")
+        self.file.write('{"format":"trialog-history","version":1}\n')
+
+    def add(self, process, phase, verb, rest):
+        with self.lock:
+            now = time.monotonic_ns()
+            head = f'{{"time":{now},"process":{process},"type":"{phase}","f":"{verb}"'
+            self.file.write(head + (f",{rest}" if rest else "") + "}\n")
+
+    def flush(self):
+        with self.lock:
+            self.file.flush()
+
+
+class Tally:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.acknowledged = 0
+        self.read = 0
+        self.fatal = []
+        self.lost_position = []
+        self.errors = collections.Counter()
+
+    def note(self, error):
+        with self.lock:
+            self.errors[error.name()] += 1
+
+
+def payload(value):
+    """The one payload of a value: the value itself, and a tail that follows from it."""
+    length = value * 2654435761 % 701
+    return f"{value:016x}:".encode() + bytes((value + place * 7) % 251 for place in range(length))
+
+
+def value_of(data):
+    """The value that a payload carries; -1 if no client of ours wrote exactly this."""
+    try:
+        value = int(data[:16], 16)
+    except (TypeError, ValueError):
+        return -1
+    return value if data == payload(value) else -1
+
+
+def name(text):
+    return json.dumps(text)
+
+
+class Writer(threading.Thread):
+    """One idempotent producer with acks=all, and its later lives should it die."""
+
+    def __init__(self, number, options, topics, history, tally, stopping):
+        super().__init__(daemon=True)
+        self.number, self.process = number, number
+        self.options, self.topics, self.history = options, topics, history
+        self.tally, self.stopping = tally, stopping
+        self.random = random.Random(options.seed * 1000 + number)
+        self.counter = 0
+        self.left = 0
+
+    def connect(self):
+        settings = {
+            "bootstrap.servers": self.options.bootstrap,
+            "client.id": f"writer-{self.process}",
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": self.random.choice([0, 2, 10]),
+            "compression.type": CODECS[self.number % len(CODECS)],
+            # Long enough to live through every outage of a trial.
+            "message.timeout.ms": 300_000,
+            "error_cb": self.tally.note,
+            **BASE,
+        }
+        return Producer(settings)
+
+    def run(self):
+        producer = self.connect()
+        while not self.stopping.is_set():
+            if self.dead(producer):
+                self.process += GENERATION
+                self.counter = 0
+                producer = self.connect()
+            if len(producer) >= IN_FLIGHT_MAX:
+                producer.poll(0.02)
+                continue
+            for _ in range(self.random.randrange(1, 30)):
+                self.send(producer)
+            producer.poll(0)
+            time.sleep(self.random.expovariate(self.options.bursts))
+        self.left = producer.flush(FLUSH_SECONDS)
+
+    def dead(self, producer):
+        """Whether the client gave up for good; librdkafka then wants a new producer."""
+        producer.poll(0)
+        with self.tally.lock:
+            return any(process == self.process for process, _ in self.tally.fatal)
+
+    def send(self, producer):
+        topic, count = self.random.choice(self.topics)
+        value = (self.process << 32) | self.counter
+        self.counter += 1
+        where, rest = {}, ""
+        if self.random.random() < 0.5:
+            where["partition"] = self.random.randrange(count)
+            rest = f',"partition":{where["partition"]}'
+        elif self.random.random() < 0.5:
+            where["key"] = f"key-{self.random.randrange(20)}"
+            rest = f',"key":"{where["key"]}"'
+        head = f'"topic":{name(topic)},"value":{value}'
+        process = self.process
+        self.history.add(process, "invoke", "send", head + rest)
+        callback = functools.partial(self.answered, process, head)
+        try:
+            producer.produce(topic, payload(value), on_delivery=callback, **where)
+        except (BufferError, KafkaException) as error:
+            # It never entered the client's queue.
+            self.history.add(process, "fail", "send", f'{head},"error":{name(str(error))}')
+            self.check_fatal(process, error)
+
+    def answered(self, process, head, error, message):
+        if error is None:
+            rest = f'{head},"partition":{message.partition()},"offset":{message.offset()}'
+            self.history.add(process, "ok", "send", rest)
+            with self.tally.lock:
+                self.tally.acknowledged += 1
+            return
+        self.history.add(process, "info", "send", f'{head},"error":{name(error.name())}')
+        self.tally.note(error)
+        self.check_fatal(process, error)
+
+    def check_fatal(self, process, error):
+        cause = error.args[0] if isinstance(error, KafkaException) else error
+        known = isinstance(cause, KafkaError)
+        if known and (cause.fatal() or cause.code() == KafkaError._FATAL):
+            with self.tally.lock:
+                if not any(dead == process for dead, _ in self.tally.fatal):
+                    self.tally.fatal.append((process, cause.str()))
+
+
+def record_poll(history, process, messages):
+    rows = (
+        f"[{name(m.topic())},{m.partition()},{m.offset()},{value_of(m.value())}]" for m in messages
+    )
+    history.add(process, "ok", "poll", f'"records":[{",".join(rows)}]')
+
+
+def assign(consumer, history, process, places):
+    """Reads from the given places on; recorded as leaving everything and then seeking."""
+    rows = ",".join(f"[{name(place.topic)},{place.partition}]" for place in places)
+    history.add(process, "ok", "assign", '"partitions":[]')
+    history.add(process, "ok", "assign", f'"partitions":[{rows}]')
+    for place in places:
+        rest = f'"topic":{name(place.topic)},"partition":{place.partition},"offset":{place.offset}'
+        history.add(process, "ok", "seek", rest)
+    consumer.assign(places)
+
+
+class Reader(threading.Thread):
+    """A consumer that follows the ends; every second one also wanders back now and then."""
+
+    def __init__(self, number, options, topics, history, tally, stopping):
+        super().__init__(daemon=True)
+        self.process = CONSUMERS_FROM + number
+        self.wanders = number % 2 == 1
+        self.options, self.topics, self.history = options, topics, history
+        self.tally, self.stopping = tally, stopping
+        self.random = random.Random(options.seed * 1000 + self.process)
+
+    def run(self):
+        consumer = Consumer({
+            "bootstrap.servers": self.options.bootstrap,
+            "client.id": f"reader-{self.process}",
+            "group.id": f"reader-{self.process}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 100,
+            "fetch.error.backoff.ms": 50,
+            "error_cb": self.tally.note,
+            **BASE,
+        })
+        ends = {(topic, part): 0 for topic, count in self.topics for part in range(count)}
+        self.go(consumer, {place: OFFSET_BEGINNING for place in ends})
+        turn = time.monotonic() + self.random.uniform(1, 3)
+        while not self.stopping.is_set():
+            good = []
+            for message in consumer.consume(500, 0.2):
+                if message.error() is None:
+                    good.append(message)
+                    ends[message.topic(), message.partition()] = message.offset() + 1
+                elif message.error().code() in (
+                    KafkaError._AUTO_OFFSET_RESET,
+                    KafkaError.OFFSET_OUT_OF_RANGE,
+                    KafkaError._LOG_TRUNCATION,
+                ):
+                    # What was read before is not there any more.
+                    with self.tally.lock:
+                        self.tally.lost_position.append(f"{self.process}: {message.error().str()}")
+                    consumer.close()
+                    return
+                else:
+                    self.tally.note(message.error())
+            if good:
+                record_poll(self.history, self.process, good)
+                with self.tally.lock:
+                    self.tally.read += len(good)
+            if self.wanders and time.monotonic() > turn:
+                self.go(consumer, {
+                    place: self.random.randrange(max(0, end - 300), end) if end else 0
+                    for place, end in ends.items()
+                })
+                turn = time.monotonic() + self.random.uniform(1, 3)
+        consumer.close()
+
+    def go(self, consumer, places):
+        found = [TopicPartition(topic, part, at) for (topic, part), at in places.items()]
+        assign(consumer, self.history, self.process, found)
+
+
+def create_topics(options, topics):
+    admin = AdminClient({"bootstrap.servers": options.bootstrap, **BASE})
+    # One with the smallest segments that Kafka knows, so that logs roll during the trial.
+    wanted = [
+        NewTopic(topic, count, 1, config={} if place else {"segment.bytes": "1048576"})
+        for place, (topic, count) in enumerate(topics)
+    ]
+    for topic, created in admin.create_topics(wanted, request_timeout=30).items():
+        try:
+            created.result()
+        except KafkaException as error:
+            sys.exit(f"cannot create {topic}: {error}")
+
+
+def write(options, topics):
+    history, tally, stopping = History(options.history), Tally(), threading.Event()
+    create_topics(options, topics)
+    writers = [
+        Writer(number, options, topics, history, tally, stopping)
+        for number in range(options.producers)
+    ]
+    readers_stop = threading.Event()
+    readers = [
+        Reader(number, options, topics, history, tally, readers_stop)
+        for number in range(options.consumers)
+    ]
+    for thread in writers + readers:
+        thread.start()
+    print("ready", flush=True)
+    orders = []
+
+    def listen():
+        orders.append(sys.stdin.readline().strip())
+
+    threading.Thread(target=listen, daemon=True).start()
+    while not orders:
+        time.sleep(0.05)
+        history.flush()
+        print("acknowledged", tally.acknowledged, flush=True)
+    abandoned = orders[0] != "stop"
+    if not abandoned:
+        stopping.set()
+        for thread in writers:
+            thread.join()
+        readers_stop.set()
+        for thread in readers:
+            thread.join(10)
+    report = {
+        "acknowledged": tally.acknowledged,
+        "read": tally.read,
+        "undelivered": sum(writer.left for writer in writers),
+        "fatal": [f"producer {process}: {text}" for process, text in tally.fatal],
+        "lost_position": tally.lost_position,
+        "errors": dict(sorted(tally.errors.items())),
+    }
+    history.flush()
+    print("done", json.dumps(report), flush=True)
+    os._exit(0)
+
+
+def read(options, topics):
+    history, tally = History(options.history), Tally()
+    consumer = Consumer({
+        "bootstrap.servers": options.bootstrap,
+        "client.id": "final-reader",
+        "group.id": "final-reader",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+        "error_cb": tally.note,
+        **BASE,
+    })
+    deadline = time.monotonic() + READ_SECONDS
+    missing = []
+    known = consumer.list_topics(timeout=30).topics
+    places = []
+    for topic, count in topics:
+        there = known[topic].partitions if topic in known else {}
+        for part in range(count):
+            if part in there:
+                places.append(TopicPartition(topic, part, OFFSET_BEGINNING))
+            else:
+                missing.append(f"{topic}/{part}")
+    assign(consumer, history, FINAL_READER, places)
+    open_ends = {(place.topic, place.partition) for place in places}
+    while open_ends:
+        if time.monotonic() > deadline:
+            sys.exit(f"no end of {sorted(open_ends)} within {READ_SECONDS} s; {dict(tally.errors)}")
+        good = []
+        for message in consumer.consume(1000, 0.2):
+            if message.error() is None:
+                good.append(message)
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                open_ends.discard((message.topic(), message.partition()))
+            else:
+                tally.note(message.error())
+        if good:
+            record_poll(history, FINAL_READER, good)
+            tally.read += len(good)
+    history.flush()
+    print("done", json.dumps({"read": tally.read, "missing": missing}), flush=True)
+    os._exit(0)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job", choices=["write", "read"])
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--history", required=True)
+    parser.add_argument("--topics", required=True)
+    parser.add_argument("--producers", type=int, default=4)
+    parser.add_argument("--consumers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bursts", type=float, default=20.0, help="per second and producer")
+    options = parser.parse_args()
+    topics = [(t.split(":")[0], int(t.split(":")[1])) for t in options.topics.split(",")]
+    {"write": write, "read": read}[options.job](options, topics)
+
+
+main()
