@@ -43,3 +43,35 @@ pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Records of one refused batch that are named one by one in the answer.
 pub const RECORD_ERRORS_MAX: usize = 100;
+/// A connection's read buffer, in bytes: what an idle one holds at least, and up to which size a
+/// busy one's grows. A frame larger than the latter is charged to the core's request memory.
+pub const READ_BUFFER_MIN: usize = 4 << 10;
+/// See [`READ_BUFFER_MIN`].
+pub const READ_BUFFER_MAX: usize = 1 << 20;
+
+/// Memory of one core for request frames above [`READ_BUFFER_MAX`], in bytes. A connection that
+/// needs more waits, and is closed after [`REQUEST_MEMORY_WAIT`].
+pub const REQUEST_MEMORY_MAX: usize = 512 << 20;
+/// The grain in which request memory is counted, in bytes.
+pub const REQUEST_MEMORY_UNIT: usize = 4 << 10;
+/// How long a connection waits for request memory.
+pub const REQUEST_MEMORY_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Answers that are ready together are gathered into one write up to about this many bytes.
+pub const REPLY_GATHER_BYTES: usize = 64 << 10;
+
+/// Messages that may wait at one partition.
+pub const PARTITION_MESSAGES_MAX: usize = 1024;
+
+/// Connections one core accepts; the next ones are closed at once, with a line in the log.
+pub const CONNECTIONS_MAX: usize = 20_000;
+
+/// Bytes of the metadata log that are read at once when it is replayed.
+pub const METADATA_READ_BYTES: u64 = 1 << 20;
+
+/// Commands that may wait for the cluster machine.
+pub const METADATA_ORDERS_MAX: usize = 256;
+
+/// A fetch session that was not used for this long makes room for a new one (Kafka's
+/// `min.incremental.fetch.session.eviction.ms`).
+pub const FETCH_SESSION_IDLE: std::time::Duration = std::time::Duration::from_secs(120);

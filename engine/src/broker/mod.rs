@@ -1,1 +1,339 @@
-//! The broker: connections, requests, partitions, machines.
+//! The broker: connections, requests, partitions, and the host of the cluster's metadata.
+//!
+//! One broker is one [`Shared`] and, for each core, one call of [`run`] with that core's `Io`. A
+//! request travels connection → dispatch → handler → partition (on whichever core owns it) and back
+//! as an answer over a channel; nothing calls upwards. Core 0 also claims the data folder, hosts
+//! the cluster machine and opens the listening socket that all cores accept from.
+//!
+//! Must not know which `Io` it runs on.
+
+mod auth;
+mod conn;
+mod data;
+mod dispatch;
+mod handle;
+mod host;
+pub mod inbox;
+mod partition;
+mod producer_id;
+mod reply;
+mod session;
+mod settings;
+mod shard;
+mod wait;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+pub use data::DataError;
+pub use dispatch::SERVED;
+pub use host::MetadataError;
+
+use crate::config;
+use crate::id::{CoreId, NodeId};
+use crate::io::{self, Connection, Io, Listener, Pool};
+use crate::limit::{
+    CONNECTIONS_MAX, INBOX_MESSAGES_MAX, METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX,
+    REQUEST_MEMORY_UNIT,
+};
+use crate::machine::{Command, Image, Refusal, Reply, Topic};
+use host::{Host, Order, Refused};
+
+/// What a broker is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its settings.
+    pub config: config::Broker,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How many cores it runs on, 1 or more.
+    pub cores: u16,
+}
+
+/// Why a broker did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The metadata cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The first record could not be written or was refused.
+    #[error("the broker cannot join its cluster: {0}")]
+    Register(String),
+    /// The listening socket could not be opened.
+    #[error("cannot listen on {address}: {error}; choose another address with --listen")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// Core 0 ended before this core could begin; it says why.
+    #[error("the broker did not start")]
+    NotStarted,
+}
+
+/// What all cores of a broker share. `Send`: each core's thread gets a counted pointer.
+pub struct Shared<I: Io> {
+    config: config::Broker,
+    data: PathBuf,
+    listen: SocketAddr,
+    node: NodeId,
+    inboxes: Vec<inbox::Sender<shard::Message<I::File>>>,
+    /// Each core takes its own when it starts.
+    receivers: Mutex<Vec<Option<inbox::Receiver<shard::Message<I::File>>>>>,
+    images: watch::Sender<Arc<Image>>,
+    orders: mpsc::Sender<Order>,
+    orders_taken: Mutex<Option<mpsc::Receiver<Order>>>,
+    listener: watch::Sender<Option<I::Listener>>,
+    stop: watch::Sender<bool>,
+    running: watch::Sender<u16>,
+}
+
+/// One core's view of the broker.
+pub struct Core<I: Io> {
+    io: I,
+    id: CoreId,
+    pool: Pool,
+    shared: Arc<Shared<I>>,
+    shard: shard::Shard<I::File>,
+    request_memory: Arc<Semaphore>,
+    sessions: RefCell<session::Sessions>,
+    producer_ids: producer_id::Block,
+    connections: Cell<usize>,
+    settings: settings::Settings,
+    /// Whether the log has named the setting for a port mapping.
+    hinted_mapping: Cell<bool>,
+}
+
+impl<I: Io> Core<I> {
+    /// A topic's settings, parsed.
+    fn topic_config(&self, topic: &Arc<Topic>) -> Rc<config::Topic> {
+        self.settings.of(&self.shared.config, topic)
+    }
+}
+
+impl<I: Io> Shared<I> {
+    /// A broker that has not started. Every core then calls [`run`] with it.
+    ///
+    /// # Panics
+    /// If there are no cores.
+    #[must_use]
+    pub fn new(options: Options) -> Arc<Self> {
+        assert!(options.cores > 0, "a broker has at least one core");
+        let (inboxes, receivers) = (0..options.cores)
+            .map(|_| inbox::inbox(INBOX_MESSAGES_MAX))
+            .map(|(sender, receiver)| (sender, Some(receiver)))
+            .unzip();
+        let (orders, taken) = mpsc::channel(METADATA_ORDERS_MAX);
+        Arc::new(Shared {
+            node: options.config.node_id,
+            config: options.config,
+            data: options.data,
+            listen: options.listen,
+            inboxes,
+            receivers: Mutex::new(receivers),
+            images: watch::channel(Arc::new(Image::default())).0,
+            orders,
+            orders_taken: Mutex::new(Some(taken)),
+            listener: watch::channel(None).0,
+            stop: watch::channel(false).0,
+            running: watch::channel(0).0,
+        })
+    }
+
+    /// Asks all cores to stop: no new connections, logs closed cleanly. [`run`] then returns.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// The address it listens on, once it does.
+    pub async fn listening(&self) -> Option<SocketAddr> {
+        let mut listener = self.listener.subscribe();
+        let open = listener.wait_for(Option::is_some).await.ok()?;
+        open.as_ref().map(Listener::local_address)
+    }
+
+    fn cores(&self) -> u16 {
+        u16::try_from(self.inboxes.len()).expect("made from a u16")
+    }
+
+    fn inbox(&self, core: CoreId) -> &inbox::Sender<shard::Message<I::File>> {
+        &self.inboxes[usize::from(core.0)]
+    }
+
+    /// The cluster as last published.
+    fn image(&self) -> Arc<Image> {
+        self.images.borrow().clone()
+    }
+
+    fn images(&self) -> watch::Receiver<Arc<Image>> {
+        self.images.subscribe()
+    }
+
+    /// Has the cluster machine carry out `command`; its effect is in the image when this returns.
+    async fn order(&self, command: Command) -> Result<Reply, Refused> {
+        let gone = || Refused::Storage("the broker is stopping".to_owned());
+        let (answer, outcome) = oneshot::channel();
+        self.orders.send(Order { command, answer }).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
+    }
+}
+
+/// Runs one core of a broker until it is stopped.
+///
+/// Core 0 claims the data, replays the metadata and listens; the others wait for it. Returns an
+/// error if the broker cannot start.
+pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(), BrokerError> {
+    let core = Rc::new(Core {
+        pool: Pool::new(),
+        shard: shard::Shard::default(),
+        request_memory: Arc::new(Semaphore::new(REQUEST_MEMORY_MAX / REQUEST_MEMORY_UNIT)),
+        sessions: RefCell::new(session::Sessions::new(shared.config.fetch_sessions_max)),
+        producer_ids: producer_id::Block::default(),
+        connections: Cell::new(0),
+        settings: settings::Settings::default(),
+        hinted_mapping: Cell::new(false),
+        io,
+        id,
+        shared,
+    });
+    let mut stop = core.shared.stop.subscribe();
+    // Held to the end: the lock on the data folder, and the host's task.
+    let leading = if id == CoreId(0) {
+        let led = lead(&core).await;
+        if led.is_err() {
+            core.shared.stop();
+        }
+        Some(led?)
+    } else {
+        None
+    };
+    let listener = {
+        let mut opened = core.shared.listener.subscribe();
+        let opened = tokio::select! {
+            biased; // A broker that is told to stop does not begin.
+            _ = stop.wait_for(|stop| *stop) => return Err(BrokerError::NotStarted),
+            opened = opened.wait_for(Option::is_some) => {
+                opened.ok().and_then(|open| open.clone())
+            }
+        };
+        opened.ok_or(BrokerError::NotStarted)?
+    };
+    core.shared.running.send_modify(|running| *running += 1);
+    let receiver = {
+        let mut receivers = core.shared.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        receivers[usize::from(id.0)].take().expect("each core runs once")
+    };
+    core.io.spawn(shard::pump(core.clone(), receiver));
+    core.io.spawn(shard::follow(core.clone()));
+    tokio::select! {
+        biased; // A stop ends accepting at once.
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = accept(&core, listener) => {}
+    }
+    shard::close(&core).await;
+    core.shared.running.send_modify(|running| *running -= 1);
+    if let Some((claim, host_done)) = leading {
+        // The data folder stays locked until every core has closed its logs.
+        let mut running = core.shared.running.subscribe();
+        let _ = running.wait_for(|running| *running == 0).await;
+        let _ = host_done.await;
+        drop(claim);
+        info!("stopped cleanly");
+    }
+    Ok(())
+}
+
+type Leading<I> = (data::Claim<<I as Io>::File>, oneshot::Receiver<()>);
+
+/// What core 0 does before any core serves.
+async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
+    let Core { io, shared, .. } = &**core;
+    let claim = data::claim(io, &shared.data, shared.node).await?;
+    let mut host = Host::open(io, &core.pool, &shared.data).await?;
+    let started = Command::StartBroker {
+        node: shared.node,
+        incarnation: io.random(),
+        cluster: claim.cluster,
+    };
+    host.carry_out(started).await.map_err(|refused| BrokerError::Register(refused.to_string()))?;
+    if let Err(error) = data::remove_orphans(io, &shared.data, &host.image()).await {
+        warn!(%error, "could not remove what is left of deleted topics; trying at the next start");
+    }
+    shared.images.send_replace(Arc::new(host.image()));
+    let listener = io
+        .listen(shared.listen)
+        .await
+        .map_err(|error| BrokerError::Listen { address: shared.listen, error })?;
+    let orders = {
+        let mut taken = shared.orders_taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.take().expect("core 0 runs once")
+    };
+    let (done, host_done) = oneshot::channel();
+    core.io.spawn({
+        let core = core.clone();
+        async move {
+            host.serve(orders, &core.shared.images, core.shared.stop.subscribe()).await;
+            let _ = done.send(());
+        }
+    });
+    shared.listener.send_replace(Some(listener));
+    Ok((claim, host_done))
+}
+
+async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
+    loop {
+        match listener.accept().await {
+            Ok(connection) if core.connections.get() >= CONNECTIONS_MAX => {
+                warn!(client = %connection.peer_address(), limit = CONNECTIONS_MAX,
+                    "closing a new connection: this core has as many as it takes");
+                connection.close();
+            }
+            Ok(connection) => {
+                core.connections.set(core.connections.get() + 1);
+                let core = core.clone();
+                let io = core.io.clone();
+                io.spawn(async move {
+                    conn::serve(core.clone(), connection).await;
+                    core.connections.set(core.connections.get() - 1);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "could not accept a connection");
+                core.io.sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+impl Refused {
+    /// Kafka's code for it.
+    fn code(&self) -> crate::wire::code::ErrorCode {
+        match self {
+            Refused::Machine(refusal) => Refusal::code(refusal),
+            Refused::Storage(_) => crate::wire::code::ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refused::Machine(refusal) => refusal.fmt(f),
+            Refused::Storage(reason) => f.write_str(reason),
+        }
+    }
+}

@@ -201,8 +201,8 @@ impl From<Vec<u8>> for Buf {
     fn from(bytes: Vec<u8>) -> Self {
         let mut bytes = bytes;
         let len = bytes.len();
-        // The spare part of a vector is uninitialised; without it the box is made in place.
-        bytes.shrink_to_fit();
+        // Filled to its capacity, the vector becomes a box where it stands.
+        bytes.resize(bytes.capacity(), 0);
         Buf::over(bytes.into_boxed_slice(), None, len, len)
     }
 }

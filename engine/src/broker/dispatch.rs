@@ -1,0 +1,212 @@
+//! From a frame to its handler: header, version, rights, and the one table of what is served.
+//!
+//! Requests of one connection are handed on in order; what has to stay in order (a produce's place
+//! in its partition's queue) is done before [`hand_on`] returns, the rest in the answer's future.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+
+use tracing::{trace, warn};
+
+use super::Core;
+use super::auth::Authorizer;
+use super::conn::Link;
+use super::handle;
+use super::reply::{Pending, Reply};
+use crate::id::CorrelationId;
+use crate::io::{Buf, Connection, Io};
+use crate::wire::api::{ApiKey, Message, Request};
+use crate::wire::codec::{DecodeError, Reader};
+use crate::wire::frame::{self, RequestHeader};
+
+/// What is served, and in which versions: an API stands here only when the behaviour behind it is
+/// really there.
+pub const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[
+    (ApiKey::Produce, 3..=13),
+    (ApiKey::Fetch, 4..=18),
+    (ApiKey::ListOffsets, 1..=11),
+    (ApiKey::Metadata, 0..=13),
+    (ApiKey::FindCoordinator, 0..=6),
+    (ApiKey::ApiVersions, 0..=4),
+    (ApiKey::CreateTopics, 2..=7),
+    (ApiKey::DeleteTopics, 1..=6),
+    (ApiKey::InitProducerId, 0..=5),
+    (ApiKey::OffsetForLeaderEpoch, 2..=4),
+];
+
+/// Who is at the other end of a connection.
+pub struct Client {
+    /// Who the requests are from. Without authentication everybody is `User:ANONYMOUS`, as in
+    /// Kafka.
+    pub principal: &'static str,
+    /// The listener it came through.
+    pub listener: &'static str,
+    /// Its address.
+    pub address: SocketAddr,
+    /// The address it reached this broker at.
+    pub local: SocketAddr,
+    /// Its connection.
+    pub link: Rc<Link>,
+    /// Decides what it may do.
+    pub authorizer: Authorizer,
+    /// What it last called itself.
+    name: RefCell<String>,
+}
+
+/// One request, without its body.
+#[derive(Clone)]
+pub struct Incoming {
+    /// Who sent it.
+    pub client: Rc<Client>,
+    /// Its API.
+    pub api: ApiKey,
+    /// Its version, one that is served.
+    pub version: i16,
+    correlation_id: CorrelationId,
+}
+
+impl Client {
+    /// Somebody who has just connected.
+    pub fn new<I: Io>(core: &Core<I>, connection: &I::Connection, link: Rc<Link>) -> Self {
+        let client = Client {
+            principal: "User:ANONYMOUS",
+            listener: "PLAINTEXT",
+            address: connection.peer_address(),
+            local: connection.local_address(),
+            link,
+            authorizer: Authorizer::AllowAll,
+            name: RefCell::default(),
+        };
+        trace!(core = %core.id, client = %client.address, listener = client.listener, "connected");
+        client
+    }
+
+    fn called(&self, name: Option<&str>) {
+        let name = name.unwrap_or("");
+        if *self.name.borrow() != name {
+            name.clone_into(&mut self.name.borrow_mut());
+        }
+    }
+}
+
+impl Incoming {
+    /// The frame that answers with `response`.
+    pub fn frame(&self, response: &impl Message) -> Vec<u8> {
+        self.frame_with(|out| response.encode(out, self.version))
+    }
+
+    /// The frame whose body `write` appends.
+    pub fn frame_with(&self, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = self.begin();
+        write(&mut out);
+        frame::end_frame(&mut out, 0, 0);
+        out
+    }
+
+    /// A frame with its header, to be ended by [`frame::end_frame`].
+    pub fn begin(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let start = frame::begin_frame(&mut out);
+        assert_eq!(start, 0);
+        let api = self.api as i16;
+        frame::put_response_header(&mut out, api, self.version, self.correlation_id);
+        out
+    }
+
+    /// Logs why this request is refused, who sent it, and what would help.
+    pub fn warn(&self, reason: &str, remedy: &str) {
+        warn!(client = %self.client.address, client_id = *self.client.name.borrow(),
+            api = self.api.name(), version = self.version, reason, remedy, "request refused");
+    }
+}
+
+/// Decodes `bytes`, one frame without its size, and hands it to its handler.
+pub async fn hand_on<I: Io>(
+    core: &Rc<Core<I>>,
+    client: &Rc<Client>,
+    bytes: Buf,
+) -> Pending<I::File> {
+    let (header, body) = match RequestHeader::decode(&bytes) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            warn!(client = %client.address, %error,
+                "closing: a frame without a request header; is the client a Kafka client?");
+            return Pending::Now(Reply::Close);
+        }
+    };
+    client.called(header.client_id);
+    let api = ApiKey::from_code(header.api_key);
+    let served = api.and_then(|api| SERVED.iter().find(|(served, _)| *served == api));
+    let Some((api, versions)) = served else {
+        let api = api.map_or_else(|| header.api_key.to_string(), |api| api.name().to_owned());
+        warn!(client = %client.address, client_id = header.client_id, api,
+            "closing: this broker does not serve this API, and says so in its ApiVersions");
+        return Pending::Now(Reply::Close);
+    };
+    let incoming = Incoming {
+        client: client.clone(),
+        api: *api,
+        version: header.api_version,
+        correlation_id: header.correlation_id,
+    };
+    if !versions.contains(&header.api_version) {
+        if *api == ApiKey::ApiVersions {
+            return Pending::now(handle::versions::unsupported(&incoming));
+        }
+        incoming.warn(
+            &format!("versions {} to {} are served", versions.start(), versions.end()),
+            "use a client that asks ApiVersions first, or set its protocol version",
+        );
+        return Pending::Now(Reply::Close);
+    }
+    match api {
+        ApiKey::Produce => handle::produce::hand_on(core, incoming, bytes, body).await,
+        ApiKey::Fetch => handle::fetch::hand_on(core, incoming, &bytes[body..]),
+        ApiKey::ListOffsets => later(core, incoming, &bytes[body..], handle::offsets::list),
+        ApiKey::Metadata => later(core, incoming, &bytes[body..], handle::metadata::describe),
+        ApiKey::FindCoordinator => later(core, incoming, &bytes[body..], handle::coordinator::find),
+        ApiKey::ApiVersions => later(core, incoming, &bytes[body..], handle::versions::list),
+        ApiKey::CreateTopics => later(core, incoming, &bytes[body..], handle::topics::create),
+        ApiKey::DeleteTopics => later(core, incoming, &bytes[body..], handle::topics::delete),
+        ApiKey::InitProducerId => later(core, incoming, &bytes[body..], handle::producer_id::init),
+        ApiKey::OffsetForLeaderEpoch => {
+            later(core, incoming, &bytes[body..], handle::offsets::for_leader_epoch)
+        }
+        other => unreachable!("{} stands in the table of what is served", other.name()),
+    }
+}
+
+/// Decodes a request whose handling need not begin before its turn, and defers it to its answer.
+fn later<I, R, H>(
+    core: &Rc<Core<I>>,
+    incoming: Incoming,
+    body: &[u8],
+    handle: H,
+) -> Pending<I::File>
+where
+    I: Io,
+    R: Request + 'static,
+    H: AsyncFnOnce(Rc<Core<I>>, Incoming, R) -> R::Response + 'static,
+{
+    match R::decode(&mut Reader::new(body), incoming.version) {
+        Ok(request) => {
+            let core = core.clone();
+            Pending::later(async move {
+                let response = handle(core, incoming.clone(), request).await;
+                Reply::bytes(incoming.frame(&response))
+            })
+        }
+        Err(error) => malformed(&incoming, &error),
+    }
+}
+
+/// Refuses a request that cannot be decoded: without its fields there is nothing to answer.
+pub fn malformed<F>(incoming: &Incoming, error: &DecodeError) -> Pending<F> {
+    incoming.warn(
+        &format!("the request cannot be decoded: {error}"),
+        "closing the connection; report this to the client's makers if it persists",
+    );
+    Pending::Now(Reply::Close)
+}

@@ -1,0 +1,298 @@
+//! Fetch: ask every partition for a plan, wait if that is too little, and send heads from memory
+//! and batches from their files.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::find_topic;
+use crate::broker::Core;
+use crate::broker::auth::Operation;
+use crate::broker::dispatch::{self, Incoming};
+use crate::broker::partition::{Ask, Fetch, Fetched};
+use crate::broker::reply::{Pending, Piece, Reply};
+use crate::broker::session::{Fetching, Key, Turn, Wanted};
+use crate::broker::shard;
+use crate::broker::wait::Wait;
+use crate::id::{LeaderEpoch, PartitionIndex, TopicId};
+use crate::io::Io;
+use crate::log::{First, Slice};
+use crate::machine::Image;
+use crate::wire::code::ErrorCode;
+use crate::wire::fetch::{FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse};
+use crate::wire::frame;
+
+/// The first version that names topics by id (KIP-516).
+const BY_ID: i16 = 13;
+
+/// What a request allows its answer.
+struct Limits {
+    wait: Duration,
+    min_bytes: u64,
+    max_bytes: u64,
+}
+
+/// Begins a fetch; all of it happens when its turn to be answered comes.
+pub fn hand_on<I: Io>(core: &Rc<Core<I>>, incoming: Incoming, body: &[u8]) -> Pending<I::File> {
+    match FetchRequest::decode(body, incoming.version) {
+        Ok(request) => {
+            let core = core.clone();
+            Pending::later(async move { fetch(&core, &incoming, request).await })
+        }
+        Err(error) => dispatch::malformed(&incoming, &error),
+    }
+}
+
+async fn fetch<I: Io>(
+    core: &Rc<Core<I>>,
+    incoming: &Incoming,
+    request: FetchRequest,
+) -> Reply<I::File> {
+    if request.replica_id.0 >= 0 {
+        incoming.warn(
+            "it comes from a follower, and this connection is not one of the cluster's own",
+            "replicate with a broker of the same cluster, or fetch as a consumer",
+        );
+        return refused(incoming, ErrorCode::ClusterAuthorizationFailed);
+    }
+    let max_bytes = u64::from(u32::try_from(request.max_bytes).unwrap_or(0));
+    let max_bytes = max_bytes.min(u64::from(core.shared.config.fetch_max_bytes));
+    let limits = Limits {
+        wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+        min_bytes: u64::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        max_bytes,
+    };
+    let turn = turn(request, incoming.version);
+    let begun = core.sessions.borrow_mut().begin(turn, core.io.now(), core.io.random());
+    let fetching = match begun {
+        Ok(fetching) => fetching,
+        Err(code) => return refused(incoming, code),
+    };
+    let fetched = read_enough(core, incoming, &fetching.wanted, &limits).await;
+    answer(core, incoming, fetching, fetched)
+}
+
+fn turn(request: FetchRequest, version: i16) -> Turn {
+    let key = |name: &Rc<str>, topic_id: TopicId, index: PartitionIndex| Key {
+        topic_id,
+        name: name.clone(),
+        index,
+    };
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        let name: Rc<str> = topic.name.into();
+        wanted.extend(topic.partitions.into_iter().map(|partition| Wanted {
+            key: key(&name, topic.topic_id, partition.index),
+            from: partition.fetch_offset,
+            max_bytes: u32::try_from(partition.max_bytes).unwrap_or(0),
+            leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in request.forgotten_topics {
+        let name: Rc<str> = topic.name.into();
+        let keys = topic.partitions.into_iter().map(|index| key(&name, topic.topic_id, index));
+        forgotten.extend(keys);
+    }
+    Turn {
+        id: request.session_id,
+        epoch: request.session_epoch,
+        by_id: version >= BY_ID,
+        wanted,
+        forgotten,
+    }
+}
+
+/// Reads; if that is less than the minimum and nothing failed, waits for more and reads again.
+async fn read_enough<I: Io>(
+    core: &Rc<Core<I>>,
+    incoming: &Incoming,
+    wanted: &[Wanted],
+    limits: &Limits,
+) -> Vec<Fetched<I::File>> {
+    let patient = !limits.wait.is_zero() && limits.min_bytes > 0 && !wanted.is_empty();
+    let wait = patient.then(|| Wait::new(limits.min_bytes));
+    let fetched = read(core, incoming, wanted, limits.max_bytes, wait.as_ref()).await;
+    let Some(wait) = wait else { return fetched };
+    let news = |one: &Fetched<_>| one.error != ErrorCode::None || one.diverging.is_some();
+    let bytes: u64 = fetched.iter().map(|one| one.bytes).sum();
+    if bytes >= limits.min_bytes || fetched.iter().any(news) {
+        return fetched;
+    }
+    // What was there counts towards the minimum.
+    wait.add(bytes);
+    drop(fetched);
+    tokio::select! {
+        biased; // Who has left needs no data; else data that is there goes before the clock.
+        () = incoming.client.link.gone() => {}
+        () = wait.enough() => {}
+        () = core.io.sleep(limits.wait) => {}
+    }
+    drop(wait);
+    read(core, incoming, wanted, limits.max_bytes, None).await
+}
+
+/// Asks all partitions at once. If the answers together exceed the limit, what does not fit is
+/// asked for again with what is left.
+async fn read<I: Io>(
+    core: &Rc<Core<I>>,
+    incoming: &Incoming,
+    wanted: &[Wanted],
+    max_bytes: u64,
+    wait: Option<&Arc<Wait>>,
+) -> Vec<Fetched<I::File>> {
+    let image = core.shared.image();
+    let mut answers = Vec::with_capacity(wanted.len());
+    for one in wanted {
+        let limit = u64::from(one.max_bytes).min(max_bytes);
+        answers.push(
+            ask(core, incoming, &image, one, limit, First::AtLeastOneBatch, wait.cloned()).await,
+        );
+    }
+    let mut left = max_bytes;
+    let mut fetched = Vec::with_capacity(wanted.len());
+    for (one, answer) in wanted.iter().zip(answers) {
+        let mut plan = settle(answer).await;
+        // The first batch of all may exceed the limit, or a large one would never be fetched.
+        if plan.bytes > left && left < max_bytes {
+            let first = First::WithinLimit;
+            plan = settle(ask(core, incoming, &image, one, left, first, None).await).await;
+        }
+        left = left.saturating_sub(plan.bytes);
+        fetched.push(plan);
+    }
+    fetched
+}
+
+type Answer<F> = Result<oneshot::Receiver<Fetched<F>>, ErrorCode>;
+
+async fn ask<I: Io>(
+    core: &Rc<Core<I>>,
+    incoming: &Incoming,
+    image: &Image,
+    wanted: &Wanted,
+    max_bytes: u64,
+    first: First,
+    wait: Option<Arc<Wait>>,
+) -> Answer<I::File> {
+    let Key { topic_id, name, index } = &wanted.key;
+    let topic = find_topic(image, &incoming.client, Operation::Read, name, *topic_id)?;
+    topic.partition(*index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let (answer, planned) = oneshot::channel();
+    let fetch = Fetch {
+        from: wanted.from,
+        leader_epoch: wanted.leader_epoch,
+        last_fetched_epoch: wanted.last_fetched_epoch,
+        max_bytes,
+        first,
+        wait,
+        answer,
+    };
+    shard::ask(core, (topic.id, *index), Ask::Fetch(fetch)).await;
+    Ok(planned)
+}
+
+async fn settle<F>(answer: Answer<F>) -> Fetched<F> {
+    match answer {
+        // A dropped answer: the partition closed meanwhile, and the client asks again.
+        Ok(planned) => {
+            planned.await.unwrap_or_else(|_| Fetched::failed(ErrorCode::NotLeaderOrFollower))
+        }
+        Err(code) => Fetched::failed(code),
+    }
+}
+
+/// Puts the answer together: a head, cut where each partition's batches go.
+fn answer<I: Io>(
+    core: &Core<I>,
+    incoming: &Incoming,
+    fetching: Fetching,
+    fetched: Vec<Fetched<I::File>>,
+) -> Reply<I::File> {
+    let Fetching { session, incremental, wanted } = fetching;
+    let mut response = FetchResponse { session_id: session, ..FetchResponse::default() };
+    let mut slices: Vec<Vec<Slice<I::File>>> = Vec::new();
+    for (Wanted { key, .. }, one) in wanted.into_iter().zip(fetched) {
+        let data = one.bytes > 0;
+        let changed =
+            core.sessions.borrow_mut().tell(session, &key, one.high_watermark, one.start, data);
+        let news = data || changed || one.error != ErrorCode::None || one.diverging.is_some();
+        if incremental && !news {
+            continue;
+        }
+        let same =
+            |topic: &FetchTopicResponse| topic.topic_id == key.topic_id && *topic.name == *key.name;
+        if !response.topics.last().is_some_and(same) {
+            response.topics.push(FetchTopicResponse {
+                name: key.name.to_string(),
+                topic_id: key.topic_id,
+                partitions: Vec::new(),
+            });
+        }
+        let topic = response.topics.last_mut().expect("there is one now");
+        topic.partitions.push(partition(core, key.index, &one));
+        slices.push(one.slices);
+    }
+    let mut head = incoming.begin();
+    let cuts = response.encode_head(&mut head, incoming.version);
+    assert_eq!(cuts.len(), slices.len(), "one place for each partition's batches");
+    let bytes: u64 = slices.iter().flatten().map(|slice| slice.length).sum();
+    let bytes = usize::try_from(bytes).expect("bounded by fetch.max.bytes and one batch");
+    frame::end_frame(&mut head, 0, bytes);
+    Reply::Send(interleave(head, &cuts, slices))
+}
+
+fn partition<I: Io>(
+    core: &Core<I>,
+    index: PartitionIndex,
+    one: &Fetched<I::File>,
+) -> FetchPartitionResponse {
+    let stale = matches!(one.error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+    FetchPartitionResponse {
+        index,
+        error: one.error,
+        high_watermark: one.high_watermark,
+        // Without transactions nothing is ever undecided below the high watermark.
+        last_stable_offset: one.high_watermark,
+        log_start_offset: one.start,
+        diverging_epoch: one.diverging,
+        current_leader: (stale && one.leader_epoch != LeaderEpoch::NONE)
+            .then_some((core.shared.node, one.leader_epoch)),
+        records: u32::try_from(one.bytes).expect("bounded by fetch.max.bytes and one batch"),
+        ..FetchPartitionResponse::default()
+    }
+}
+
+/// The head cut at `cuts`, with the slices that belong there in between.
+fn interleave<F>(head: Vec<u8>, cuts: &[usize], slices: Vec<Vec<Slice<F>>>) -> Vec<Piece<F>> {
+    let mut pieces = Vec::new();
+    let mut from = 0;
+    for (&cut, slices) in cuts.iter().zip(slices) {
+        if slices.is_empty() {
+            continue;
+        }
+        if cut > from {
+            pieces.push(Piece::Bytes(head[from..cut].to_vec()));
+            from = cut;
+        }
+        pieces.extend(slices.into_iter().map(Piece::File));
+    }
+    if from == 0 {
+        pieces.push(Piece::Bytes(head));
+    } else if from < head.len() {
+        pieces.push(Piece::Bytes(head[from..].to_vec()));
+    }
+    pieces
+}
+
+/// An answer that is only a code.
+fn refused<F>(incoming: &Incoming, error: ErrorCode) -> Reply<F> {
+    let response = FetchResponse { error, ..FetchResponse::default() };
+    Reply::bytes(incoming.frame_with(|out| {
+        let cuts = response.encode_head(out, incoming.version);
+        assert!(cuts.is_empty());
+    }))
+}

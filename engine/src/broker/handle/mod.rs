@@ -1,0 +1,46 @@
+//! One file per family of requests. Handlers decide what a request means, ask partitions or the
+//! cluster machine, and put the answer together. They never call each other.
+
+pub mod coordinator;
+pub mod fetch;
+pub mod metadata;
+pub mod offsets;
+pub mod produce;
+pub mod producer_id;
+pub mod topics;
+pub mod versions;
+
+use std::sync::Arc;
+
+use super::auth::{Operation, Resource};
+use super::dispatch::Client;
+use crate::id::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
+use crate::machine::{Image, Topic};
+use crate::wire::code::ErrorCode;
+
+/// Finds the topic that a request names by id (from the version on that has ids) or by name, and
+/// checks that the client may do `operation` on it.
+fn find_topic(
+    image: &Image,
+    client: &Client,
+    operation: Operation,
+    name: &str,
+    id: TopicId,
+) -> Result<Arc<Topic>, ErrorCode> {
+    let by_id = id != TopicId::NONE;
+    let topic = if by_id { image.topic_by_id(id) } else { image.topic(name) };
+    let named = topic.map_or(name, |topic| &topic.name);
+    if !client.authorizer.allows(client, operation, Resource::Topic(named)) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
+    topic.cloned().ok_or(if by_id {
+        ErrorCode::UnknownTopicId
+    } else {
+        ErrorCode::UnknownTopicOrPartition
+    })
+}
+
+/// The leader and epoch of a partition, as the image has them.
+fn leader(topic: &Topic, index: PartitionIndex) -> Option<(NodeId, LeaderEpoch)> {
+    topic.partition(index).map(|partition| (partition.leader, partition.leader_epoch))
+}

@@ -1,0 +1,283 @@
+//! Produce: verify each batch here, on the connection's core; append it on the partition's.
+//!
+//! The batches leave for their partitions before the next request of the connection is looked at,
+//! so two produces to one partition reach it in order; the answers are awaited in the answer's
+//! future, so the second does not wait for the first one's flush.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
+
+use super::{find_topic, leader};
+use crate::broker::Core;
+use crate::broker::auth::Operation;
+use crate::broker::dispatch::{self, Incoming};
+use crate::broker::partition::{Accepted, Ask, Produce, Rejection};
+use crate::broker::reply::{Pending, Reply};
+use crate::broker::{settings, shard};
+use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
+use crate::io::{Buf, Io};
+use crate::machine::Topic;
+use crate::wire::batch::{self, BatchError, Header};
+use crate::wire::code::ErrorCode;
+use crate::wire::produce::{
+    ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse,
+};
+
+/// When the client wants its answer (Kafka's `acks`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+/// A partition of the request: answered, or on its way.
+enum Outcome {
+    Done(ProducePartitionResponse),
+    Asked {
+        index: PartitionIndex,
+        leader: Option<(NodeId, LeaderEpoch)>,
+        answer: oneshot::Receiver<Result<Accepted, Rejection>>,
+    },
+}
+
+struct TopicOutcome {
+    name: String,
+    topic_id: TopicId,
+    partitions: Vec<Outcome>,
+}
+
+/// Sends every batch of the request to its partition.
+pub async fn hand_on<I: Io>(
+    core: &Rc<Core<I>>,
+    incoming: Incoming,
+    mut frame: Buf,
+    body: usize,
+) -> Pending<I::File> {
+    let request = match ProduceRequest::decode(&frame[body..], incoming.version) {
+        Ok(request) => request,
+        Err(error) => return dispatch::malformed(&incoming, &error),
+    };
+    let image = core.shared.image();
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let transactional = request.transactional_id.is_some_and(|id| !id.is_empty());
+    let acks = match request.acks {
+        0 => Ok(Acks::None),
+        1 => Ok(Acks::Leader),
+        -1 => Ok(Acks::All),
+        _ => Err(ErrorCode::InvalidRequiredAcks),
+    };
+    // What each batch needs, in the order of its bytes, while the frame is still whole.
+    let mut topics = Vec::with_capacity(request.topics.len());
+    let mut batches = Vec::new();
+    for topic in &request.topics {
+        let found =
+            find_topic(&image, &incoming.client, Operation::Write, topic.name, topic.topic_id);
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let index = partition.index;
+            let records = partition.records.clone().unwrap_or(0..0);
+            let checked = acks
+                .and_then(|acks| {
+                    let min_insync = |topic: &_| core.topic_config(topic).min_insync_replicas;
+                    if transactional {
+                        return Err(ErrorCode::InvalidTxnState);
+                    }
+                    admit(&found, index, acks, min_insync)
+                })
+                .map_err(|code| refusal(index, code, code.message().to_owned()))
+                .and_then(|topic| {
+                    let rules = settings::rules(
+                        &core.topic_config(topic),
+                        incoming.version,
+                        core.io.wall(),
+                    );
+                    batch::verify(&frame[body..][records.clone()], &rules)
+                        .map(|verified| (topic, verified))
+                        .map_err(|error| rejected(index, &error))
+                });
+            partitions.push(match checked {
+                Ok((topic, verified)) => {
+                    let (answer, outcome) = oneshot::channel();
+                    let range = body + records.start..body + records.end;
+                    batches.push((range, verified, (topic.id, index), answer));
+                    Outcome::Asked { index, leader: leader(topic, index), answer: outcome }
+                }
+                Err(response) => {
+                    let reason = response.error_message.as_deref().unwrap_or("");
+                    let what = format!("{} partition {index}: {reason}", topic.name);
+                    incoming.warn(&what, "the client was told the same");
+                    Outcome::Done(response)
+                }
+            });
+        }
+        topics.push(TopicOutcome {
+            name: topic.name.to_owned(),
+            topic_id: topic.topic_id,
+            partitions,
+        });
+    }
+    let mut at = 0;
+    for (range, verified, partition, answer) in batches {
+        frame.advance(range.start - at);
+        let mut batch = frame.split_to(range.len());
+        at = range.end;
+        if Header::parse(&batch)
+            .is_ok_and(|header| header.max_timestamp() != verified.max_timestamp)
+        {
+            batch::stamp_max_timestamp(&mut batch, verified.max_timestamp);
+        }
+        shard::ask(core, partition, Ask::Produce(Produce { batch, answer })).await;
+    }
+    drop(frame);
+    match acks {
+        Ok(Acks::None) => unanswered(topics, incoming),
+        Ok(Acks::All) => {
+            let io = core.io.clone();
+            let names = topics.iter().map(TopicOutcome::indexes).collect();
+            Pending::later(async move {
+                let topics = tokio::select! {
+                    biased; // Answers that are there count, however late it is.
+                    topics = gather(topics) => topics,
+                    () = io.sleep(timeout) => late(names),
+                };
+                answer(&incoming, topics)
+            })
+        }
+        // Only acks=all has a time limit in Kafka: acks=1 waits for the local append alone.
+        Ok(Acks::Leader) | Err(_) => {
+            Pending::later(async move { answer(&incoming, gather(topics).await) })
+        }
+    }
+}
+
+fn answer<F>(incoming: &Incoming, topics: Vec<ProduceTopicResponse>) -> Reply<F> {
+    let response = ProduceResponse { topics, ..ProduceResponse::default() };
+    Reply::bytes(incoming.frame_with(|out| response.encode(out, incoming.version)))
+}
+
+impl TopicOutcome {
+    fn indexes(&self) -> (String, TopicId, Vec<PartitionIndex>) {
+        let index = |outcome: &Outcome| match outcome {
+            Outcome::Done(response) => response.index,
+            Outcome::Asked { index, .. } => *index,
+        };
+        (self.name.clone(), self.topic_id, self.partitions.iter().map(index).collect())
+    }
+}
+
+/// Checks everything about a partition of the request but its bytes.
+fn admit(
+    found: &Result<Arc<Topic>, ErrorCode>,
+    index: PartitionIndex,
+    acks: Acks,
+    min_insync: impl Fn(&Arc<Topic>) -> usize,
+) -> Result<&Arc<Topic>, ErrorCode> {
+    let topic = found.as_ref().map_err(|code| *code)?;
+    let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if topic.is_internal() {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    if acks == Acks::All && partition.isr.len() < min_insync(topic) {
+        return Err(ErrorCode::NotEnoughReplicas);
+    }
+    Ok(topic)
+}
+
+fn refusal(index: PartitionIndex, error: ErrorCode, message: String) -> ProducePartitionResponse {
+    ProducePartitionResponse {
+        index,
+        error,
+        base_offset: Offset(-1),
+        log_append_time_ms: -1,
+        log_start_offset: Offset(-1),
+        record_errors: Vec::new(),
+        error_message: Some(message),
+        current_leader: None,
+    }
+}
+
+fn rejected(index: PartitionIndex, error: &BatchError) -> ProducePartitionResponse {
+    let code = error.code();
+    let mut response = refusal(index, code, error.to_string());
+    response.record_errors = error.record_errors();
+    response
+}
+
+/// Waits for all partitions.
+async fn gather(topics: Vec<TopicOutcome>) -> Vec<ProduceTopicResponse> {
+    let mut gathered = Vec::with_capacity(topics.len());
+    for TopicOutcome { name, topic_id, partitions } in topics {
+        let mut answered = Vec::with_capacity(partitions.len());
+        for outcome in partitions {
+            answered.push(match outcome {
+                Outcome::Done(response) => response,
+                Outcome::Asked { index, leader, answer } => asked(index, leader, answer.await),
+            });
+        }
+        gathered.push(ProduceTopicResponse { name, topic_id, partitions: answered });
+    }
+    gathered
+}
+
+fn asked(
+    index: PartitionIndex,
+    leader: Option<(NodeId, LeaderEpoch)>,
+    answer: Result<Result<Accepted, Rejection>, RecvError>,
+) -> ProducePartitionResponse {
+    match answer {
+        Ok(Ok(Accepted { base, append_time_ms, start })) => ProducePartitionResponse {
+            error: ErrorCode::None,
+            base_offset: base,
+            log_append_time_ms: append_time_ms,
+            log_start_offset: start,
+            error_message: None,
+            ..refusal(index, ErrorCode::None, String::new())
+        },
+        Ok(Err(Rejection { code, message })) => {
+            let current_leader = leader.filter(|_| code == ErrorCode::NotLeaderOrFollower);
+            ProducePartitionResponse { current_leader, ..refusal(index, code, message) }
+        }
+        // The partition closed with the batch appended and not yet flushed.
+        Err(_) => refusal(index, ErrorCode::NotLeaderOrFollower, "the partition closed".to_owned()),
+    }
+}
+
+/// Every partition that was asked is late: whether its batch is durable is unknown.
+fn late(topics: Vec<(String, TopicId, Vec<PartitionIndex>)>) -> Vec<ProduceTopicResponse> {
+    let message = "not flushed within the request's timeout; whether it will be is unknown";
+    let late = |index| refusal(index, ErrorCode::RequestTimedOut, message.to_owned());
+    let topic = |(name, topic_id, partitions): (_, _, Vec<_>)| ProduceTopicResponse {
+        name,
+        topic_id,
+        partitions: partitions.into_iter().map(late).collect(),
+    };
+    topics.into_iter().map(topic).collect()
+}
+
+/// With acks=0 nothing is sent; a failure that is known at once closes the connection, which is
+/// all that such a client can notice.
+fn unanswered<F>(topics: Vec<TopicOutcome>, incoming: Incoming) -> Pending<F> {
+    let refused = |topic: &TopicOutcome| {
+        topic.partitions.iter().any(|partition| matches!(partition, Outcome::Done(_)))
+    };
+    if topics.iter().any(refused) {
+        return Pending::Now(Reply::Close);
+    }
+    Pending::later(async move {
+        for topic in gather(topics).await {
+            for partition in topic.partitions {
+                if partition.error != ErrorCode::None {
+                    let reason = partition.error_message.unwrap_or_default();
+                    incoming.warn(&reason, "closing: acks=0 leaves no other way to tell");
+                    return Reply::Close;
+                }
+            }
+        }
+        Reply::Silence
+    })
+}

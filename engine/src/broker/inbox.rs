@@ -1,0 +1,164 @@
+//! A core's inbox: the bounded queue through which the other cores, and its own connections,
+//! reach the partitions that it owns.
+//!
+//! Many senders, one receiver. Messages of one sender arrive in the order they were sent. A full
+//! inbox makes senders wait, which is how a slow core holds back the sockets that feed it. Together
+//! with the return queue of [`crate::io::Pool`] this is all the code that cores share by memory.
+//!
+//! How nobody sleeps through a message: the receiver registers its waker and *then* looks once
+//! more; a sender pushes and *then* wakes. Whichever order the two take, either the second look
+//! finds the message or the wake finds the waker. The same holds the other way round for room.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use atomic_waker::AtomicWaker;
+use crossbeam::queue::ArrayQueue;
+
+struct Shared<T> {
+    queue: ArrayQueue<T>,
+    receiver: AtomicWaker,
+    /// Senders that found the queue full, and whether there are any.
+    waiting: Mutex<VecDeque<Waker>>,
+    anyone_waits: AtomicBool,
+}
+
+/// The sending side. Clones send to the same inbox.
+pub struct Sender<T>(Arc<Shared<T>>);
+
+/// The receiving side; there is one.
+pub struct Receiver<T>(Arc<Shared<T>>);
+
+/// An inbox that holds `capacity` messages.
+#[must_use]
+pub fn inbox<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Shared {
+        queue: ArrayQueue::new(capacity),
+        receiver: AtomicWaker::new(),
+        waiting: Mutex::new(VecDeque::new()),
+        anyone_waits: AtomicBool::new(false),
+    });
+    (Sender(shared.clone()), Receiver(shared))
+}
+
+impl<T> Shared<T> {
+    fn lock_waiting(&self) -> MutexGuard<'_, VecDeque<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Sender(self.0.clone())
+    }
+}
+
+impl<T> Sender<T> {
+    /// Puts `message` in, waiting for room if there is none.
+    pub async fn send(&self, message: T) {
+        let mut message = Some(message);
+        poll_fn(|context| self.poll_send(&mut message, context)).await;
+    }
+
+    fn poll_send(&self, message: &mut Option<T>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(unsent) = message.take() else { return Poll::Ready(()) };
+        let Err(unsent) = self.push(unsent) else { return Poll::Ready(()) };
+        {
+            let mut waiting = self.0.lock_waiting();
+            waiting.push_back(context.waker().clone());
+            self.0.anyone_waits.store(true, Ordering::Relaxed);
+        }
+        // The fence orders the flag before the second look, as the receiver's orders its pop before
+        // its look at the flag: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        match self.push(unsent) {
+            Ok(()) => Poll::Ready(()),
+            Err(unsent) => {
+                *message = Some(unsent);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn push(&self, message: T) -> Result<(), T> {
+        self.0.queue.push(message)?;
+        self.0.receiver.wake();
+        Ok(())
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The next message.
+    pub async fn receive(&mut self) -> T {
+        poll_fn(|context| {
+            if let Some(message) = self.try_receive() {
+                return Poll::Ready(message);
+            }
+            self.0.receiver.register(context.waker());
+            match self.try_receive() {
+                Some(message) => Poll::Ready(message),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// The next message, if there is one.
+    pub fn try_receive(&mut self) -> Option<T> {
+        let message = self.0.queue.pop()?;
+        fence(Ordering::SeqCst);
+        if self.0.anyone_waits.load(Ordering::Relaxed) {
+            let senders = {
+                let mut waiting = self.0.lock_waiting();
+                self.0.anyone_waits.store(false, Ordering::Relaxed);
+                std::mem::take(&mut *waiting)
+            };
+            senders.into_iter().for_each(Waker::wake);
+        }
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Real threads, a tiny queue, many wraps: every message arrives once, each sender's in order.
+    #[test]
+    fn stress_across_threads() {
+        const SENDERS: usize = 4;
+        const EACH: usize = 20_000;
+        let (sender, mut receiver) = inbox::<(usize, usize)>(3);
+        let threads: Vec<_> = (0..SENDERS)
+            .map(|who| {
+                let sender = sender.clone();
+                std::thread::spawn(move || {
+                    let runtime = runtime();
+                    runtime.block_on(async {
+                        for number in 0..EACH {
+                            sender.send((who, number)).await;
+                        }
+                    });
+                })
+            })
+            .collect();
+        let mut next = [0; SENDERS];
+        runtime().block_on(async {
+            for _ in 0..SENDERS * EACH {
+                let (who, number) = receiver.receive().await;
+                assert_eq!(number, next[who], "sender {who} out of order");
+                next[who] += 1;
+            }
+        });
+        assert_eq!(next, [EACH; SENDERS]);
+        assert!(receiver.try_receive().is_none());
+        threads.into_iter().for_each(|thread| thread.join().expect("no sender panics"));
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers")
+    }
+}

@@ -1,0 +1,631 @@
+//! The owner of one partition: the only task that touches its log.
+//!
+//! It takes what waits in its queue, appends all neighbouring produces with one write, and keeps at
+//! most one flush under way; whatever is appended meanwhile shares the next one (group commit). An
+//! acknowledgement leaves when the flushed end has passed its last record. Fetches get a plan, never
+//! bytes.
+//!
+//! Keeps: ACK-1, nothing is acknowledged before it is flushed, unless the topic says otherwise;
+//! READ-1, no plan reaches beyond the readable end. Lives on the core that `machine::place` names;
+//! idle, it costs a task, a queue and a timer.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+use super::wait::{Parked, Wait};
+use super::{Core, data};
+use crate::id::{LeaderEpoch, Offset, PartitionIndex};
+use crate::io::{Buf, Instant, Io};
+use crate::limit::PARTITION_MESSAGES_MAX;
+use crate::log::{self, AppendError, Appended, First, Flushed, Log, PlanError, Slice};
+use crate::machine::Topic;
+use crate::wire::code::ErrorCode;
+
+/// Everything that can be asked of a partition. A dropped answer channel means that nobody waits
+/// any more.
+pub enum Ask<F> {
+    /// Append one verified batch.
+    Produce(Produce),
+    /// Plan a read.
+    Fetch(Fetch<F>),
+    /// Find an offset by time or by name.
+    Offset {
+        /// Kafka's timestamp argument: milliseconds, or one of the negative names.
+        timestamp: i64,
+        /// The epoch the client believes in, or none.
+        leader_epoch: LeaderEpoch,
+        /// The answer.
+        answer: oneshot::Sender<Result<FoundOffset, ErrorCode>>,
+    },
+    /// Where an epoch ends (KIP-320).
+    EpochEnd {
+        /// The epoch the client believes to be the current one, or none.
+        current: LeaderEpoch,
+        /// The epoch whose end is asked for.
+        asked: LeaderEpoch,
+        /// The answer.
+        answer: oneshot::Sender<Result<(LeaderEpoch, Offset), ErrorCode>>,
+    },
+    /// Answer once the log is open.
+    Ready(oneshot::Sender<Result<(), ErrorCode>>),
+    /// Take over changed settings.
+    Configure(Arc<Topic>),
+    /// Close the log cleanly and end.
+    Close(oneshot::Sender<()>),
+    /// Remove the log and end.
+    Delete(oneshot::Sender<()>),
+}
+
+/// One batch to append.
+pub struct Produce {
+    /// Exactly one verified batch.
+    pub batch: Buf,
+    /// The answer: leaves when the batch is as durable as the topic promises.
+    pub answer: oneshot::Sender<Result<Accepted, Rejection>>,
+}
+
+/// A batch that was appended, or had been before.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// The offset of its first record.
+    pub base: Offset,
+    /// The broker's time stamp in milliseconds, -1 with CreateTime.
+    pub append_time_ms: i64,
+    /// The first offset the partition still has.
+    pub start: Offset,
+}
+
+/// A batch that was not appended.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    /// Kafka's code.
+    pub code: ErrorCode,
+    /// What was wrong.
+    pub message: String,
+}
+
+/// One read to plan.
+pub struct Fetch<F> {
+    /// Where to begin.
+    pub from: Offset,
+    /// The epoch the client believes in, or none.
+    pub leader_epoch: LeaderEpoch,
+    /// The epoch of the record before `from`, if the client says (KIP-595).
+    pub last_fetched_epoch: LeaderEpoch,
+    /// The most bytes, unless the first batch alone is larger and `first` lets it pass.
+    pub max_bytes: u64,
+    /// Whether one batch may exceed `max_bytes`.
+    pub first: First,
+    /// Told about later appends if the plan is short of what the client wants.
+    pub wait: Option<Arc<Wait>>,
+    /// The answer.
+    pub answer: oneshot::Sender<Fetched<F>>,
+}
+
+/// A planned read.
+pub struct Fetched<F> {
+    /// Kafka's code; with anything but `None` there are no slices.
+    pub error: ErrorCode,
+    /// The end of what consumers may read.
+    pub high_watermark: Offset,
+    /// The first offset there is.
+    pub start: Offset,
+    /// Where the client's history parts from this log's (KIP-595).
+    pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// The epoch in force, for clients that have another.
+    pub leader_epoch: LeaderEpoch,
+    /// Whole batches, in order.
+    pub slices: Vec<Slice<F>>,
+    /// Their size together.
+    pub bytes: u64,
+}
+
+/// An offset found by time or by name.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundOffset {
+    /// The offset, -1 for none.
+    pub offset: Offset,
+    /// Its record's time stamp, -1 where that has no meaning.
+    pub timestamp: i64,
+    /// Its record's epoch, or none.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl FoundOffset {
+    const NONE: FoundOffset =
+        FoundOffset { offset: Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
+}
+
+/// Kafka's names among the timestamps of ListOffsets.
+mod timestamp {
+    pub const LATEST: i64 = -1;
+    pub const EARLIEST: i64 = -2;
+    /// The record with the largest time stamp (KIP-734).
+    pub const MAX: i64 = -3;
+    /// The first record on this broker's own disk (KIP-405).
+    pub const EARLIEST_LOCAL: i64 = -4;
+    /// The last record in tiered storage, and the first one waiting for it: there is none.
+    pub const LATEST_TIERED: i64 = -5;
+    pub const EARLIEST_PENDING_UPLOAD: i64 = -6;
+}
+
+/// A produce that waits for the flush.
+struct Waiting {
+    end: Offset,
+    accepted: Accepted,
+    answer: oneshot::Sender<Result<Accepted, Rejection>>,
+}
+
+type Flushing = Pin<Box<dyn Future<Output = Flushed>>>;
+
+struct Owner<I: Io> {
+    core: Rc<Core<I>>,
+    topic: Arc<Topic>,
+    index: PartitionIndex,
+    epoch: LeaderEpoch,
+    log: Log<I>,
+    durability: log::Durability,
+    /// In the order of their ends.
+    waiting: VecDeque<Waiting>,
+    flushing: Option<Flushing>,
+    parked: Parked,
+    /// The readable end that parked fetches were last told of, and the log's size then.
+    reported: Offset,
+    size_reported: u64,
+    tick_at: Instant,
+}
+
+/// Starts the task that owns partition `index` of `topic`, and returns the way to it.
+pub fn start<I: Io>(
+    core: &Rc<Core<I>>,
+    topic: Arc<Topic>,
+    index: PartitionIndex,
+) -> mpsc::Sender<Ask<I::File>> {
+    let (sender, asks) = mpsc::channel(PARTITION_MESSAGES_MAX);
+    core.io.spawn(run(core.clone(), topic, index, asks));
+    sender
+}
+
+async fn run<I: Io>(
+    core: Rc<Core<I>>,
+    topic: Arc<Topic>,
+    index: PartitionIndex,
+    mut asks: mpsc::Receiver<Ask<I::File>>,
+) {
+    match open(&core, &topic, index).await {
+        Ok(owner) => owner.serve(asks).await,
+        Err(reason) => {
+            error!(topic = %topic.name, partition = %index, reason,
+                "the partition is offline: its log cannot be opened; `trialog log verify` on its \
+                 folder says where it is damaged");
+            offline(&core, &topic, index, &mut asks).await;
+        }
+    }
+}
+
+async fn open<I: Io>(
+    core: &Rc<Core<I>>,
+    topic: &Arc<Topic>,
+    index: PartitionIndex,
+) -> Result<Owner<I>, String> {
+    let epoch = topic.partition(index).map_or(LeaderEpoch(0), |partition| partition.leader_epoch);
+    let config = core.topic_config(topic).log(&core.shared.config);
+    let durability = config.durability;
+    let folder = data::prepare_partition(&core.io, &core.shared.data, topic, index)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (mut log, recovery) = Log::open(&core.io, &core.pool, &folder, config)
+        .await
+        .map_err(|error| error.to_string())?;
+    if !recovery.clean && !recovery.created {
+        info!(topic = %topic.name, partition = %index, kept = recovery.kept_bytes,
+            cut = recovery.cut_bytes, "recovered");
+    }
+    for damage in &recovery.damage {
+        error!(topic = %topic.name, partition = %index, damage,
+            "damaged data; it is neither served nor removed");
+    }
+    log.begin_epoch(epoch);
+    let reported = log.readable_end();
+    let size_reported = log.size_bytes();
+    Ok(Owner {
+        core: core.clone(),
+        topic: topic.clone(),
+        index,
+        epoch,
+        log,
+        durability,
+        waiting: VecDeque::new(),
+        flushing: None,
+        parked: Parked::default(),
+        reported,
+        size_reported,
+        tick_at: core.io.now().after(retention_check(&core)),
+    })
+}
+
+/// Answers everything with a storage error: the log could not be opened.
+async fn offline<I: Io>(
+    core: &Rc<Core<I>>,
+    topic: &Arc<Topic>,
+    index: PartitionIndex,
+    asks: &mut mpsc::Receiver<Ask<I::File>>,
+) {
+    while let Some(ask) = asks.recv().await {
+        match ask {
+            Ask::Close(done) => {
+                let _ = done.send(());
+                return;
+            }
+            Ask::Delete(done) => {
+                let folder = data::partition_folder(&core.shared.data, topic, index);
+                let _ = data::remove_tree(&core.io, &folder).await;
+                let _ = done.send(());
+                return;
+            }
+            other => other.refuse(ErrorCode::KafkaStorageError),
+        }
+    }
+}
+
+impl<F> Ask<F> {
+    /// Answers that it cannot be done, and why.
+    pub fn refuse(self, code: ErrorCode) {
+        // Whoever asked may be gone; then there is nobody to tell.
+        match self {
+            Ask::Produce(Produce { answer, .. }) => {
+                let _ = answer.send(Err(Rejection { code, message: code.message().to_owned() }));
+            }
+            Ask::Fetch(Fetch { answer, .. }) => {
+                let _ = answer.send(Fetched::failed(code));
+            }
+            Ask::Offset { answer, .. } => {
+                let _ = answer.send(Err(code));
+            }
+            Ask::EpochEnd { answer, .. } => {
+                let _ = answer.send(Err(code));
+            }
+            Ask::Ready(answer) => {
+                let _ = answer.send(Err(code));
+            }
+            Ask::Configure(_) => {}
+            Ask::Close(done) | Ask::Delete(done) => {
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+impl<F> Fetched<F> {
+    /// A read that failed.
+    #[must_use]
+    pub fn failed(error: ErrorCode) -> Self {
+        Fetched {
+            error,
+            high_watermark: Offset(-1),
+            start: Offset(-1),
+            diverging: None,
+            leader_epoch: LeaderEpoch::NONE,
+            slices: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<I: Io> Owner<I> {
+    async fn serve(mut self, mut asks: mpsc::Receiver<Ask<I::File>>) {
+        let mut tick = Box::pin(self.core.io.sleep(self.tick_in()));
+        loop {
+            tokio::select! {
+                biased; // Finished flushes first: they let others go. Upkeep comes last.
+                flushed = under_way(&mut self.flushing) => {
+                    self.flushing = None;
+                    self.on_flushed(flushed);
+                }
+                ask = asks.recv() => {
+                    let Some(ask) = ask else { return };
+                    if let Some(end) = self.take(ask, &mut asks).await {
+                        return self.finish(end, asks).await;
+                    }
+                }
+                () = &mut tick => {
+                    self.tick().await;
+                    tick = Box::pin(self.core.io.sleep(self.tick_in()));
+                }
+            }
+            self.flush_if_due();
+            self.report();
+        }
+    }
+
+    /// Does `ask` and, if it is a produce, all produces right behind it; returns a closing request.
+    async fn take(
+        &mut self,
+        ask: Ask<I::File>,
+        asks: &mut mpsc::Receiver<Ask<I::File>>,
+    ) -> Option<Ask<I::File>> {
+        let mut next = Some(ask);
+        while let Some(ask) = next.take() {
+            match ask {
+                Ask::Produce(first) => {
+                    let mut group = vec![first];
+                    while let Ok(ask) = asks.try_recv() {
+                        match ask {
+                            Ask::Produce(produce) => group.push(produce),
+                            other => {
+                                next = Some(other);
+                                break;
+                            }
+                        }
+                    }
+                    self.produce(group).await;
+                }
+                Ask::Fetch(fetch) => self.fetch(fetch).await,
+                Ask::Offset { timestamp, leader_epoch, answer } => {
+                    let _ = answer.send(self.find_offset(timestamp, leader_epoch).await);
+                }
+                Ask::EpochEnd { current, asked, answer } => {
+                    let found = self.check_epoch(current).map(|()| self.log.epoch_end(asked));
+                    let _ = answer.send(found);
+                }
+                Ask::Ready(answer) => {
+                    let _ = answer.send(Ok(()));
+                }
+                Ask::Configure(topic) => self.configure(topic),
+                end @ (Ask::Close(_) | Ask::Delete(_)) => return Some(end),
+            }
+        }
+        None
+    }
+
+    async fn produce(&mut self, group: Vec<Produce>) {
+        let (batches, answers): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|produce| (produce.batch, produce.answer)).unzip();
+        let results = self.log.append(batches, self.epoch, self.core.io.wall()).await;
+        assert_eq!(results.len(), answers.len(), "LOG: one outcome for each batch");
+        let start = self.log.start();
+        let flushed = self.log.flushed_end();
+        for (result, answer) in results.into_iter().zip(answers) {
+            match result {
+                Ok(Appended { base, last, append_time_ms, .. }) => {
+                    let accepted = Accepted { base, append_time_ms, start };
+                    let end = last.plus(1);
+                    if self.durability == log::Durability::PageCache || end <= flushed {
+                        let _ = answer.send(Ok(accepted));
+                    } else {
+                        self.waiting.push_back(Waiting { end, accepted, answer });
+                    }
+                }
+                Err(error) => {
+                    let _ = answer.send(Err(self.reject(&error)));
+                }
+            }
+        }
+    }
+
+    fn reject(&self, error: &AppendError) -> Rejection {
+        let rejection = Rejection { code: append_code(error), message: error.to_string() };
+        if matches!(error, AppendError::Storage(_)) {
+            self.log_failure(&rejection.message);
+        }
+        rejection
+    }
+
+    fn log_failure(&self, reason: &str) {
+        error!(topic = %self.topic.name, partition = %self.index, reason,
+            "the partition is offline until the broker is restarted: its disk failed");
+    }
+
+    fn flush_if_due(&mut self) {
+        if self.flushing.is_none() && self.log.flush_due(self.core.io.wall()) {
+            self.flushing = self.log.flush().map(|flush| {
+                let flushing: Flushing = Box::pin(flush.run());
+                flushing
+            });
+        }
+    }
+
+    fn on_flushed(&mut self, flushed: Flushed) {
+        match self.log.flushed(flushed) {
+            Ok(end) => {
+                while self.waiting.front().is_some_and(|waiting| waiting.end <= end) {
+                    let waiting = self.waiting.pop_front().expect("there is a front");
+                    let _ = waiting.answer.send(Ok(waiting.accepted));
+                }
+            }
+            Err(poisoned) => {
+                let message = poisoned.to_string();
+                self.log_failure(&message);
+                for waiting in self.waiting.drain(..) {
+                    let code = ErrorCode::KafkaStorageError;
+                    let _ = waiting.answer.send(Err(Rejection { code, message: message.clone() }));
+                }
+                self.parked.wake_all();
+            }
+        }
+    }
+
+    /// Tells parked fetches how much more there is to read.
+    fn report(&mut self) {
+        let end = self.log.readable_end();
+        assert!(end >= self.reported, "READ-2: the readable end never goes back");
+        if end > self.reported {
+            let size = self.log.size_bytes();
+            self.parked.report(size.saturating_sub(self.size_reported).max(1));
+            self.reported = end;
+            self.size_reported = size;
+        }
+    }
+
+    async fn fetch(&mut self, fetch: Fetch<I::File>) {
+        let Fetch { from, leader_epoch, last_fetched_epoch, max_bytes, first, wait, answer } =
+            fetch;
+        let high_watermark = self.log.readable_end();
+        let mut fetched = Fetched {
+            high_watermark,
+            start: self.log.start(),
+            leader_epoch: self.epoch,
+            ..Fetched::failed(ErrorCode::None)
+        };
+        if let Err(code) = self.check_epoch(leader_epoch) {
+            fetched.error = code;
+        } else if let Some(diverging) = self.diverging(last_fetched_epoch, from) {
+            fetched.diverging = Some(diverging);
+        } else {
+            match self.log.plan(from, high_watermark, max_bytes, first).await {
+                Ok(plan) => {
+                    fetched.slices = plan.slices;
+                    fetched.bytes = plan.bytes;
+                }
+                Err(error) => {
+                    fetched.error = plan_code(&error);
+                    if !matches!(error, PlanError::OutOfRange { .. }) {
+                        error!(topic = %self.topic.name, partition = %self.index, %from, %error,
+                            "cannot read");
+                    }
+                }
+            }
+        }
+        if let Some(wait) = wait.filter(|_| fetched.error == ErrorCode::None) {
+            self.parked.park(&wait);
+        }
+        let _ = answer.send(fetched);
+    }
+
+    fn diverging(&self, fetched: LeaderEpoch, from: Offset) -> Option<(LeaderEpoch, Offset)> {
+        if fetched == LeaderEpoch::NONE {
+            return None;
+        }
+        let (epoch, end) = self.log.epoch_end(fetched);
+        (epoch < fetched || end < from).then_some((epoch, end))
+    }
+
+    fn check_epoch(&self, claimed: LeaderEpoch) -> Result<(), ErrorCode> {
+        if claimed == LeaderEpoch::NONE || claimed == self.epoch {
+            Ok(())
+        } else if claimed < self.epoch {
+            Err(ErrorCode::FencedLeaderEpoch)
+        } else {
+            Err(ErrorCode::UnknownLeaderEpoch)
+        }
+    }
+
+    async fn find_offset(
+        &mut self,
+        timestamp: i64,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<FoundOffset, ErrorCode> {
+        self.check_epoch(leader_epoch)?;
+        let end = self.log.readable_end();
+        let named = |offset, leader_epoch| FoundOffset { offset, timestamp: -1, leader_epoch };
+        let found = match timestamp {
+            timestamp::LATEST => return Ok(named(end, self.epoch)),
+            timestamp::EARLIEST | timestamp::EARLIEST_LOCAL => {
+                return Ok(named(self.log.start(), LeaderEpoch::NONE));
+            }
+            timestamp::MAX => self.log.max_timestamp(end).await,
+            timestamp::LATEST_TIERED | timestamp::EARLIEST_PENDING_UPLOAD => Ok(None),
+            ms if ms >= 0 => self.log.offset_for_time(ms, end).await,
+            _ => return Err(ErrorCode::InvalidRequest),
+        };
+        match found {
+            Ok(Some((offset, timestamp, leader_epoch))) => {
+                Ok(FoundOffset { offset, timestamp, leader_epoch })
+            }
+            Ok(None) => Ok(FoundOffset::NONE),
+            Err(error) => {
+                error!(topic = %self.topic.name, partition = %self.index, %error,
+                    "cannot look up a time stamp");
+                Err(plan_code(&error))
+            }
+        }
+    }
+
+    fn configure(&mut self, topic: Arc<Topic>) {
+        let config = self.core.topic_config(&topic).log(&self.core.shared.config);
+        self.durability = config.durability;
+        self.log.set_config(config);
+        self.topic = topic;
+    }
+
+    fn tick_in(&self) -> Duration {
+        let ms = self.log.next_tick_ms(self.core.io.wall());
+        let upkeep = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        self.tick_at.since(self.core.io.now()).min(upkeep)
+    }
+
+    async fn tick(&mut self) {
+        let now = self.core.io.now();
+        if self.tick_at <= now {
+            self.tick_at = now.after(retention_check(&self.core));
+        }
+        if let Err(poisoned) = self.log.tick(self.core.io.wall()).await {
+            self.log_failure(&poisoned.to_string());
+        }
+    }
+
+    async fn finish(mut self, end: Ask<I::File>, mut asks: mpsc::Receiver<Ask<I::File>>) {
+        self.parked.wake_all();
+        asks.close();
+        while let Ok(ask) = asks.try_recv() {
+            ask.refuse(ErrorCode::NotLeaderOrFollower);
+        }
+        let delete = matches!(end, Ask::Delete(_));
+        if let Some(flushing) = self.flushing.take().filter(|_| !delete) {
+            let flushed = flushing.await;
+            self.on_flushed(flushed);
+        }
+        let outcome = if delete {
+            self.log.delete().await
+        } else {
+            self.log.close().await.map_err(log::ChangeError::from)
+        };
+        if let Err(error) = outcome {
+            error!(topic = %self.topic.name, partition = %self.index, %error,
+                "could not end cleanly; the next start recovers the log");
+        }
+        // Produces that were still waiting see their channel dropped, and answer that they do not
+        // know: on a deleted or closing partition nobody can say more.
+        let (Ask::Close(done) | Ask::Delete(done)) = end else { unreachable!("only these end") };
+        let _ = done.send(());
+    }
+}
+
+fn retention_check<I: Io>(core: &Core<I>) -> Duration {
+    Duration::from_millis(core.shared.config.retention_check_interval_ms)
+}
+
+async fn under_way(flushing: &mut Option<Flushing>) -> Flushed {
+    match flushing {
+        Some(flushing) => flushing.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn append_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::TooLarge => ErrorCode::RecordListTooLarge,
+        AppendError::Malformed => ErrorCode::CorruptMessage,
+        AppendError::Poisoned | AppendError::Storage(_) | AppendError::Full => {
+            ErrorCode::KafkaStorageError
+        }
+    }
+}
+
+fn plan_code(error: &PlanError) -> ErrorCode {
+    match error {
+        PlanError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        PlanError::Corrupt { .. } | PlanError::Storage(_) | PlanError::Poisoned => {
+            ErrorCode::KafkaStorageError
+        }
+    }
+}
