@@ -1,1 +1,108 @@
-fn main() {}
+//! The gate. `cargo ci` runs all of it; `cargo ci STEP...` runs some steps.
+//!
+//! Everything the project promises about its own text and structure is a step here, in Rust, so
+//! that it runs the same on a laptop and in CI. Steps print nothing but what is wrong, and one line
+//! when they pass.
+
+mod arrows;
+mod rust;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// One part of the gate.
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn(&Path) -> Result<String, String>,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "fmt", what: "rustfmt would change nothing", run: fmt },
+    Step { name: "tidy", what: "the house rules", run: tidy::check },
+    Step { name: "arrows", what: "who may know whom", run: arrows::check },
+    Step { name: "clippy", what: "no warnings, and none of the banned calls", run: clippy },
+    Step { name: "test", what: "all tests of all packages", run: test },
+    Step { name: "doc", what: "the documentation builds without warnings", run: doc },
+    Step { name: "bench", what: "the benches compile", run: bench },
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
+        eprintln!("cargo ci: there is no step '{unknown}'; the steps are:");
+        for step in STEPS {
+            eprintln!("  {:8} {}", step.name, step.what);
+        }
+        return ExitCode::from(2);
+    }
+    let root = root();
+    let mut failed = Vec::new();
+    for step in STEPS {
+        if !wanted.is_empty() && !wanted.iter().any(|name| name == step.name) {
+            continue;
+        }
+        let begun = Instant::now();
+        match (step.run)(&root) {
+            Ok(note) => {
+                println!("ok    {:8} {:5.1} s  {note}", step.name, begun.elapsed().as_secs_f64());
+            }
+            Err(reason) => {
+                println!("FAIL  {:8} {}\n{reason}", step.name, step.what);
+                failed.push(step.name);
+            }
+        }
+    }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        println!("the gate is closed: {}", failed.join(", "));
+        ExitCode::FAILURE
+    }
+}
+
+/// The repository's root: the parent of this package.
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().expect("the package lies in the workspace").to_owned()
+}
+
+/// Runs cargo with its output shown.
+fn cargo(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new(cargo);
+    command.current_dir(root).args(arguments).envs(environment.iter().copied());
+    let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("reproduce with: cargo {}", arguments.join(" ")))
+    }
+}
+
+fn fmt(root: &Path) -> Result<String, String> {
+    cargo(root, &["fmt", "--all", "--check"], &[]).map(|()| String::new())
+}
+
+fn clippy(root: &Path) -> Result<String, String> {
+    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    cargo(root, &arguments, &[]).map(|()| String::new())
+}
+
+fn test(root: &Path) -> Result<String, String> {
+    cargo(root, &["test", "--workspace"], &[]).map(|()| String::new())
+}
+
+fn doc(root: &Path) -> Result<String, String> {
+    // The workspace's own flag must stay: an environment variable replaces the setting.
+    let flags = [("RUSTDOCFLAGS", "--cfg madsim -D warnings")];
+    let arguments = ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"];
+    cargo(root, &arguments, &flags).map(|()| String::new())
+}
+
+fn bench(root: &Path) -> Result<String, String> {
+    cargo(root, &["check", "--quiet", "-p", "trialog-bench", "--benches"], &[])
+        .map(|()| String::new())
+}

@@ -1,0 +1,164 @@
+//! The house rules that a compiler does not check, each with a small test.
+
+use std::path::Path;
+
+use super::rust::{self, Source};
+
+/// What may lie visibly at the top of the repository.
+const TOP: &[&str] =
+    &["Cargo.toml", "Cargo.lock", "engine", "sim", "bench", "jepsen", "ci", "README.md"];
+
+/// File names that say nothing and so attract everything.
+const DRAWERS: &[&str] =
+    &["util", "utils", "common", "helper", "helpers", "manager", "misc", "types"];
+
+/// How many methods the seam has. A larger number is a decision, not an accident.
+const SEAM_METHODS_MAX: usize = 30;
+
+/// A file of more lines is two things.
+const LINES_MAX: usize = 1000;
+
+/// Checks every file.
+pub fn check(root: &Path) -> Result<String, String> {
+    let sources = rust::sources(root)?;
+    let mut wrong = top_level(&rust::tracked(root)?);
+    for source in &sources {
+        wrong.extend(file(source));
+        wrong.extend(lines(source));
+    }
+    let seam = sources.iter().find(|source| source.path == "engine/src/io/mod.rs");
+    wrong.extend(seam.ok_or("the seam is not where it belongs")?.seam_methods());
+    if !wrong.is_empty() {
+        return Err(wrong.join("\n"));
+    }
+    let mut sizes: Vec<_> =
+        sources.iter().map(|source| (source.text.lines().count(), &source.path)).collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let largest: Vec<_> =
+        sizes.iter().take(5).map(|(lines, path)| format!("{path} {lines}")).collect();
+    Ok(format!("{} files; largest: {}", sources.len(), largest.join(", ")))
+}
+
+fn top_level(tracked: &[String]) -> Vec<String> {
+    let mut strange: Vec<&str> = tracked
+        .iter()
+        .filter_map(|path| path.split('/').next())
+        .filter(|name| !name.starts_with('.') && !name.starts_with("LICENSE"))
+        .filter(|name| !TOP.contains(name))
+        .collect();
+    strange.dedup();
+    strange.iter().map(|name| format!("{name}: does not belong at the top level")).collect()
+}
+
+fn file(source: &Source) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let path = &source.path;
+    if !source.text.starts_with("//!") {
+        wrong.push(format!("{path}: does not begin by saying what it is"));
+    }
+    let count = source.text.lines().count();
+    if count > LINES_MAX {
+        wrong.push(format!("{path}: {count} lines; it has become two things"));
+    }
+    let name = path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
+    if DRAWERS.contains(&name) {
+        wrong.push(format!("{path}: '{name}' says nothing; name it after what it holds"));
+    }
+    wrong
+}
+
+fn lines(source: &Source) -> Vec<String> {
+    let path = source.path.as_str();
+    if path.starts_with("ci/") {
+        // This package names what it forbids.
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    for (number, line) in source.text.lines().enumerate() {
+        let bare = Source::bare(line);
+        for (found, why) in [
+            ("todo!(", "unfinished"),
+            ("unimplemented!(", "unfinished"),
+            ("#[ignore", "a test that never runs asserts nothing"),
+            ("unbounded_channel", "every queue has a bound"),
+            ("dbg!(", "left over"),
+        ] {
+            if bare.contains(found) {
+                wrong.push(format!("{path}:{}: {found}: {why}", number + 1));
+            }
+        }
+        if bare.contains("madsim") && !path.starts_with("sim/") {
+            wrong.push(format!("{path}:{}: only `sim` knows its runtime", number + 1));
+        }
+    }
+    if path.starts_with("engine/src/") {
+        for (number, line) in source.code_lines() {
+            if Source::bare(line).contains(".unwrap()") {
+                let why = "handle it, or say with expect() why it cannot fail";
+                wrong.push(format!("{path}:{number}: unwrap(): {why}"));
+            }
+        }
+    }
+    wrong
+}
+
+impl Source {
+    fn seam_methods(&self) -> Option<String> {
+        let methods = self.code_lines().filter(|(_, line)| line.starts_with("    fn ")).count();
+        (methods > SEAM_METHODS_MAX)
+            .then(|| format!("{}: {methods} methods, agreed are {SEAM_METHODS_MAX}", self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &str, text: &str) -> Source {
+        Source { path: path.into(), text: text.into() }
+    }
+
+    #[test]
+    fn unfinished_work_is_found() {
+        for text in ["fn f() { todo!() }", "#[ignore]", "unimplemented!()", "dbg!(x)"] {
+            assert_eq!(lines(&source("sim/src/a.rs", text)).len(), 1, "{text}");
+        }
+        assert!(lines(&source("sim/src/a.rs", "// todo!()")).is_empty());
+    }
+
+    #[test]
+    fn the_simulators_runtime_stays_in_its_room() {
+        assert_eq!(lines(&source("engine/src/a.rs", "use madsim::time;")).len(), 1);
+        assert!(lines(&source("sim/src/a.rs", "use madsim::time;")).is_empty());
+    }
+
+    #[test]
+    fn unwrap_is_for_tests() {
+        assert_eq!(lines(&source("engine/src/a.rs", "x.unwrap();")).len(), 1);
+        let tested = "#[cfg(test)]\nmod tests {\n    x.unwrap();\n}\n";
+        assert!(lines(&source("engine/src/a.rs", tested)).is_empty());
+        assert!(lines(&source("engine/src/a/tests.rs", "x.unwrap();")).is_empty());
+    }
+
+    #[test]
+    fn files_say_what_they_are_and_have_real_names() {
+        assert_eq!(file(&source("engine/src/a.rs", "use x;\n")).len(), 1);
+        assert_eq!(file(&source("engine/src/util.rs", "//! U.\n")).len(), 1);
+        assert_eq!(file(&source("engine/src/a.rs", &"//! x\n".repeat(1001))).len(), 1);
+        assert!(file(&source("engine/src/a.rs", "//! A.\n")).is_empty());
+    }
+
+    #[test]
+    fn the_top_level_is_fixed() {
+        let tracked = ["engine/x", "docs/y", ".gitignore", "README.md"].map(str::to_owned);
+        assert_eq!(top_level(&tracked).len(), 1);
+    }
+
+    #[test]
+    fn the_seam_is_counted() {
+        let many = source("a", &"    fn method(&self);\n".repeat(31));
+        assert!(many.seam_methods().is_some());
+        let few = source("a", &"    fn method(&self);\n".repeat(30));
+        assert!(few.seam_methods().is_none());
+    }
+}
