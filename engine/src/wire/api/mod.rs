@@ -16,6 +16,7 @@ use std::ops::RangeInclusive;
 
 use super::codec::{DecodeError, Reader};
 
+mod field;
 mod key;
 mod schema;
 

@@ -1,7 +1,7 @@
 //! Arbitrary values of every message, for tests: drawn from a string of numbers that the property
 //! test shrinks. A message's declaration makes its [`Sample`].
 
-use super::schema::Form;
+use super::field::Form;
 use crate::id::TopicId;
 
 /// The numbers that decide a sample. When they run out every draw is 0: false, empty, null.
@@ -104,8 +104,8 @@ impl Sample for Vec<u8> {
 
 impl<T: Sample> Sample for Vec<T>
 where
-    Vec<T>: super::schema::Field,
-    T: super::schema::Field,
+    Vec<T>: super::field::Field,
+    T: super::field::Field,
 {
     fn sample(dice: &mut Dice<'_>, form: Form) -> Self {
         let count = dice.below(4);
