@@ -24,6 +24,8 @@
 
 pub mod buf;
 mod chance;
+#[doc(hidden)]
+pub mod conform;
 pub mod ram;
 pub mod ring;
 

@@ -12,12 +12,15 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use io_uring::{opcode, types};
 use io_uring_06 as socket_ring;
+use tokio::sync::Notify;
 use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::descriptor::checked;
@@ -53,6 +56,7 @@ pub(super) struct Listening {
     address: SocketAddr,
     /// Peers that were accepted when nobody waited for them any more.
     put_back: Mutex<VecDeque<OwnedFd>>,
+    was_put_back: Notify,
 }
 
 /// A connected socket. It lives on the core that made it.
@@ -69,6 +73,7 @@ struct End {
 impl Listening {
     pub(super) fn put_back(&self, peer: OwnedFd) {
         self.put_back.lock().expect("no panic under this lock").push_back(peer);
+        self.was_put_back.notify_one();
     }
 }
 
@@ -77,7 +82,8 @@ pub(super) fn listen(address: SocketAddr) -> Result<RingListener> {
     // SAFETY: the descriptor is open. Listening again only changes how many may wait.
     checked(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
     let address = socket.local_addr()?;
-    Ok(RingListener(Arc::new(Listening { socket, address, put_back: Mutex::default() })))
+    let (put_back, was_put_back) = (Mutex::default(), Notify::new());
+    Ok(RingListener(Arc::new(Listening { socket, address, put_back, was_put_back })))
 }
 
 impl io::Listener for RingListener {
@@ -88,7 +94,13 @@ impl io::Listener for RingListener {
             let waiting = self.0.put_back.lock().expect("no panic under this lock").pop_front();
             let peer = match waiting {
                 Some(peer) => Ok(peer),
-                None => self.next().await,
+                // Peers that were there before come first. An entry that is dropped here puts its
+                // peer back too.
+                None => match select(pin!(self.0.was_put_back.notified()), pin!(self.next())).await
+                {
+                    Either::Left(_) => continue,
+                    Either::Right((peer, _)) => peer,
+                },
             };
             match peer.and_then(RingConnection::over) {
                 Ok(connection) => return Ok(connection),

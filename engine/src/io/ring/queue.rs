@@ -74,12 +74,12 @@ pub(super) struct Queue {
     inner: RefCell<Inner>,
 }
 
-/// The ring's descriptor, as the reactor wants to see it.
-struct Watched(RawFd);
+/// The ring, as the reactor wants to see it.
+struct Watched(Rc<Queue>);
 
 impl AsRawFd for Watched {
     fn as_raw_fd(&self) -> RawFd {
-        self.0
+        self.0.inner.borrow().uring.as_raw_fd()
     }
 }
 
@@ -146,9 +146,10 @@ impl Queue {
 
     /// Submits and completes, for as long as the core lives.
     pub(super) async fn drive(self: Rc<Self>) {
-        let fd = self.inner.borrow().uring.as_raw_fd();
-        let watched = AsyncFd::with_interest(Watched(fd), Interest::READABLE)
-            .expect("the reactor watches the storage ring");
+        let watched = Watched(self.clone());
+        // SAFETY: the ring's descriptor is open for as long as `watched` holds the ring.
+        let watched = unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) };
+        let watched = watched.map_err(Error::from).expect("the reactor watches the storage ring");
         std::future::poll_fn(|cx| self.turn(&watched, cx)).await
     }
 
