@@ -75,3 +75,21 @@ pub const METADATA_ORDERS_MAX: usize = 256;
 /// A fetch session that was not used for this long makes room for a new one (Kafka's
 /// `min.incremental.fetch.session.eviction.ms`).
 pub const FETCH_SESSION_IDLE: std::time::Duration = std::time::Duration::from_secs(120);
+/// Idempotent producers that one log remembers. Beyond that the ones silent longest are forgotten.
+pub const PRODUCERS_PER_LOG_MAX: usize = 100_000;
+
+/// Older segments of one log that are kept open for reading.
+pub const OPEN_SEGMENTS_PER_LOG_MAX: usize = 4;
+
+/// Newest batches of one log whose places are kept in memory, for readers at the end.
+pub const RECENT_BATCHES_MAX: usize = 64;
+
+/// Ends of recent reads of one log that are kept in memory, for readers that go on from there.
+pub const RECENT_READS_MAX: usize = 16;
+
+/// Bytes of one log that may wait in the page cache, also when a topic does not ask for flushes: a
+/// kernel that must make room itself stalls whoever appends next.
+pub const DIRTY_BYTES_PER_LOG_MAX: u64 = 32 << 20;
+
+/// Space that a busy log allocates ahead at once.
+pub const ALLOCATE_AHEAD_BYTES_MAX: u64 = 16 << 20;

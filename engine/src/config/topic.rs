@@ -329,6 +329,7 @@ impl Topic {
             compact: self.compact,
             delete: self.delete,
             producer_expiry_ms: broker.producer_id_expiration_ms,
+            ..log::Config::default()
         }
     }
 

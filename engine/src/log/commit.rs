@@ -26,45 +26,34 @@ pub struct Flush<I: Io> {
     pub(super) files: Vec<Dirty<I::File>>,
     /// The folder, if names in it are not durable yet.
     pub(super) dir: Option<PathBuf>,
-    pub(super) receipt: Receipt,
+    pub(super) bytes: u64,
 }
 
 /// One file to flush.
 pub(super) struct Dirty<F> {
+    /// The segment's base offset.
+    pub(super) base: Offset,
     pub(super) file: F,
     /// Cut what was allocated ahead, first: the segment is closed.
     pub(super) cut: Option<u64>,
-}
-
-/// What a ticket covers, carried through to [`super::Log::flushed`].
-pub(super) struct Receipt {
-    pub(super) end: Offset,
-    pub(super) generation: u64,
-    /// How many closed segments the ticket covers.
-    pub(super) closed: usize,
-    pub(super) names: bool,
-    pub(super) bytes: u64,
-    /// An encoded checkpoint that becomes true with this flush.
-    pub(super) checkpoint: Option<Vec<u8>>,
 }
 
 /// How a flush ended.
 #[must_use = "the log learns the outcome from it"]
 pub struct Flushed {
     pub(super) result: io::Result<()>,
-    pub(super) receipt: Receipt,
 }
 
 impl<I: Io> Flush<I> {
     /// How many bytes of batches it covers.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.receipt.bytes
+        self.bytes
     }
 
     /// Flushes everything; all at once, because the log waits for the last of it anyway.
     pub async fn run(self) -> Flushed {
-        let Flush { io, mut files, dir, receipt } = self;
+        let Flush { io, mut files, dir, bytes: _ } = self;
         let names = async {
             match &dir {
                 Some(dir) => io.sync_dir(dir).await,
@@ -79,12 +68,12 @@ impl<I: Io> Flush<I> {
             }
         };
         let (contents, names) = futures_util::future::join(contents, names).await;
-        Flushed { result: contents.and(names), receipt }
+        Flushed { result: contents.and(names) }
     }
 }
 
 impl<F: File> Dirty<F> {
-    async fn flush(self) -> io::Result<()> {
+    pub(super) async fn flush(self) -> io::Result<()> {
         if let Some(len) = self.cut {
             self.file.truncate(len).await?;
         }

@@ -44,6 +44,8 @@ pub struct Config {
     /// An idempotent producer that is silent for longer is forgotten
     /// (`producer.id.expiration.ms`).
     pub producer_expiry_ms: i64,
+    /// A checkpoint is written after this many bytes: what recovery reads at most, about.
+    pub checkpoint_bytes: u64,
 }
 
 impl Default for Config {
@@ -61,6 +63,7 @@ impl Default for Config {
             compact: false,
             delete: true,
             producer_expiry_ms: 24 * 60 * 60 * 1000,
+            checkpoint_bytes: 16 << 20,
         }
     }
 }

@@ -130,6 +130,9 @@ pub enum ChangeError {
         /// The end of what can be read.
         end: Offset,
     },
+    /// A flush ticket is out: try again after [`super::Log::flushed`].
+    #[error("a flush is under way")]
+    Busy,
     /// The disk failed. Whether the change survives a restart is unknown.
     #[error("the change failed: {0}")]
     Storage(io::ErrorKind),

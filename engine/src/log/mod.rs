@@ -3,42 +3,120 @@
 //! A [`Log`] is owned by one task on one core; nobody else touches its folder. It appends batches
 //! as received (offset and epoch stamped), plans reads as slices of files, flushes by tickets that
 //! run beside appends ([`Flush`]), and recovers after a crash. `docs/format.md` draws every byte.
+//!
+//! Keeps:
+//! * LOG-1: start <= flushed end <= end.
+//! * LOG-2: bytes below the end never change and never move until a truncation.
+//! * LOG-3: everything below the flushed end survives a power loss.
+//! * LOG-4: everything below a checkpoint's point was flushed before it was written.
+//!
 //! It knows nothing of clients, leadership or replicas.
 
+mod append;
+mod bytes;
+mod checkpoint;
 mod commit;
 mod config;
+mod epoch;
 mod fault;
+mod index;
+mod offset;
+mod producer;
+mod recover;
+mod retain;
+mod scan;
+mod segment;
 mod slice;
+mod time;
 
-use std::path::Path;
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
 
-use crate::id::{LeaderEpoch, Offset};
-use crate::io::{Buf, Io, Pool, Wall};
+use crate::id::{LeaderEpoch, Offset, ProducerId};
+use crate::io::{self, Buf, Instant, Io, Pool, Wall};
+
+use append::Meta;
+use checkpoint::{Checkpoint, IndexJob, Job, Row, Saver};
+use commit::Dirty;
+use epoch::Epochs;
+use offset::Offsets;
+use producer::{Producer, Producers};
+use segment::Segment;
+use slice::Recent;
 
 pub use commit::{Committer, Flush, Flushed};
 pub use config::{Config, Durability};
 pub use fault::{AppendError, ChangeError, OpenError, PlanError, Poisoned};
+pub use recover::{Recovery, purge};
 pub use slice::{First, Plan, Slice};
 
 /// One partition's log. See the module's head.
 pub struct Log<I: Io> {
     io: I,
+    pool: Pool,
+    dir: PathBuf,
     config: Config,
+    /// In order of base offset, without gaps. The last one is appended to unless `closed`.
+    segments: Vec<Segment<I::File>>,
+    /// The next append begins a new segment.
+    closed: bool,
+    offsets: Offsets,
+    epochs: Epochs,
+    producers: Producers,
+    recent: RefCell<Recent>,
+    uses: Cell<u64>,
+    dirt: Dirt<I::File>,
+    ticket: Option<Ticket>,
+    saver: Rc<Saver<I>>,
+    saved: Saved,
+    jobs: u64,
+    /// Bytes appended by this process: how much use there is to allocate ahead for.
+    appended_bytes: u64,
+    can_allocate: bool,
+    failure: Option<String>,
+    scratch: Scratch,
 }
 
-/// What opening a log found and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// The folder was made new.
-    pub created: bool,
-    /// Nothing had been written since the last checkpoint: the log was closed cleanly.
-    pub clean: bool,
-    /// Bytes of batches behind the last checkpoint that were verified and kept.
-    pub kept_bytes: u64,
-    /// Bytes behind the last good batch that were cut: never acknowledged as flushed.
-    pub cut_bytes: u64,
-    /// Damage below the last checkpoint, in words. It is not served and not cut.
-    pub damage: Vec<String>,
+/// What is not flushed and not in a ticket.
+struct Dirt<F> {
+    /// Closed segments.
+    closed: Vec<Dirty<F>>,
+    /// The segment that is appended to.
+    active: bool,
+    /// Names in the folder.
+    names: bool,
+    bytes: u64,
+    /// Wall time of the first append since the last ticket.
+    since: Option<Wall>,
+}
+
+/// The ticket that is out.
+struct Ticket {
+    /// What its success makes durable; a truncation lowers it.
+    end: Offset,
+    /// A checkpoint that becomes true with it.
+    job: Option<(Job, Saved)>,
+}
+
+/// What the last checkpoint says beside what the log itself knows.
+#[derive(Clone)]
+struct Saved {
+    point: Offset,
+    /// The last segment as of the point; `None` if there was none.
+    row: Option<Row>,
+    producers: Vec<u8>,
+    /// Bytes of batches appended since.
+    bytes_since: u64,
+    at: Instant,
+}
+
+/// Memory that appends use again.
+#[derive(Default)]
+struct Scratch {
+    bufs: Vec<Buf>,
+    metas: Vec<Meta>,
+    undo: Vec<(ProducerId, Option<Producer>)>,
 }
 
 /// Where a batch came to lie.
@@ -56,163 +134,117 @@ pub struct Appended {
 }
 
 impl<I: Io> Log<I> {
-    /// Opens the log in `dir`, making the folder if it is missing (its parent must exist), and
-    /// recovers it otherwise: what lies behind the last checkpoint is verified, cut at the first
-    /// bad batch, and flushed.
-    pub async fn open(
-        io: &I,
-        pool: &Pool,
-        dir: &Path,
-        config: Config,
-    ) -> Result<(Log<I>, Recovery), OpenError> {
-        let _ = (pool, dir);
-        Ok((Log { io: io.clone(), config }, Recovery::default()))
-    }
-
-    /// Appends `batches`, each exactly one verified batch, in order, stamped with their offsets
-    /// and `epoch` (not below [`Log::latest_epoch`]). One answer for each. What was accepted is
-    /// written with one call per segment; it is readable and durable by [`Log::readable_end`].
-    pub async fn append(
-        &mut self,
-        batches: Vec<Buf>,
-        epoch: LeaderEpoch,
-        now: Wall,
-    ) -> Vec<Result<Appended, AppendError>> {
-        let _ = (epoch, now, &self.io);
-        batches.iter().map(|_| Err(AppendError::Poisoned)).collect()
-    }
-
     /// A ticket for everything that is not flushed. `None` if there is nothing, if a ticket is
     /// still out, or if the log is poisoned: ask again after [`Log::flushed`].
     pub fn flush(&mut self) -> Option<Flush<I>> {
-        None
+        let clean = self.dirt.closed.is_empty() && !self.dirt.active && !self.dirt.names;
+        if clean || self.ticket.is_some() || self.failure.is_some() {
+            return None;
+        }
+        let mut files = std::mem::take(&mut self.dirt.closed);
+        if self.dirt.active {
+            let active = self.segments.last().expect("an active segment is dirty");
+            let file = active.file.borrow().clone().expect("the active segment is open");
+            files.push(Dirty { base: active.base, file, cut: None });
+        }
+        let dir = self.dirt.names.then(|| self.dir.clone());
+        let bytes = std::mem::take(&mut self.dirt.bytes);
+        self.dirt.active = false;
+        self.dirt.names = false;
+        self.dirt.since = None;
+        let job = self.checkpoint_due().then(|| self.job_at_end());
+        self.ticket = Some(Ticket { end: self.end(), job });
+        Some(Flush { io: self.io.clone(), files, dir, bytes })
     }
 
-    /// Whether policy wants a flush now: always while something is unflushed in
+    /// Whether policy wants a flush now: always while something is unflushed with
     /// [`Durability::Flushed`]; by count, age or dirty bytes otherwise.
     pub fn flush_due(&self, now: Wall) -> bool {
-        let _ = now;
-        false
+        if self.dirt.names || !self.dirt.closed.is_empty() {
+            return true;
+        }
+        let records = self.end().0 - self.flushed_end().0;
+        let age = self.dirt.since.map_or(0, |since| now.0.saturating_sub(since.0));
+        match self.config.durability {
+            Durability::Flushed => self.dirt.active,
+            Durability::PageCache => {
+                self.dirt.active
+                    && (records >= self.config.flush_messages
+                        || age >= self.config.flush_ms
+                        || self.dirt.bytes >= crate::limit::DIRTY_BYTES_PER_LOG_MAX)
+            }
+        }
     }
 
     /// Applies a ticket's outcome and returns the new flushed end. A failure poisons the log.
     pub fn flushed(&mut self, outcome: Flushed) -> Result<Offset, Poisoned> {
-        outcome.result.map(|()| outcome.receipt.end).map_err(|_| Poisoned)
+        self.usable()?;
+        let ticket = self.ticket.take().expect("an outcome belongs to the ticket that is out");
+        if let Err(error) = outcome.result {
+            return Err(self.poison("a flush", &error));
+        }
+        self.offsets.flush(ticket.end);
+        if let Some((job, saved)) = ticket.job {
+            self.saved = Saved { bytes_since: self.saved.bytes_since, ..saved };
+            let saver = self.saver.clone();
+            self.io.spawn(async move {
+                if let Err(error) = saver.save(job).await {
+                    tracing::warn!(%error, "a checkpoint was not written; recovery takes longer");
+                }
+            });
+        }
+        Ok(self.offsets.flushed())
     }
 
     /// The first offset that can be read.
     pub fn start(&self) -> Offset {
-        Offset(0)
+        self.offsets.start()
     }
 
     /// The offset that the next record will get.
     pub fn end(&self) -> Offset {
-        Offset(0)
+        self.offsets.end()
     }
 
     /// Everything below is on the disk.
     pub fn flushed_end(&self) -> Offset {
-        Offset(0)
+        self.offsets.flushed()
     }
 
     /// Everything below may be acknowledged and read: the flushed end, or the end with
     /// [`Durability::PageCache`].
     pub fn readable_end(&self) -> Offset {
-        Offset(0)
+        match self.config.durability {
+            Durability::Flushed => self.offsets.flushed(),
+            Durability::PageCache => self.offsets.end(),
+        }
     }
 
     /// What failed, once the log is poisoned.
     pub fn failure(&self) -> Option<&str> {
-        None
-    }
-
-    /// Whole batches from the one that contains `from` on, all of them below `bound` (at most the
-    /// end), of at most `max_bytes` together but for `first`. Empty when `from` is the bound.
-    pub async fn plan(
-        &self,
-        from: Offset,
-        bound: Offset,
-        max_bytes: u64,
-        first: First,
-    ) -> Result<Plan<I::File>, PlanError> {
-        let _ = (from, bound, max_bytes, first);
-        Ok(Plan::default())
-    }
-
-    /// The first record below `bound` whose timestamp is at least `ms`: its offset, timestamp and
-    /// leader epoch (KIP-79).
-    pub async fn offset_for_time(
-        &self,
-        ms: i64,
-        bound: Offset,
-    ) -> Result<Option<(Offset, i64, LeaderEpoch)>, PlanError> {
-        let _ = (ms, bound);
-        Ok(None)
-    }
-
-    /// The first record below `bound` with the largest timestamp: its offset, timestamp and leader
-    /// epoch (KIP-734).
-    pub async fn max_timestamp(
-        &self,
-        bound: Offset,
-    ) -> Result<Option<(Offset, i64, LeaderEpoch)>, PlanError> {
-        let _ = bound;
-        Ok(None)
+        self.failure.as_deref()
     }
 
     /// The largest known epoch that is at most `epoch`, and where it ends (KIP-101, KIP-320):
-    /// `(LeaderEpoch::NONE, Offset(-1))` if `epoch` is newer than all known or none.
+    /// `(LeaderEpoch::NONE, Offset(-1))` if `epoch` is newer than all known or none. An epoch
+    /// older than all known ends where the oldest known begins.
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        let _ = epoch;
-        (LeaderEpoch::NONE, Offset(-1))
+        self.epochs.end_of(epoch, self.end())
     }
 
     /// The newest epoch begun or appended, [`LeaderEpoch::NONE`] if there is none.
     pub fn latest_epoch(&self) -> LeaderEpoch {
-        LeaderEpoch::NONE
+        self.epochs.latest()
     }
 
-    /// A leader of `epoch` starts to append at the end.
+    /// A leader of `epoch` starts to append at the end. One that is not newer changes nothing.
     pub fn begin_epoch(&mut self, epoch: LeaderEpoch) {
-        let _ = epoch;
+        self.epochs.begin(epoch, self.end());
     }
 
-    /// Closes a segment that is old enough, removes what retention gives up, forgets silent
-    /// producers. Call it about when [`Log::next_tick_ms`] says.
-    pub async fn tick(&mut self, now: Wall) -> Result<(), Poisoned> {
-        let _ = now;
-        Ok(())
-    }
-
-    /// In how many milliseconds [`Log::tick`] may have something to do; at most five minutes.
-    pub fn next_tick_ms(&self, now: Wall) -> i64 {
-        let _ = now;
-        300_000
-    }
-
-    /// Removes everything from `to` on (a batch that contains `to` goes whole), durably. Below the
-    /// start it empties the log, which then starts at `to`.
-    pub async fn truncate(&mut self, to: Offset) -> Result<(), ChangeError> {
-        let _ = to;
-        Ok(())
-    }
-
-    /// Raises the start to `to`, durably, and removes segments that are wholly below it
-    /// (DeleteRecords). A `to` at or below the start changes nothing.
-    pub async fn advance_start(&mut self, to: Offset) -> Result<(), ChangeError> {
-        let _ = to;
-        Ok(())
-    }
-
-    /// Flushes, gives back what was allocated ahead and leaves a checkpoint, so that the next open
-    /// has nothing to verify. A poisoned log, or one with a ticket out, closes as after a crash.
-    pub async fn close(self) -> Result<(), Poisoned> {
-        Ok(())
-    }
-
-    /// Removes the log and its folder. Slices of it stay readable while they are held.
-    pub async fn delete(self) -> Result<(), ChangeError> {
-        Ok(())
+    /// The settings in force.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Changes the settings from now on.
@@ -222,6 +254,85 @@ impl<I: Io> Log<I> {
 
     /// Bytes of batches in all segments.
     pub fn size_bytes(&self) -> u64 {
-        0
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    /// How many segments there are.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// The producer table, encoded as `docs/format.md` draws it; for comparing logs.
+    pub fn producer_table(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.producers.encode(&mut out);
+        out
+    }
+
+    fn usable(&self) -> Result<(), Poisoned> {
+        if self.failure.is_some() { Err(Poisoned) } else { Ok(()) }
+    }
+
+    /// Takes the log out of use.
+    fn poison(&mut self, what: &str, error: &io::Error) -> Poisoned {
+        if self.failure.is_none() {
+            tracing::error!(dir = %self.dir.display(), %error, "{what} failed: the log is offline");
+            self.failure = Some(format!("{what} failed: {error}"));
+        }
+        Poisoned
+    }
+
+    /// Whether enough was written since the last checkpoint to pay for a new one.
+    fn checkpoint_due(&self) -> bool {
+        let written = self.saved.bytes_since;
+        written >= self.config.checkpoint_bytes && written >= 4 * self.saved.producers.len() as u64
+    }
+
+    /// A checkpoint with the point at the end, true once everything below is flushed.
+    fn job_at_end(&mut self) -> (Job, Saved) {
+        let saved = Saved {
+            point: self.end(),
+            row: self.segments.last().map(Segment::row),
+            producers: self.producer_table(),
+            bytes_since: 0,
+            at: self.io.now(),
+        };
+        self.saved.bytes_since = 0;
+        let index = match self.segments.last_mut() {
+            Some(active) if !self.closed => {
+                let (base, size) = (active.base, active.size);
+                let producers = active.producers.take();
+                active.index.get_mut().as_mut().map(|index| {
+                    let (at, bytes) = index.save(size, producers.as_deref());
+                    IndexJob { base, at, bytes }
+                })
+            }
+            _ => None,
+        };
+        let checkpoint = self.checkpoint(&saved).encode();
+        self.jobs += 1;
+        (Job { number: self.jobs, index, checkpoint }, saved)
+    }
+
+    /// The checkpoint with the point of `saved` and the log's present start.
+    fn checkpoint(&self, saved: &Saved) -> Checkpoint {
+        let mut rows: Vec<Row> = self
+            .segments
+            .iter()
+            .map(Segment::row)
+            .take_while(|row| saved.row.is_some_and(|last| row.base < last.base))
+            .collect();
+        rows.extend(saved.row);
+        let known = self.epochs.entries().iter();
+        Checkpoint {
+            start: self.start(),
+            point: saved.point,
+            rows,
+            epochs: known.copied().filter(|entry| entry.1 <= saved.point).collect(),
+            producers: saved.producers.clone(),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,436 @@
+//! What time does to a log, and what takes records away: age, retention, DeleteRecords,
+//! truncation, closing and removal.
+//!
+//! The start is raised in a durable checkpoint first and files go afterwards, so that a crash in
+//! between leaves files that nobody needs and never a log that misses some.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::checkpoint::{Job, write_index};
+use super::fault::{ChangeError, PlanError, Poisoned};
+use super::index::{Index, NO_TIME, index_name, log_name};
+use super::producer::Producers;
+use super::recover::{purge, removed};
+use super::segment::{Place, Segment, read_file};
+use super::{Durability, Log, Saved};
+use crate::id::Offset;
+use crate::io::{self, File, Io, Wall};
+
+/// Kafka's `log.retention.check.interval.ms`.
+const TICK_MS_MAX: i64 = 300_000;
+/// A tick that could not do what was due is not repeated at once.
+const TICK_MS_MIN: i64 = 100;
+/// A log at rest gets a checkpoint after this time.
+const CHECKPOINT_IDLE: Duration = Duration::from_secs(60);
+
+impl<I: Io> Log<I> {
+    /// Closes a segment that is old enough, removes what retention gives up, forgets silent
+    /// producers. Call it about when [`Log::next_tick_ms`] says, and flush afterwards if
+    /// [`Log::flush_due`].
+    pub async fn tick(&mut self, now: Wall) -> Result<(), Poisoned> {
+        self.usable()?;
+        let expiry = u64::try_from(self.config.producer_expiry_ms).unwrap_or(u64::MAX);
+        self.producers.expire(self.io.now(), Duration::from_millis(expiry));
+        let active = self.segments.last().filter(|_| !self.closed);
+        if active.is_some_and(|active| self.is_old(active, now)) {
+            self.close_active().await;
+        }
+        let to = self.retention_start(now);
+        if to > self.start() {
+            if to == self.end() {
+                self.close_active().await;
+            }
+            if let Err(error) = self.advance(to).await {
+                tracing::warn!(dir = %self.dir.display(), %error, "retention will try again");
+            }
+        } else if self.is_flushed() && self.checkpoint_lags() {
+            if let Err(error) = self.save_now(self.start()).await {
+                tracing::warn!(dir = %self.dir.display(), %error, "a checkpoint will be retried");
+            }
+        }
+        self.remove_unneeded().await;
+        self.usable()
+    }
+
+    /// In how many milliseconds [`Log::tick`] or [`Log::flush_due`] may have something to do; at
+    /// most five minutes.
+    pub fn next_tick_ms(&self, now: Wall) -> i64 {
+        let until = |since: i64, ms: i64| since.saturating_add(ms).saturating_sub(now.0);
+        let mut next = TICK_MS_MAX;
+        if let Some(active) = self.segments.last().filter(|last| !self.closed && last.size > 0) {
+            next = next.min(until(active.created_ms, self.config.segment_ms));
+        }
+        if let (true, Some(oldest)) = (self.retains_by_time(), self.segments.first()) {
+            next = next.min(until(newest_ms(oldest), self.config.retention_ms));
+        }
+        if let (Durability::PageCache, Some(since)) = (self.config.durability, self.dirt.since) {
+            next = next.min(until(since.0, self.config.flush_ms));
+        }
+        if self.saved.point < self.end() {
+            next = next.min(CHECKPOINT_IDLE.as_millis() as i64);
+        }
+        next.clamp(TICK_MS_MIN, TICK_MS_MAX)
+    }
+
+    fn retains_by_time(&self) -> bool {
+        self.config.delete && self.config.retention_ms >= 0
+    }
+
+    /// Where the log begins when retention has had its way: whole flushed segments go.
+    fn retention_start(&self, now: Wall) -> Offset {
+        let mut start = self.start();
+        if !self.config.delete {
+            return start;
+        }
+        let mut left = self.size_bytes();
+        let spare = u64::try_from(self.config.retention_bytes).ok();
+        let last = self.segments.len().saturating_sub(1);
+        for (number, segment) in self.segments.iter().enumerate() {
+            let age = now.0.saturating_sub(newest_ms(segment));
+            let old = self.retains_by_time() && age > self.config.retention_ms;
+            let active = number == last && !self.closed;
+            left -= segment.size;
+            let surplus = !active && spare.is_some_and(|spare| left >= spare);
+            let safe = segment.end <= self.flushed_end() && segment.size > 0;
+            if !safe || !(old || surplus) {
+                break;
+            }
+            start = start.max(segment.end);
+        }
+        start
+    }
+
+    /// Raises the start to `to`, durably, and removes segments that are wholly below it
+    /// (DeleteRecords). A `to` at or below the start changes nothing.
+    pub async fn advance_start(&mut self, to: Offset) -> Result<(), ChangeError> {
+        self.usable()?;
+        let (start, end) = (self.start(), self.readable_end());
+        if to <= start {
+            return Ok(());
+        }
+        if to > end {
+            return Err(ChangeError::OutOfRange { start, end });
+        }
+        self.advance(to).await.map_err(|error| ChangeError::Storage(error.kind()))?;
+        self.remove_unneeded().await;
+        Ok(())
+    }
+
+    async fn advance(&mut self, to: Offset) -> io::Result<()> {
+        assert!(to <= self.end(), "LOG-1: the start would pass the end");
+        self.save_now(to).await?;
+        self.offsets.advance(to);
+        self.epochs.advance(to);
+        Ok(())
+    }
+
+    /// Writes a checkpoint with this start: at the end if all is flushed, else with the old point.
+    async fn save_now(&mut self, start: Offset) -> io::Result<()> {
+        let (mut job, saved) = if self.is_flushed() && self.saved.point < self.end() {
+            self.job_at_end()
+        } else {
+            self.jobs += 1;
+            let job = Job { number: self.jobs, index: None, checkpoint: Vec::new() };
+            (job, self.saved.clone())
+        };
+        let mut checkpoint = self.checkpoint(&saved);
+        checkpoint.start = start;
+        job.checkpoint = checkpoint.encode();
+        self.saver.save(job).await?;
+        self.saved = saved;
+        Ok(())
+    }
+
+    fn is_flushed(&self) -> bool {
+        let dirty = self.dirt.active || self.dirt.names || !self.dirt.closed.is_empty();
+        !dirty && self.ticket.is_none()
+    }
+
+    fn checkpoint_lags(&self) -> bool {
+        self.saved.point < self.end() && self.io.now().since(self.saved.at) >= CHECKPOINT_IDLE
+    }
+
+    /// Removes segments that neither readers nor recovery need. The checkpoint on the disk has
+    /// this log's start, and a point not below `saved`'s.
+    async fn remove_unneeded(&mut self) {
+        let floor = self.start().min(self.saved.point);
+        while let Some(oldest) = self.segments.first() {
+            let active = self.segments.len() == 1 && !self.closed;
+            if active || oldest.end > floor || oldest.size == 0 {
+                break;
+            }
+            let names = [log_name(oldest.base), index_name(oldest.base)];
+            if self.remove_names(&names).await.is_err() {
+                break;
+            }
+            let gone = self.segments.remove(0);
+            self.dirt.closed.retain(|dirty| dirty.base != gone.base);
+            if self.saved.row.is_some_and(|row| row.base == gone.base) {
+                self.saved.row = None;
+            }
+        }
+    }
+
+    async fn remove_names(&self, names: &[String]) -> io::Result<()> {
+        for name in names {
+            let path = self.dir.join(name);
+            if let Err(error) = removed(self.io.remove(&path).await) {
+                tracing::warn!(path = %path.display(), %error, "a file was not removed");
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything from `to` on (a batch that contains `to` goes whole), durably. At or
+    /// below the start it empties the log, which then begins at `to`. `Busy` while a flush ticket
+    /// is out. A failure of the disk poisons the log.
+    pub async fn truncate(&mut self, to: Offset) -> Result<(), ChangeError> {
+        self.usable()?;
+        if self.ticket.is_some() {
+            return Err(ChangeError::Busy);
+        }
+        if to >= self.end() {
+            return Ok(());
+        }
+        self.saver.overtake(self.jobs).await;
+        let number = self.segments.partition_point(|segment| segment.end <= to);
+        let place = match self.segments.get(number) {
+            Some(segment) if to > self.start() => self.locate(segment, to).await?,
+            _ => Place { position: 0, base: to.min(self.start()) },
+        };
+        let result = if place.base <= self.start() {
+            self.reset(to.min(self.start())).await
+        } else {
+            self.cut_at(number, place).await
+        };
+        self.recent.get_mut().clear();
+        match result {
+            Err(ChangeError::Storage(kind)) => {
+                self.poison("a truncation", &kind.into());
+                result
+            }
+            other => other,
+        }
+    }
+
+    /// Empties the log; it begins at `to`.
+    async fn reset(&mut self, to: Offset) -> Result<(), ChangeError> {
+        let storage = |error: io::Error| ChangeError::Storage(error.kind());
+        self.producers = Producers::default();
+        self.epochs.cut(to);
+        let producers = self.producer_table();
+        let at = self.io.now();
+        self.saved = Saved { point: to, row: None, producers, bytes_since: 0, at };
+        // First the promise is taken back, then the files go.
+        self.save_point(to).await.map_err(storage)?;
+        self.remove_behind(0).await.map_err(storage)?;
+        self.closed = true;
+        self.offsets = super::Offsets::flushed_log(to, to);
+        Ok(())
+    }
+
+    /// Cuts segment `number` at `place`, which is above the start.
+    async fn cut_at(&mut self, number: usize, place: Place) -> Result<(), ChangeError> {
+        let storage = |error: io::Error| ChangeError::Storage(error.kind());
+        let producers = self.producers_at(number, place).await?;
+        let max_timestamp = self.time_before(&self.segments[number], place).await?;
+        // The segment that stays last: its row as of the cut.
+        let keep = if place.position > 0 { number + 1 } else { number };
+        let row = self.segments[..keep].last().map(|last| {
+            let mut row = last.row();
+            if place.position > 0 {
+                row.end = place.base;
+                row.size = place.position;
+                row.max_timestamp = max_timestamp;
+            }
+            row
+        });
+        self.producers = producers;
+        self.epochs.cut(place.base);
+        if self.saved.point > place.base {
+            let producers = self.producer_table();
+            let at = self.io.now();
+            self.saved = Saved { point: place.base, row, producers, bytes_since: 0, at };
+            self.save_point(self.start()).await.map_err(storage)?;
+        }
+        self.remove_behind(keep).await.map_err(storage)?;
+        self.closed = true;
+        if let (true, Some(row)) = (place.position > 0, row) {
+            let file = self.file(&self.segments[number]).await?;
+            self.remove_names(&[index_name(row.base)]).await.map_err(storage)?;
+            file.truncate(row.size).await.map_err(storage)?;
+            file.sync().await.map_err(storage)?;
+            let segment = &mut self.segments[number];
+            segment.end = row.end;
+            segment.size = row.size;
+            segment.allocated = row.size;
+            segment.max_timestamp = row.max_timestamp;
+            if let Some(index) = segment.index.get_mut() {
+                index.cut(row.size);
+            }
+            self.dirt.closed.retain(|dirty| dirty.base != row.base);
+            self.dirt.active = false;
+            self.closed = false;
+        }
+        self.io.sync_dir(&self.dir).await.map_err(storage)?;
+        self.dirt.names = false;
+        self.offsets.cut(place.base);
+        if self.is_flushed() {
+            self.offsets.flush(place.base);
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint with the point that was just set.
+    async fn save_point(&mut self, start: Offset) -> io::Result<()> {
+        self.jobs += 1;
+        let mut checkpoint = self.checkpoint(&self.saved);
+        checkpoint.start = start;
+        let job = Job { number: self.jobs, index: None, checkpoint: checkpoint.encode() };
+        self.saver.save(job).await
+    }
+
+    /// Removes the segments from number `keep` on, the last one first, durably.
+    async fn remove_behind(&mut self, keep: usize) -> io::Result<()> {
+        while self.segments.len() > keep {
+            let last = self.segments.last().expect("longer than what is kept");
+            let names = [log_name(last.base), index_name(last.base)];
+            self.remove_names(&names).await?;
+            let gone = self.segments.pop().expect("longer than what is kept");
+            self.dirt.closed.retain(|dirty| dirty.base != gone.base);
+            self.dirt.active = false;
+        }
+        self.io.sync_dir(&self.dir).await
+    }
+
+    /// The largest max timestamp of the segment's batches before `place`.
+    pub(super) async fn time_before(
+        &self,
+        segment: &Segment<I::File>,
+        place: Place,
+    ) -> Result<i64, PlanError> {
+        if place.position == 0 {
+            return Ok(NO_TIME);
+        }
+        if place.position == segment.size {
+            return Ok(segment.max_timestamp);
+        }
+        let entry = self.ask(segment, |index| index.floor_position(place.position)).await?;
+        let (from, mut time) = match entry {
+            Some(entry) => (segment.place(entry), entry.time_before),
+            None => (Place { position: 0, base: segment.base }, NO_TIME),
+        };
+        let mut walk = segment.walk(self.file(segment).await?, &self.pool, from);
+        while walk.place().position < place.position {
+            let Some((_, header)) = self.noticed(walk.next().await)? else { break };
+            time = time.max(header.max_timestamp());
+        }
+        Ok(time)
+    }
+
+    /// The producer table as of `place` in segment `number`: from the nearest table that a
+    /// segment's index begins with, and the headers behind it.
+    async fn producers_at(&self, number: usize, place: Place) -> Result<Producers, PlanError> {
+        let seen = self.io.now();
+        let mut producers = Producers::default();
+        let mut first = 0;
+        for (nearest, segment) in self.segments[..=number].iter().enumerate().rev() {
+            let table = match &segment.producers {
+                Some(table) => Some(table.clone()),
+                None => {
+                    let path = self.dir.join(index_name(segment.base));
+                    let bytes = read_file(&self.io, &path).await;
+                    let bytes = bytes.map_err(|error| PlanError::Storage(error.kind()))?;
+                    bytes.and_then(|bytes| Index::decode(&bytes, segment.size).producers)
+                }
+            };
+            if let Some(table) = table.and_then(|table| Producers::decode(&table, seen)) {
+                producers = table;
+                first = nearest;
+                break;
+            }
+        }
+        for segment in &self.segments[first..=number] {
+            let from = Place { position: 0, base: segment.base };
+            let mut walk = segment.walk(self.file(segment).await?, &self.pool, from);
+            while let Some((at, header)) = self.noticed(walk.next().await)? {
+                if at.base >= place.base {
+                    break;
+                }
+                producers.apply(&header, seen);
+            }
+        }
+        Ok(producers)
+    }
+
+    /// Flushes, gives back what was allocated ahead and leaves a checkpoint, so that the next open
+    /// has nothing to verify. A poisoned log, or one with a ticket out, closes as after a crash.
+    pub async fn close(mut self) -> Result<(), Poisoned> {
+        self.usable()?;
+        if self.ticket.is_some() {
+            return Err(Poisoned);
+        }
+        self.saver.overtake(self.jobs).await;
+        match self.close_cleanly().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.poison("closing", &error)),
+        }
+    }
+
+    async fn close_cleanly(&mut self) -> io::Result<()> {
+        for dirty in std::mem::take(&mut self.dirt.closed) {
+            dirty.flush().await?;
+        }
+        if let Some(active) = self.segments.last_mut().filter(|_| !self.closed) {
+            let ahead = active.allocated > active.size;
+            if let (true, Some(file)) = (ahead || self.dirt.active, active.file.get_mut()) {
+                if ahead {
+                    file.truncate(active.size).await?;
+                }
+                file.sync().await?;
+            }
+        }
+        if self.dirt.names {
+            self.io.sync_dir(&self.dir).await?;
+        }
+        self.offsets.flush(self.end());
+        if self.saved.point == self.end() {
+            return Ok(());
+        }
+        let (mut job, _) = self.job_at_end();
+        if let Some(index) = job.index.take() {
+            write_index(&self.io, &self.dir, index, true).await;
+        }
+        self.saver.save(job).await
+    }
+
+    /// Removes the log and its folder. Slices of it stay readable while they are held. After a
+    /// crash in the middle the rest lies in a folder whose name ends in `-delete`; see [`purge`].
+    pub async fn delete(self) -> Result<(), ChangeError> {
+        self.saver.overtake(u64::MAX).await;
+        let removed = async {
+            let doomed = doomed(&self.dir);
+            purge(&self.io, &doomed).await?;
+            self.io.rename(&self.dir, &doomed).await?;
+            if let Some(parent) = doomed.parent() {
+                self.io.sync_dir(parent).await?;
+            }
+            purge(&self.io, &doomed).await
+        };
+        removed.await.map_err(|error: io::Error| ChangeError::Storage(error.kind()))
+    }
+}
+
+/// The name under which a folder is removed.
+fn doomed(dir: &Path) -> std::path::PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push("-delete");
+    dir.with_file_name(name)
+}
+
+/// The time that retention judges a segment by.
+fn newest_ms<F>(segment: &Segment<F>) -> i64 {
+    if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.created_ms }
+}

@@ -1,0 +1,264 @@
+//! One segment: a file of batches, what is known about it, and walks over its batch headers.
+//!
+//! A segment's file and index are opened when they are first needed, so that an idle or old one
+//! costs neither descriptor nor memory. Everything below `size` is whole batches that never
+//! change; a walk that finds anything else has found damage.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+
+use super::checkpoint::Row;
+use super::fault::PlanError;
+use super::index::{Index, NO_TIME, index_name, log_name};
+use crate::id::Offset;
+use crate::io::{self, Buf, ErrorKind, File, Io, Open, Pool, fill_at};
+use crate::wire::batch::{HEADER_BYTES, Header};
+
+/// Bytes that a walk reads at once: two intervals of the default index.
+const WALK_BYTES: u64 = 8192;
+
+/// See the module's head.
+pub(super) struct Segment<F> {
+    pub(super) base: Offset,
+    /// The offset behind its last record.
+    pub(super) end: Offset,
+    /// Bytes of batches.
+    pub(super) size: u64,
+    /// The file's length as far as this log made it longer; at least `size`.
+    pub(super) allocated: u64,
+    pub(super) max_timestamp: i64,
+    /// Wall time of its first append.
+    pub(super) created_ms: i64,
+    pub(super) file: RefCell<Option<F>>,
+    pub(super) index: RefCell<Option<Index>>,
+    /// The producer table at its base, encoded, until its index file is begun.
+    pub(super) producers: Option<Vec<u8>>,
+    /// When it was last used, for closing the one unused longest.
+    pub(super) used: Cell<u64>,
+    /// Its file is missing, short, or was found damaged at this position.
+    pub(super) damage: Cell<Option<u64>>,
+}
+
+/// A batch's place in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) position: u64,
+    /// The batch's base offset, or the segment's end at its size.
+    pub(super) base: Offset,
+}
+
+impl<F: File> Segment<F> {
+    /// A new segment whose file was just created.
+    pub(super) fn new(base: Offset, file: F, now_ms: i64, producers: Vec<u8>) -> Self {
+        let row = Row { base, end: base, size: 0, max_timestamp: NO_TIME, created_ms: now_ms };
+        let mut segment = Segment::known(row);
+        segment.file = RefCell::new(Some(file));
+        segment.index = RefCell::new(Some(Index::default()));
+        segment.producers = Some(producers);
+        segment
+    }
+
+    /// A segment that a checkpoint tells of.
+    pub(super) fn known(row: Row) -> Self {
+        Segment {
+            base: row.base,
+            end: row.end,
+            size: row.size,
+            allocated: row.size,
+            max_timestamp: row.max_timestamp,
+            created_ms: row.created_ms,
+            file: RefCell::new(None),
+            index: RefCell::new(None),
+            producers: None,
+            used: Cell::new(0),
+            damage: Cell::new(None),
+        }
+    }
+
+    pub(super) fn row(&self) -> Row {
+        Row {
+            base: self.base,
+            end: self.end,
+            size: self.size,
+            max_timestamp: self.max_timestamp,
+            created_ms: self.created_ms,
+        }
+    }
+
+    /// An offset as the index holds it. Segments are rolled before one would not fit.
+    pub(super) fn relative(&self, offset: Offset) -> u32 {
+        u32::try_from((offset.0 - self.base.0).max(0)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn corrupt(&self, position: u64) -> PlanError {
+        PlanError::Corrupt { segment: self.base, position }
+    }
+
+    /// The open file; opens it if need be.
+    pub(super) async fn open<I: Io<File = F>>(&self, io: &I, dir: &Path) -> Result<F, PlanError> {
+        if let Some(position) = self.damage.get() {
+            return Err(self.corrupt(position));
+        }
+        if let Some(file) = self.file.borrow().as_ref() {
+            return Ok(file.clone());
+        }
+        let opened = async {
+            let file = io.open(&dir.join(log_name(self.base)), Open::Write).await?;
+            let length = file.length().await?;
+            io::Result::Ok((file, length))
+        };
+        match opened.await {
+            Ok((file, length)) if length >= self.size => {
+                *self.file.borrow_mut() = Some(file.clone());
+                Ok(file)
+            }
+            Ok((_, length)) => {
+                self.damage.set(Some(length));
+                Err(self.corrupt(length))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.damage.set(Some(0));
+                Err(self.corrupt(0))
+            }
+            Err(error) => Err(PlanError::Storage(error.kind())),
+        }
+    }
+
+    /// Walks over the headers from a known batch on, up to the segment's size.
+    pub(super) fn walk<'a>(&'a self, file: F, pool: &'a Pool, from: Place) -> Walk<'a, F> {
+        Walk { segment: self, file, pool, next: from, chunk: Buf::new(), chunk_at: 0 }
+    }
+
+    /// Reads the index from its file and completes it from the log, or makes it from the log.
+    pub(super) async fn load_index<I: Io<File = F>>(
+        &self,
+        io: &I,
+        pool: &Pool,
+        dir: &Path,
+        interval_bytes: u32,
+    ) -> Result<(), PlanError> {
+        if self.index.borrow().is_some() {
+            return Ok(());
+        }
+        let bytes = read_file(io, &dir.join(index_name(self.base))).await;
+        let bytes = bytes.map_err(|error| PlanError::Storage(error.kind()))?.unwrap_or_default();
+        let decoded = Index::decode(&bytes, self.size);
+        let complete = decoded.covered >= self.size && decoded.index.entries().first().is_some();
+        let index = if complete || self.size == 0 {
+            decoded.index
+        } else {
+            match self.complete(io, pool, dir, interval_bytes, decoded.index).await {
+                Err(PlanError::Corrupt { .. }) => {
+                    self.complete(io, pool, dir, interval_bytes, Index::default()).await?
+                }
+                other => other?,
+            }
+        };
+        *self.index.borrow_mut() = Some(index);
+        Ok(())
+    }
+
+    /// Makes the index from the log alone: the one in memory has led to a wrong place.
+    pub(super) async fn rebuild_index<I: Io<File = F>>(
+        &self,
+        io: &I,
+        pool: &Pool,
+        dir: &Path,
+        interval_bytes: u32,
+    ) -> Result<(), PlanError> {
+        let index = self.complete(io, pool, dir, interval_bytes, Index::default()).await?;
+        *self.index.borrow_mut() = Some(index);
+        Ok(())
+    }
+
+    async fn complete<I: Io<File = F>>(
+        &self,
+        io: &I,
+        pool: &Pool,
+        dir: &Path,
+        interval_bytes: u32,
+        mut index: Index,
+    ) -> Result<Index, PlanError> {
+        let file = self.open(io, dir).await?;
+        let last = index.entries().last().copied();
+        let (from, mut time) = match last {
+            Some(entry) => (self.place(entry), entry.time_before),
+            None => (Place { position: 0, base: self.base }, NO_TIME),
+        };
+        let mut walk = self.walk(file, pool, from);
+        while let Some((place, header)) = walk.next().await? {
+            if last.is_none_or(|entry| u64::from(entry.position) < place.position) {
+                index.note(self.relative(place.base), place.position, time, interval_bytes);
+            }
+            time = time.max(header.max_timestamp());
+        }
+        Ok(index)
+    }
+
+    pub(super) fn place(&self, entry: super::index::Entry) -> Place {
+        Place {
+            position: u64::from(entry.position),
+            base: self.base.plus(i64::from(entry.relative)),
+        }
+    }
+}
+
+/// A walk from batch to batch that reads headers only.
+pub(super) struct Walk<'a, F> {
+    segment: &'a Segment<F>,
+    file: F,
+    pool: &'a Pool,
+    next: Place,
+    chunk: Buf,
+    chunk_at: u64,
+}
+
+impl<F: File> Walk<'_, F> {
+    /// The next batch, or `None` at the end of the segment's batches.
+    pub(super) async fn next(&mut self) -> Result<Option<(Place, Header)>, PlanError> {
+        let place = self.next;
+        let left = self.segment.size.saturating_sub(place.position);
+        if left == 0 {
+            return Ok(None);
+        }
+        let wanted = place.position + (HEADER_BYTES as u64).min(left);
+        let held = self.chunk_at..self.chunk_at + self.chunk.len() as u64;
+        if place.position < held.start || wanted > held.end {
+            let chunk = self.pool.take(left.min(WALK_BYTES) as usize);
+            let (result, chunk) = fill_at(&self.file, chunk, place.position).await;
+            result.map_err(|error| PlanError::Storage(error.kind()))?;
+            self.chunk = chunk;
+            self.chunk_at = place.position;
+        }
+        let skip = usize::try_from(place.position - self.chunk_at).unwrap_or(usize::MAX);
+        let bytes = self.chunk.get(skip..).unwrap_or_default();
+        match Header::parse(bytes) {
+            Ok(header) if header.base_offset() == place.base && header.size() as u64 <= left => {
+                self.next = Place {
+                    position: place.position + header.size() as u64,
+                    base: header.last_offset().plus(1),
+                };
+                Ok(Some((place, header)))
+            }
+            _ => Err(self.segment.corrupt(place.position)),
+        }
+    }
+
+    /// Where the walk stands: the place of the batch that [`Walk::next`] would return.
+    pub(super) fn place(&self) -> Place {
+        self.next
+    }
+}
+
+/// All bytes of a small file, or `None` if there is none.
+pub(super) async fn read_file<I: Io>(io: &I, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match io.open(path, Open::Read).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = usize::try_from(file.length().await?).map_err(|_| ErrorKind::FileTooLarge)?;
+    let (result, buf) = fill_at(&file, Buf::with_capacity(length), 0).await;
+    result?;
+    Ok(Some(buf.to_vec()))
+}

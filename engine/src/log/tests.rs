@@ -1,0 +1,280 @@
+//! The log on a RAM disk, without crashes; those are in `tests/crash.rs`.
+
+use std::path::Path;
+
+use super::*;
+use crate::id::ProducerEpoch;
+use crate::io::ram::Ram;
+use crate::io::{File, fill_at};
+use crate::wire::batch::{Batch, Builder};
+
+const EPOCH: LeaderEpoch = LeaderEpoch(3);
+
+fn batch(timestamps: &[i64]) -> Buf {
+    let mut builder = Builder::new();
+    for timestamp in timestamps {
+        builder.push(*timestamp, Some(b"key"), Some(&[7; 40]), &[]);
+    }
+    Buf::from(builder.finish())
+}
+
+fn idempotent(id: i64, sequence: i32, count: i32) -> Buf {
+    let mut builder = Builder::new().producer(ProducerId(id), ProducerEpoch(0), sequence);
+    for _ in 0..count {
+        builder.push(50, None, Some(b"value"), &[]);
+    }
+    Buf::from(builder.finish())
+}
+
+fn small() -> Config {
+    Config { segment_bytes: 1000, index_interval_bytes: 200, ..Config::default() }
+}
+
+async fn open(ram: &Ram, config: Config) -> (Log<Ram>, Recovery) {
+    Log::open(ram, &Pool::new(), Path::new("/p-0"), config).await.expect("opens")
+}
+
+async fn add(log: &mut Log<Ram>, batches: Vec<Buf>) -> Vec<Appended> {
+    let results = log.append(batches, EPOCH, Wall(1000)).await;
+    results.into_iter().map(|result| result.expect("appended")).collect()
+}
+
+async fn flush(log: &mut Log<Ram>) -> Offset {
+    match log.flush() {
+        Some(ticket) => {
+            let outcome = Committer::new().commit(ticket).await;
+            log.flushed(outcome).expect("flushed")
+        }
+        None => log.flushed_end(),
+    }
+}
+
+/// The bytes that a plan stands for.
+async fn read(plan: &Plan<<Ram as Io>::File>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for slice in &plan.slices {
+        let buf = Buf::with_capacity(slice.length as usize);
+        let (result, buf) = fill_at(&slice.file, buf, slice.position).await;
+        result.expect("reads");
+        assert_eq!(buf.len() as u64, slice.length);
+        bytes.extend_from_slice(&buf);
+    }
+    bytes
+}
+
+/// Base offsets of the batches in `bytes`.
+fn bases(mut bytes: &[u8]) -> Vec<i64> {
+    let mut bases = Vec::new();
+    while !bytes.is_empty() {
+        let batch = Batch::parse(bytes).expect("whole batches");
+        assert!(batch.crc_matches());
+        bases.push(batch.base_offset().0);
+        bytes = &bytes[batch.size()..];
+    }
+    bases
+}
+
+#[test]
+fn appends_flushes_and_reads_over_segments() {
+    let ram = Ram::new(1);
+    ram.block_on(async {
+        let (mut log, recovery) = open(&ram, small()).await;
+        assert!(recovery.created && recovery.clean);
+        let mut end = 0;
+        for round in 0..20 {
+            let group = vec![batch(&[round; 3]), batch(&[round])];
+            let appended = add(&mut log, group).await;
+            assert_eq!((appended[0].base.0, appended[0].last.0), (end, end + 2));
+            assert_eq!(appended[1].base.0, end + 3);
+            end += 4;
+        }
+        assert_eq!((log.end().0, log.readable_end().0), (80, 0));
+        assert!(log.flush_due(Wall(0)));
+        assert_eq!(flush(&mut log).await, Offset(80));
+        assert!(log.segment_count() > 3);
+        let plan = log.plan(Offset(0), log.end(), u64::MAX, First::WithinLimit).await.unwrap();
+        let every: Vec<i64> = (0..20).flat_map(|round| [round * 4, round * 4 + 3]).collect();
+        assert_eq!(bases(&read(&plan).await), every);
+        assert_eq!(plan.bytes, log.size_bytes());
+        let plan = log.plan(Offset(41), Offset(48), u64::MAX, First::WithinLimit).await.unwrap();
+        assert_eq!(bases(&read(&plan).await), [40, 43, 44, 47]);
+        let plan = log.plan(Offset(43), Offset(80), 1, First::WithinLimit).await.unwrap();
+        assert_eq!((plan.slices.len(), plan.bytes), (0, 0));
+        let plan = log.plan(Offset(42), Offset(80), 1, First::AtLeastOneBatch).await.unwrap();
+        assert_eq!(bases(&read(&plan).await), [40]);
+        for outside in [-1, 81] {
+            let plan = log.plan(Offset(outside), Offset(80), 1, First::WithinLimit).await;
+            assert!(matches!(plan, Err(PlanError::OutOfRange { .. })));
+        }
+        log.close().await.expect("closes");
+        let (log, recovery) = open(&ram, small()).await;
+        assert_eq!(recovery, Recovery { clean: true, ..Recovery::default() });
+        assert_eq!((log.end().0, log.readable_end().0), (80, 80));
+        let plan = log.plan(Offset(0), log.end(), u64::MAX, First::WithinLimit).await.unwrap();
+        assert_eq!(bases(&read(&plan).await), every);
+    });
+}
+
+#[test]
+fn a_failed_flush_poisons() {
+    use crate::io::ram::{Call, Effect, Fault};
+    let ram = Ram::new(2);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        add(&mut log, vec![batch(&[1])]).await;
+        ram.inject(Fault { call: Call::Sync, after: 0, times: 1, effect: Effect::Eio });
+        let outcome = log.flush().expect("dirty").run().await;
+        assert_eq!(log.flushed(outcome), Err(Poisoned));
+        assert!(log.failure().is_some());
+        let results = log.append(vec![batch(&[1])], EPOCH, Wall(0)).await;
+        assert_eq!(results, [Err(AppendError::Poisoned)]);
+        assert!(log.flush().is_none());
+        assert_eq!(log.tick(Wall(0)).await, Err(Poisoned));
+        let plan = log.plan(Offset(0), Offset(1), 1, First::WithinLimit).await;
+        assert_eq!(plan.err(), Some(PlanError::Poisoned));
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let ram = Ram::new(3);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, Config::default()).await;
+        add(&mut log, vec![idempotent(4, 0, 2)]).await;
+        ram.set_capacity(500);
+        let group = vec![idempotent(4, 2, 1), idempotent(4, 2, 1), batch(&[0; 30])];
+        let results = log.append(group, EPOCH, Wall(0)).await;
+        assert_eq!(results, vec![Err(AppendError::Full); 3]);
+        assert_eq!(log.end(), Offset(2));
+        ram.set_capacity(u64::MAX);
+        let group = vec![idempotent(4, 2, 1), idempotent(4, 2, 1), idempotent(4, 9, 1)];
+        let results = log.append(group, EPOCH, Wall(0)).await;
+        assert_eq!(results[0].unwrap().base, Offset(2));
+        assert!(results[1].unwrap().duplicate);
+        assert!(matches!(results[2], Err(AppendError::OutOfOrderSequence { expected: 3, .. })));
+    });
+}
+
+#[test]
+fn finds_offsets_by_time() {
+    let ram = Ram::new(4);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        for times in [[5, 1], [2, 9], [3, 3], [8, 20], [4, 4], [4, 4], [30, 6], [30, 31]] {
+            add(&mut log, vec![batch(&times)]).await;
+        }
+        let end = log.end();
+        let times = [5, 1, 2, 9, 3, 3, 8, 20, 4, 4, 4, 4, 30, 6, 30, 31];
+        for ms in 0..33 {
+            let naive = times.iter().position(|&time| time >= ms);
+            let naive = naive.map(|at| (Offset(at as i64), times[at], EPOCH));
+            assert_eq!(log.offset_for_time(ms, end).await, Ok(naive), "{ms}");
+        }
+        assert_eq!(log.offset_for_time(10, Offset(6)).await, Ok(None));
+        let newest = |offset, ms| Ok(Some((Offset(offset), ms, EPOCH)));
+        assert_eq!(log.max_timestamp(end).await, newest(15, 31));
+        assert_eq!(log.max_timestamp(Offset(8)).await, newest(7, 20));
+        flush(&mut log).await;
+        log.advance_start(Offset(15)).await.unwrap();
+        assert_eq!(log.max_timestamp(end).await, newest(15, 31));
+        assert_eq!(log.offset_for_time(0, end).await, newest(15, 31));
+    });
+}
+
+#[test]
+fn retention_takes_whole_flushed_segments() {
+    let ram = Ram::new(5);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, Config { retention_bytes: 2500, ..small() }).await;
+        for _ in 0..10 {
+            add(&mut log, vec![batch(&[1000; 9])]).await;
+        }
+        log.tick(Wall(1000)).await.unwrap();
+        assert_eq!(log.start(), Offset(0));
+        flush(&mut log).await;
+        log.tick(Wall(1000)).await.unwrap();
+        let size = log.size_bytes();
+        assert!((2500..3500).contains(&size), "{size}");
+        assert!(log.start() > Offset(0));
+        // All of it is too old now: nothing is left, without a single new append.
+        log.set_config(Config { retention_ms: 500, ..small() });
+        log.tick(Wall(2000)).await.unwrap();
+        assert_eq!((log.start(), log.end()), (Offset(90), Offset(90)));
+        assert_eq!((log.size_bytes(), log.segment_count()), (0, 0));
+        let names = ram.list(Path::new("/p-0")).await.unwrap();
+        assert_eq!(names.len(), 1, "{names:?}");
+        let appended = add(&mut log, vec![batch(&[3000])]).await;
+        assert_eq!(appended[0].base, Offset(90));
+    });
+}
+
+#[test]
+fn truncates_whole_batches() {
+    let ram = Ram::new(6);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        for round in 0..10 {
+            add(&mut log, vec![idempotent(1, round * 3, 3)]).await;
+        }
+        flush(&mut log).await;
+        let ticket = {
+            add(&mut log, vec![idempotent(1, 30, 1)]).await;
+            log.flush()
+        }
+        .unwrap();
+        assert_eq!(log.truncate(Offset(4)).await, Err(ChangeError::Busy));
+        let outcome = ticket.run().await;
+        log.flushed(outcome).unwrap();
+        log.truncate(Offset(5)).await.unwrap();
+        assert_eq!((log.end(), log.flushed_end()), (Offset(3), Offset(3)));
+        assert_eq!(add(&mut log, vec![idempotent(1, 3, 2)]).await[0].base, Offset(3));
+        flush(&mut log).await;
+        log.begin_epoch(LeaderEpoch(7));
+        log.truncate(Offset(0)).await.unwrap();
+        assert_eq!((log.start(), log.end(), log.size_bytes()), (Offset(0), Offset(0), 0));
+        let (log, recovery) = open(&ram, small()).await;
+        assert!(recovery.clean);
+        assert_eq!(log.end(), Offset(0));
+    });
+}
+
+#[test]
+fn deleted_logs_stay_readable_while_held() {
+    let ram = Ram::new(7);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        add(&mut log, vec![batch(&[1, 2])]).await;
+        let plan = log.plan(Offset(0), Offset(2), 1000, First::WithinLimit).await.unwrap();
+        log.delete().await.unwrap();
+        assert!(ram.list(Path::new("/")).await.unwrap().is_empty());
+        assert_eq!(bases(&read(&plan).await), [0]);
+    });
+}
+
+#[test]
+fn rot_below_the_checkpoint_is_reported_and_kept() {
+    let ram = Ram::new(8);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        for _ in 0..12 {
+            add(&mut log, vec![batch(&[1; 4])]).await;
+        }
+        log.close().await.unwrap();
+        let first = Path::new("/p-0/00000000000000000000.log");
+        ram.poke(first, 16, &[9]).unwrap();
+        let second = ram.list(Path::new("/p-0")).await.unwrap();
+        let second = second.iter().filter(|entry| entry.name.ends_with(".log")).nth(1).unwrap();
+        let second = Path::new("/p-0").join(&second.name);
+        let file = ram.open(&second, io::Open::Write).await.unwrap();
+        file.truncate(10).await.unwrap();
+        let (mut log, recovery) = open(&ram, small()).await;
+        assert_eq!(recovery.damage.len(), 1);
+        assert_eq!(log.end(), Offset(48));
+        let plan = log.plan(Offset(2), log.end(), 1, First::AtLeastOneBatch).await;
+        assert!(matches!(plan, Err(PlanError::Corrupt { segment: Offset(0), .. })));
+        assert_eq!(ram.peek(&second).unwrap().len(), 10);
+        add(&mut log, vec![batch(&[1])]).await;
+        let plan = log.plan(Offset(48), log.end(), 1000, First::WithinLimit).await.unwrap();
+        assert_eq!(bases(&read(&plan).await), [48]);
+    });
+}
