@@ -1,0 +1,269 @@
+//! `trialog serve`: a broker on this machine, one pinned thread per core, until a signal ends it.
+//!
+//! The main thread only starts the cores, waits for a signal or for a core to end, and asks the
+//! others to stop. A core that panics ends the process at once: nothing it held is trustworthy,
+//! and a restart recovers from the disk.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use trialog_engine::broker::{self, BrokerError, DataError, Options, Shared};
+use trialog_engine::config;
+use trialog_engine::id::CoreId;
+use trialog_engine::io::ring::{self, RingIo};
+use trialog_engine::io::{self, ErrorKind};
+
+use super::cli;
+use super::failure::Failure;
+use super::output::Output;
+use super::runtime;
+
+/// How long a stop may take before the process ends without it. What was acknowledged is safe
+/// either way; the next start then recovers as after a crash.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// How one core ended.
+type Ended = io::Result<Result<(), BrokerError>>;
+
+/// Runs a broker.
+pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
+    if arguments.settings_help {
+        return settings_help(output);
+    }
+    let mut config = config::Broker::parse(given(&arguments)?)?;
+    if config.cores == 0 {
+        config.cores = runtime::cores_available();
+    }
+    let listen = resolve(&config.listeners)?;
+    runtime::show_reports("info");
+    let options = Options { data: config.log_dir.clone(), cores: config.cores, listen, config };
+    let told = Told { data: options.data.display().to_string(), cores: options.cores };
+    let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let waiting = waiting.map_err(|error| Failure::Other(format!("no runtime: {error}")))?;
+    waiting.block_on(serve(options, &told, output))
+}
+
+/// What the first lines say.
+struct Told {
+    data: String,
+    cores: u16,
+}
+
+async fn serve(options: Options, told: &Told, output: &mut Output) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let cores = options.cores;
+    let shared = Shared::<RingIo>::new(options);
+    let (ended, mut ends) = mpsc::channel(usize::from(cores));
+    for core in 0..cores {
+        let (shared, ended) = (Arc::clone(&shared), ended.clone());
+        let body = move || {
+            let result: Ended =
+                ring::run(usize::from(core), |io| broker::run(io, CoreId(core), shared));
+            // The receiver is gone only when the process is ending anyway.
+            let _ = ended.blocking_send(result);
+        };
+        let thread = thread::Builder::new().name(format!("core {core}"));
+        thread.spawn(body).map_err(|error| Failure::Other(format!("no thread: {error}")))?;
+    }
+    drop(ended);
+
+    let mut left = usize::from(cores);
+    let mut outcome = Outcome::default();
+    tokio::select! {
+        biased;
+        // A core that ends before anybody asked has failed, and says why.
+        Some(end) = ends.recv() => {
+            left -= 1;
+            outcome.note(end);
+        }
+        () = signals.next() => {}
+        Some(address) = shared.listening() => {
+            greet(address, told, output)?;
+            tokio::select! {
+                biased;
+                Some(end) = ends.recv() => {
+                    left -= 1;
+                    outcome.note(end);
+                }
+                () = signals.next() => {}
+            }
+        }
+    }
+
+    shared.stop();
+    let rest = async {
+        while left > 0 {
+            let Some(end) = ends.recv().await else { break };
+            left -= 1;
+            outcome.note(end);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = rest => {}
+        () = signals.next() => {
+            return Err(Failure::Other("stopped at the second signal, before all was closed".into()));
+        }
+        () = tokio::time::sleep(STOP_MAX) => {
+            return Err(Failure::Other(format!("did not stop within {} s", STOP_MAX.as_secs())));
+        }
+    }
+    outcome.result()
+}
+
+/// Why a broker ended.
+#[derive(Default)]
+struct Outcome {
+    /// The first failure that a core had of its own.
+    cause: Option<Failure>,
+    /// A core waited in vain for another to begin. That one knows why.
+    waited: bool,
+}
+
+impl Outcome {
+    fn note(&mut self, end: Ended) {
+        if let Ok(Err(BrokerError::NotStarted)) = end {
+            self.waited = true;
+        } else {
+            self.cause = self.cause.take().or_else(|| end_failure(end));
+        }
+    }
+
+    fn result(self) -> Result<(), Failure> {
+        let waited = self.waited.then(|| Failure::Other(BrokerError::NotStarted.to_string()));
+        self.cause.or(waited).map_or(Ok(()), Err)
+    }
+}
+
+/// The first lines: where it listens, for programs that wait for it, and what to do next, for
+/// people.
+fn greet(address: SocketAddr, told: &Told, output: &mut Output) -> Result<(), Failure> {
+    output.line(
+        &format!("listening on {address}"),
+        &json!({ "listening": address.to_string(), "data": told.data, "cores": told.cores }),
+    )?;
+    let reached = reachable(address);
+    let bootstrap = match reached.to_string().as_str() {
+        "127.0.0.1:9092" => String::new(),
+        other => format!(" --bootstrap {other}"),
+    };
+    output.remark(&format!(
+        "\n  \
+         data in {data}, {cores} core(s)\n\n  \
+         produce:  echo hello | trialog produce my-topic{bootstrap}\n  \
+         consume:  trialog consume my-topic{bootstrap}\n  \
+         or any Kafka client with bootstrap.servers={reached}; stop with Ctrl-C\n",
+        data = told.data,
+        cores = told.cores,
+    ))?;
+    output.flush()
+}
+
+/// The address to connect to from this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => ([127, 0, 0, 1], v6.port()).into(),
+        other => other,
+    }
+}
+
+/// The settings that the arguments give; what has an argument of its own wins over `--set`.
+fn given(arguments: &cli::Serve) -> Result<Vec<(String, String)>, Failure> {
+    let mut given = Vec::new();
+    for pair in &arguments.settings {
+        let (key, value) = config::broker::split_pair(pair)?;
+        given.push((key.to_owned(), value.to_owned()));
+    }
+    if let Some(data) = &arguments.data {
+        given.push(("log.dirs".to_owned(), data.clone()));
+    }
+    if let Some(listen) = &arguments.listen {
+        given.push(("listeners".to_owned(), format!("PLAINTEXT://{listen}")));
+    }
+    Ok(given)
+}
+
+/// The one address to listen on.
+fn resolve(listeners: &[config::Listener]) -> Result<SocketAddr, Failure> {
+    let [listener] = listeners else {
+        return Err(Failure::Usage(format!(
+            "listeners names {} addresses, and this version listens on one",
+            listeners.len()
+        )));
+    };
+    let host = if listener.host.is_empty() { "0.0.0.0" } else { &listener.host };
+    let unknown = |why: String| {
+        Failure::Usage(format!("cannot listen on {listener}: {why}; give a host of this machine"))
+    };
+    let mut addresses = (host, listener.port)
+        .to_socket_addrs()
+        .map_err(|error| unknown(format!("host '{host}' has no address ({error})")))?;
+    addresses.next().ok_or_else(|| unknown(format!("host '{host}' has no address")))
+}
+
+/// Why a core ended, if not because it was asked to.
+fn end_failure(end: Ended) -> Option<Failure> {
+    let error = match end {
+        Ok(Ok(())) => return None,
+        Ok(Err(error)) => error,
+        Err(error) => return Some(runtime::refused(&error)),
+    };
+    let sentence = error.to_string();
+    Some(match error {
+        BrokerError::Listen { error, .. } if error.kind() == ErrorKind::AddrInUse => {
+            Failure::InUse(sentence)
+        }
+        BrokerError::Data(DataError::InUse(_)) => Failure::InUse(sentence),
+        BrokerError::Data(DataError::OtherNode { .. }) => Failure::Usage(sentence),
+        BrokerError::Data(DataError::Unreadable { .. }) => Failure::Damaged(sentence),
+        _ => Failure::Other(sentence),
+    })
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Failure> {
+        let watch = |kind| {
+            signal(kind).map_err(|error| Failure::Other(format!("cannot watch signals: {error}")))
+        };
+        let interrupt = watch(SignalKind::interrupt())?;
+        Ok(Signals { interrupt, terminate: watch(SignalKind::terminate())? })
+    }
+
+    /// Completes at the next of either.
+    async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Every setting with its default and what it does.
+fn settings_help(output: &mut Output) -> Result<(), Failure> {
+    for key in config::broker::KEYS {
+        let default = key.default.map_or_else(String::new, |value| format!(" = {value}"));
+        let text = format!("{}{default}\n    {} Takes {}.\n", key.name, key.doc, key.kind);
+        let json = json!({
+            "key": key.name,
+            "default": key.default,
+            "takes": key.kind.to_string(),
+            "doc": key.doc,
+        });
+        output.line(&text, &json)?;
+    }
+    Ok(())
+}
