@@ -1,1 +1,185 @@
-fn main() {}
+//! The broker beside its floors: processor time per gigabyte or per request, rows of the table of
+//! performance bars in `engine/docs/performance.md`.
+//!
+//! `cargo bench -p trialog-bench --bench floors`; the server on one core, the load on the other,
+//! rounds in turn, medians.
+
+use std::path::Path;
+
+use trialog_bench::broker::{Broker, fetch, produce};
+use trialog_bench::floor::{self, ANSWER_BYTES};
+use trialog_bench::load::{call, connect, in_turn, pipelined};
+use trialog_bench::machine::{LOAD_CORE, load_average, pin, private_network};
+use trialog_bench::versus::{Round, Row, Unit, print_head, versus};
+
+const MEBI: usize = 1 << 20;
+
+fn main() {
+    // `cargo test --benches` asks harness-less benches for a list; there is nothing to list.
+    if std::env::args().any(|argument| argument == "--list" || argument == "--test") {
+        return;
+    }
+    let network = private_network();
+    pin(LOAD_CORE);
+    let dir = tempfile::tempdir().expect("a folder for the data");
+    println!("{network}; D1 (page cache); load average {}", load_average());
+    print_head();
+    let broker = Broker::start(dir.path());
+    for row in [("1 hot fetch, 256 KiB", 256 << 10, 1.25), ("2 hot fetch, 64 KiB", 64 << 10, 1.4)] {
+        hot_fetch(&broker, dir.path(), row).print();
+    }
+    for row in [
+        ("4 produce D1, 1 MiB", MEBI, 1.3),
+        ("4 produce D1, 256 KiB", 256 << 10, 1.3),
+        ("5 produce D1, 64 KiB", 64 << 10, 1.4),
+    ] {
+        produce_large(&broker, dir.path(), row).print();
+    }
+    produce_one(&broker).print();
+    produce_deep(&broker, dir.path()).print();
+    produce_wide(&broker).print();
+    println!("load average {}", load_average());
+}
+
+type Sized = (&'static str, usize, f64);
+
+/// How many records of 1 KiB make a batch of about `size` bytes.
+fn records(size: usize) -> usize {
+    (size / 1040).max(1)
+}
+
+fn hot_fetch(broker: &Broker, dir: &Path, (name, size, bar): Sized) -> Row {
+    const BATCHES: u64 = 128;
+    let topic = format!("fetch-{size}");
+    broker.create(&topic);
+    let count = records(size);
+    let request = produce(&topic, count, 1024);
+    let mut stream = connect(broker.address);
+    let answer = call(&mut stream, &request).len() + 4;
+    pipelined(&mut stream, &request, answer, BATCHES - 1, 2);
+    // One batch for each fetch: the limit is below two batches.
+    let limit = i32::try_from(size).expect("small");
+    let offset = |batch: u64| i64::try_from(batch % BATCHES * count as u64).expect("small");
+    let requests: Vec<_> = (0..BATCHES).map(|batch| fetch(&topic, offset(batch), limit)).collect();
+    let whole = call(&mut stream, &requests[0]).len() + 4;
+    let payload = whole as u64;
+
+    let path = dir.join(format!("hot-{size}"));
+    std::fs::write(&path, vec![1; size * 128]).expect("there is room");
+    let floor = floor::send_file(&path, size);
+    let mut bare = connect(floor);
+    let rounds = (256 * MEBI / size) as u64;
+    versus(
+        name,
+        Unit::PerGigabyte,
+        bar,
+        || {
+            pipelined(&mut bare, &[0; ANSWER_BYTES], size, rounds, 1);
+            Round { bytes: rounds * size as u64, requests: rounds }
+        },
+        || {
+            for round in 0..rounds {
+                let request = &requests[usize::try_from(round % BATCHES).expect("small")];
+                pipelined(&mut stream, request, whole, 1, 1);
+            }
+            Round { bytes: rounds * payload, requests: rounds }
+        },
+    )
+}
+
+fn produce_large(broker: &Broker, dir: &Path, (name, size, bar): Sized) -> Row {
+    let count = records(size);
+    let probe = produce("probe", count, 1024);
+    let rounds = (256 * MEBI / probe.len()) as u64;
+    let total = rounds * probe.len() as u64;
+    let floor = floor::append(dir, probe.len(), total);
+    versus(
+        name,
+        Unit::PerGigabyte,
+        bar,
+        || {
+            let mut bare = connect(floor);
+            pipelined(&mut bare, &probe, ANSWER_BYTES, rounds, 2);
+            Round { bytes: total, requests: rounds }
+        },
+        || {
+            broker.create("large");
+            let request = produce("large", count, 1024);
+            let mut stream = connect(broker.address);
+            let answer = call(&mut stream, &request).len() + 4;
+            pipelined(&mut stream, &request, answer, rounds - 1, 2);
+            broker.delete("large");
+            Round { bytes: total, requests: rounds }
+        },
+    )
+}
+
+fn produce_one(broker: &Broker) -> Row {
+    const TIMES: u64 = 20_000;
+    broker.create("one");
+    let request = produce("one", 1, 100);
+    let mut stream = connect(broker.address);
+    let answer = call(&mut stream, &request).len() + 4;
+    let mut bare = connect(floor::echo());
+    versus(
+        "6 produce D1, one 100 B record",
+        Unit::PerRequest,
+        2.0,
+        || {
+            pipelined(&mut bare, &[0; 128], 128, TIMES, 1);
+            Round { bytes: 0, requests: TIMES }
+        },
+        || {
+            pipelined(&mut stream, &request, answer, TIMES, 1);
+            Round { bytes: 0, requests: TIMES }
+        },
+    )
+}
+
+fn produce_deep(broker: &Broker, dir: &Path) -> Row {
+    const TIMES: u64 = 200_000;
+    broker.create("deep");
+    let request = produce("deep", 1, 100);
+    let mut stream = connect(broker.address);
+    let answer = call(&mut stream, &request).len() + 4;
+    let total = TIMES * request.len() as u64;
+    let floor = floor::append_gathered(dir, request.len(), total);
+    versus(
+        "20 produce D1, 100 B, 64 deep",
+        Unit::PerRequest,
+        4.0,
+        || {
+            pipelined(&mut connect(floor), &request, ANSWER_BYTES, TIMES, 64);
+            Round { bytes: 0, requests: TIMES }
+        },
+        || {
+            pipelined(&mut stream, &request, answer, TIMES, 64);
+            Round { bytes: 0, requests: TIMES }
+        },
+    )
+}
+
+fn produce_wide(broker: &Broker) -> Row {
+    const CONNECTIONS: usize = 64;
+    const ROUNDS: u64 = 1000;
+    broker.create("wide");
+    let request = produce("wide", 1, 100);
+    let mut streams: Vec<_> = (0..CONNECTIONS).map(|_| connect(broker.address)).collect();
+    let answer = call(&mut streams[0], &request).len() + 4;
+    let echo = floor::echo();
+    let mut bare: Vec<_> = (0..CONNECTIONS).map(|_| connect(echo)).collect();
+    let requests = ROUNDS * CONNECTIONS as u64;
+    versus(
+        "21 produce D1, 100 B, 64 connections",
+        Unit::PerRequest,
+        2.0,
+        || {
+            in_turn(&mut bare, &[0; 128], 128, ROUNDS);
+            Round { bytes: 0, requests }
+        },
+        || {
+            in_turn(&mut streams, &request, answer, ROUNDS);
+            Round { bytes: 0, requests }
+        },
+    )
+}

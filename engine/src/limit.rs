@@ -75,6 +75,7 @@ pub const METADATA_ORDERS_MAX: usize = 256;
 /// A fetch session that was not used for this long makes room for a new one (Kafka's
 /// `min.incremental.fetch.session.eviction.ms`).
 pub const FETCH_SESSION_IDLE: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// Idempotent producers that one log remembers. Beyond that the ones silent longest are forgotten.
 pub const PRODUCERS_PER_LOG_MAX: usize = 100_000;
 

@@ -1,0 +1,3 @@
+//! The parts: what verifying, appending, planning and recovering cost by themselves (criterion).
+
+fn main() {}

@@ -1,0 +1,184 @@
+//! The broker under test: one core of it on the server's core of this process, over the real ring.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use trialog_engine::broker::{self, Options, Shared};
+use trialog_engine::config;
+use trialog_engine::id::{
+    CoreId, CorrelationId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId,
+};
+use trialog_engine::io::ring::{self, RingIo};
+use trialog_engine::wire::api::{
+    ApiKey, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicState, DeleteTopicsRequest, Message,
+};
+use trialog_engine::wire::batch::Builder;
+use trialog_engine::wire::codec::Reader;
+use trialog_engine::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use trialog_engine::wire::frame::{self, RequestHeader};
+use trialog_engine::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
+
+use crate::load;
+use crate::machine::SERVER_CORE;
+
+/// A running broker.
+pub struct Broker {
+    /// Where it listens.
+    pub address: SocketAddr,
+    shared: Arc<Shared<RingIo>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// A version whose answers have a fixed size.
+const PRODUCE_VERSION: i16 = 9;
+const FETCH_VERSION: i16 = 11;
+
+impl Broker {
+    /// Starts one with its data in `dir`.
+    #[must_use]
+    pub fn start(dir: &Path) -> Broker {
+        let shared = Shared::new(Options {
+            config: config::Broker::parse::<&str, &str>([]).expect("the defaults are legal"),
+            data: dir.join("data"),
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            cores: 1,
+        });
+        let (told, address) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn({
+            let shared = shared.clone();
+            move || {
+                let body = async |io: RingIo| {
+                    use trialog_engine::io::Io;
+                    let listening = shared.clone();
+                    io.spawn(async move {
+                        let address = listening.listening().await.expect("it listens");
+                        told.send(address).expect("somebody waits");
+                    });
+                    broker::run(io, CoreId(0), shared).await.expect("it runs");
+                };
+                ring::run(SERVER_CORE, body).expect("the kernel allows rings");
+            }
+        });
+        let address = address.recv().expect("it starts");
+        Broker { address, shared, thread: Some(thread) }
+    }
+
+    /// Makes a topic of one partition that is acknowledged from the page cache.
+    pub fn create(&self, name: &str) {
+        let config = |name: &str, value: &str| CreatableTopicConfig {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+        };
+        let topic = CreatableTopic {
+            name: name.to_owned(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: vec![
+                config("trialog.durability", "page-cache"),
+                config("max.message.bytes", "4000000"),
+            ],
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 30_000,
+            ..CreateTopicsRequest::default()
+        };
+        let bytes = frame_of(ApiKey::CreateTopics as i16, 7, |out| request.encode(out, 7));
+        let answer = load::call(&mut load::connect(self.address), &bytes);
+        let body = frame::response_body(&answer, ApiKey::CreateTopics as i16, 7).expect("a header");
+        let response = CreateTopicsResponse::decode(&mut Reader::new(&answer[body..]), 7);
+        let topic = &response.expect("an answer").topics[0];
+        assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);
+    }
+
+    /// Deletes a topic.
+    pub fn delete(&self, name: &str) {
+        let state = DeleteTopicState { name: Some(name.to_owned()), topic_id: TopicId::NONE };
+        let request = DeleteTopicsRequest {
+            topics: vec![state],
+            timeout_ms: 30_000,
+            ..DeleteTopicsRequest::default()
+        };
+        let bytes = frame_of(ApiKey::DeleteTopics as i16, 6, |out| request.encode(out, 6));
+        load::call(&mut load::connect(self.address), &bytes);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.shared.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the broker ends without a panic");
+        }
+    }
+}
+
+/// A produce request of one batch with `records` records of `size` bytes each.
+#[must_use]
+pub fn produce(topic: &str, records: usize, size: usize) -> Vec<u8> {
+    let mut batch = Builder::new();
+    let value = vec![b'x'; size];
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    let now = i64::try_from(now.as_millis()).expect("before the year 292 million");
+    for _ in 0..records {
+        batch.push(now, None, Some(&value), &[]);
+    }
+    let batch = batch.finish();
+    let request = ProduceRequest {
+        transactional_id: None,
+        acks: 1,
+        timeout_ms: 30_000,
+        topics: vec![ProduceTopic {
+            name: topic,
+            topic_id: TopicId::NONE,
+            partitions: vec![ProducePartition {
+                index: PartitionIndex(0),
+                records: Some(&batch[..]),
+            }],
+        }],
+    };
+    frame_of(ApiKey::Produce as i16, PRODUCE_VERSION, |out| request.encode(out, PRODUCE_VERSION))
+}
+
+/// A fetch request of up to `bytes` from `offset` on.
+#[must_use]
+pub fn fetch(topic: &str, offset: i64, bytes: i32) -> Vec<u8> {
+    let request = FetchRequest {
+        replica_id: NodeId(-1),
+        max_wait_ms: 100,
+        min_bytes: 1,
+        max_bytes: bytes,
+        session_epoch: -1,
+        topics: vec![FetchTopic {
+            name: topic.to_owned(),
+            topic_id: TopicId::NONE,
+            partitions: vec![FetchPartition {
+                index: PartitionIndex(0),
+                current_leader_epoch: LeaderEpoch::NONE,
+                fetch_offset: Offset(offset),
+                max_bytes: bytes,
+                ..FetchPartition::default()
+            }],
+        }],
+        ..FetchRequest::default()
+    };
+    frame_of(ApiKey::Fetch as i16, FETCH_VERSION, |out| request.encode(out, FETCH_VERSION))
+}
+
+fn frame_of(key: i16, version: i16, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    let start = frame::begin_frame(&mut out);
+    let header = RequestHeader {
+        api_key: key,
+        api_version: version,
+        correlation_id: CorrelationId(1),
+        client_id: Some("bench"),
+    };
+    header.encode(&mut out);
+    write(&mut out);
+    frame::end_frame(&mut out, start, 0);
+    out
+}

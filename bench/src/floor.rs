@@ -1,0 +1,162 @@
+//! The floors: blocking loops on one thread that do the bare system work.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::machine::{SERVER_CORE, pin};
+
+/// What a floor answers with.
+pub const ANSWER_BYTES: usize = 64;
+
+/// Receives requests of `size` bytes, takes their CRC-32C, writes them one after another into a
+/// file with `total` bytes of allocated space, and answers each. Serves one connection.
+#[must_use]
+pub fn append(dir: &Path, size: usize, total: u64) -> SocketAddr {
+    let path = dir.join("floor.log");
+    serve(move |mut stream| {
+        let file = fresh(&path, total);
+        let mut buffer = vec![0; size];
+        let mut at = 0;
+        while stream.read_exact(&mut buffer).is_ok() {
+            let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &buffer);
+            std::hint::black_box(crc);
+            file.write_all_at(&buffer, at).expect("there is room");
+            at += size as u64;
+            stream.write_all(&[0; ANSWER_BYTES]).expect("the load reads its answers");
+        }
+        let _ = fs::remove_file(&path);
+    })
+}
+
+/// Takes whatever one receive brought of requests of `size` bytes, writes it in one piece, and
+/// answers all of them together.
+#[must_use]
+pub fn append_gathered(dir: &Path, size: usize, total: u64) -> SocketAddr {
+    let path = dir.join("floor-gathered.log");
+    serve(move |mut stream| {
+        let file = fresh(&path, total);
+        let mut buffer = vec![0; 64 << 10];
+        let answers = vec![0; buffer.len() / size * ANSWER_BYTES + ANSWER_BYTES];
+        let (mut at, mut partial) = (0, 0);
+        loop {
+            let read = match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => read,
+            };
+            let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &buffer[..read]);
+            std::hint::black_box(crc);
+            file.write_all_at(&buffer[..read], at).expect("there is room");
+            at += read as u64;
+            let whole = (partial + read) / size;
+            partial = (partial + read) % size;
+            stream.write_all(&answers[..whole * ANSWER_BYTES]).expect("the load reads");
+        }
+        let _ = fs::remove_file(&path);
+    })
+}
+
+/// Answers each request of [`ANSWER_BYTES`] with the next `size` bytes of `path`, from the page
+/// cache by `sendfile`.
+#[must_use]
+pub fn send_file(path: &Path, size: usize) -> SocketAddr {
+    let file = File::open(path).expect("it was written");
+    let length = file.metadata().expect("it is there").len();
+    serve(move |mut stream| {
+        let mut request = [0; ANSWER_BYTES];
+        let mut offset: libc::off_t = 0;
+        while stream.read_exact(&mut request).is_ok() {
+            if u64::try_from(offset).expect("positive") + size as u64 > length {
+                offset = 0;
+            }
+            let mut left = size;
+            while left > 0 {
+                // SAFETY: both descriptors are open, and `offset` is ours to be moved.
+                let sent = unsafe {
+                    libc::sendfile(stream.as_raw_fd(), file.as_raw_fd(), &raw mut offset, left)
+                };
+                left -= usize::try_from(sent).expect("the file does not shrink");
+            }
+        }
+    })
+}
+
+/// Sends back what one receive brought, on as many connections as come, with one epoll.
+#[must_use]
+pub fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        pin(SERVER_CORE);
+        echo_all(&listener);
+    });
+    address
+}
+
+fn echo_all(listener: &TcpListener) {
+    listener.set_nonblocking(true).expect("a socket");
+    // SAFETY: plain system calls; every pointer is to a live local for the length of the call.
+    let epoll = unsafe { libc::epoll_create1(0) };
+    let watch = |fd: i32| {
+        let events = libc::EPOLLIN.cast_unsigned();
+        let mut event = libc::epoll_event { events, u64: fd.cast_unsigned().into() };
+        // SAFETY: as above.
+        let failed = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        assert_eq!(failed, 0, "it can be watched");
+    };
+    watch(listener.as_raw_fd());
+    let mut streams = std::collections::BTreeMap::new();
+    let mut buffer = vec![0; 64 << 10];
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+    loop {
+        // SAFETY: as above; the kernel fills at most the length that is given.
+        let ready = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), 64, -1) };
+        for event in &events[..usize::try_from(ready).unwrap_or(0)] {
+            let fd = i32::try_from({ event.u64 }).expect("a descriptor");
+            if fd == listener.as_raw_fd() {
+                let Ok((stream, _)) = listener.accept() else { continue };
+                stream.set_nonblocking(true).expect("a socket");
+                stream.set_nodelay(true).expect("a socket");
+                watch(stream.as_raw_fd());
+                streams.insert(stream.as_raw_fd(), stream);
+                continue;
+            }
+            let Some(stream) = streams.get_mut(&fd) else { continue };
+            match stream.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => {
+                    streams.remove(&fd);
+                }
+                Ok(read) => stream.write_all(&buffer[..read]).expect("small answers fit"),
+            }
+        }
+    }
+}
+
+fn fresh(path: &Path, total: u64) -> File {
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(true).open(path);
+    let file = file.expect("the folder is writable");
+    let total = libc::off_t::try_from(total).expect("less than an exabyte");
+    // SAFETY: a plain system call on an open descriptor.
+    unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, total) };
+    file
+}
+
+/// Accepts connections one after another on the server's core, and gives each to `body`.
+fn serve(body: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        pin(SERVER_CORE);
+        for stream in listener.incoming() {
+            let stream = stream.expect("a connection");
+            stream.set_nodelay(true).expect("a socket");
+            body(stream);
+        }
+    });
+    address
+}

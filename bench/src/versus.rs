@@ -1,0 +1,109 @@
+//! Two sides in turn, and the medians of both.
+
+use std::time::Duration;
+
+use crate::machine::server_cpu;
+
+/// Rounds of each side that count; one of each goes before.
+pub const ROUNDS: usize = 7;
+
+/// What a round of a side did.
+pub struct Round {
+    /// Payload bytes that were moved.
+    pub bytes: u64,
+    /// Requests that were answered.
+    pub requests: u64,
+}
+
+/// How a row is to be read.
+#[derive(Clone, Copy)]
+pub enum Unit {
+    /// Processor seconds per gigabyte (1e9 bytes) of payload.
+    PerGigabyte,
+    /// Microseconds of processor time per request.
+    PerRequest,
+}
+
+/// One row of the table.
+pub struct Row {
+    /// What is measured.
+    pub name: &'static str,
+    /// How to read the figures.
+    pub unit: Unit,
+    /// The ratio that is promised.
+    pub bar: f64,
+    /// The medians, the floor's first.
+    pub figures: (f64, f64),
+}
+
+impl Row {
+    /// The ratio to the floor.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.figures.1 / self.figures.0
+    }
+
+    /// Prints it under the head of [`print_head`].
+    pub fn print(&self) {
+        let (unit, scale) = match self.unit {
+            Unit::PerGigabyte => ("CPU-s/GB", 1.0),
+            Unit::PerRequest => ("µs/request", 1.0),
+        };
+        let verdict = if self.ratio() <= self.bar { "met" } else { "MISSED" };
+        println!(
+            "{:44} {:10} {:>9.3} {:>9.3} {:>7.2} {:>6.2} {verdict}",
+            self.name,
+            unit,
+            self.figures.0 * scale,
+            self.figures.1 * scale,
+            self.ratio(),
+            self.bar,
+        );
+    }
+}
+
+/// The table's head.
+pub fn print_head() {
+    println!(
+        "{:44} {:10} {:>9} {:>9} {:>7} {:>6}",
+        "row", "unit", "floor", "trialog", "ratio", "bar"
+    );
+}
+
+/// Runs `floor` and `trialog` in turn and takes the medians of their processor time.
+pub fn versus(
+    name: &'static str,
+    unit: Unit,
+    bar: f64,
+    mut floor: impl FnMut() -> Round,
+    mut trialog: impl FnMut() -> Round,
+) -> Row {
+    let mut figures = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let floors = measure(unit, &mut floor);
+        let ours = measure(unit, &mut trialog);
+        // The first of each warms caches and pools.
+        if round > 0 {
+            figures.0.push(floors);
+            figures.1.push(ours);
+        }
+    }
+    Row { name, unit, bar, figures: (median(figures.0), median(figures.1)) }
+}
+
+fn measure(unit: Unit, side: &mut impl FnMut() -> Round) -> f64 {
+    let before = server_cpu();
+    let Round { bytes, requests } = side();
+    // The last answer may be out before the server has put its things away.
+    std::thread::sleep(Duration::from_millis(5));
+    let spent = (server_cpu() - before).as_secs_f64();
+    match unit {
+        Unit::PerGigabyte => spent / (bytes as f64 / 1e9),
+        Unit::PerRequest => spent * 1e6 / requests as f64,
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}

@@ -1,0 +1,371 @@
+//! The broker over real frames, in a RAM world: what clients of every age send, what they get, and
+//! what happens to those who send rubbish.
+
+mod hostile;
+mod peer;
+
+use std::sync::Arc;
+
+use peer::{Peer, To, batch, fetch_request, idempotent, start, values};
+use trialog_engine::broker::Shared;
+use trialog_engine::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use trialog_engine::io::ram::{Loss, Ram};
+use trialog_engine::io::{Instant, Io};
+use trialog_engine::wire::api::{
+    ApiVersionsRequest, InitProducerIdRequest, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, MetadataResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use trialog_engine::wire::code::ErrorCode;
+
+/// Runs `body` with a broker of `cores` cores and one peer.
+fn with_broker(
+    cores: u16,
+    settings: &[(&str, &str)],
+    body: impl AsyncFnOnce(Ram, Arc<Shared<Ram>>, Peer),
+) {
+    let ram = Ram::new(7);
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = start(&world, cores, settings);
+        let peer = Peer::connect(&world, &shared).await;
+        body(world.clone(), shared, peer).await;
+    });
+}
+
+async fn topic<'a>(peer: &mut Peer, name: &'a str, configs: &[(&str, &str)]) -> To<'a> {
+    let made = peer.create(name, 3, configs).await;
+    assert_eq!(made.topics[0].error_code, 0, "{:?}", made.topics[0].error_message);
+    To { name, id: made.topics[0].topic_id, index: PartitionIndex(1) }
+}
+
+async fn metadata(peer: &mut Peer, version: i16, name: &str) -> MetadataResponse {
+    let topic = MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() };
+    let request = MetadataRequest {
+        topics: Some(vec![topic]),
+        allow_auto_topic_creation: true,
+        ..MetadataRequest::default()
+    };
+    peer.call(version, &request).await
+}
+
+async fn offset_at(peer: &mut Peer, version: i16, to: &To<'_>, timestamp: i64) -> (i16, i64, i64) {
+    let partition = ListOffsetsPartition {
+        partition_index: to.index.0,
+        current_leader_epoch: -1,
+        timestamp,
+        ..ListOffsetsPartition::default()
+    };
+    let topic = ListOffsetsTopic { name: to.name.to_owned(), partitions: vec![partition] };
+    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    let found = peer.call(version, &request).await.topics[0].partitions[0].clone();
+    (found.error_code, found.offset, found.timestamp)
+}
+
+#[test]
+fn every_version_produces_and_fetches_the_same_records() {
+    with_broker(2, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "all-versions", &[]).await;
+        let mut sent = Vec::new();
+        for version in 3..=13 {
+            let value = format!("by version {version}");
+            let answer = peer.produce(version, &to, &batch(&[&value, "and more"])).await;
+            assert_eq!(answer.error, ErrorCode::None, "version {version}");
+            assert_eq!(answer.base_offset, Offset(sent.len() as i64));
+            sent.extend([value, "and more".to_owned()]);
+        }
+        let expected: Vec<_> = (0..).zip(sent.iter().cloned()).collect();
+        for version in 4..=18 {
+            let (partition, records) = peer.fetch(version, &to, 0, 0).await;
+            assert_eq!(partition.error, ErrorCode::None, "version {version}");
+            assert_eq!(partition.high_watermark, Offset(22));
+            assert_eq!(values(&records), expected, "version {version}");
+            // In the middle of a batch: the whole batch comes.
+            let (_, records) = peer.fetch(version, &to, 3, 0).await;
+            assert_eq!(values(&records)[0].0, 2);
+            let (partition, _) = peer.fetch(version, &to, 99, 0).await;
+            assert_eq!(partition.error, ErrorCode::OffsetOutOfRange);
+        }
+    });
+}
+
+#[test]
+fn answers_keep_their_order_and_pipelined_produces_theirs() {
+    with_broker(2, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "pipeline", &[]).await;
+        for number in 0..100 {
+            peer.send_produce(9, &to, -1, &batch(&[&number.to_string()])).await;
+        }
+        for number in 0..100 {
+            let answer = peer.receive_produce(9).await;
+            assert_eq!((answer.error, answer.base_offset), (ErrorCode::None, Offset(number)));
+        }
+        let (_, records) = peer.fetch(12, &to, 0, 0).await;
+        let expected: Vec<_> = (0..100).map(|number| (number, number.to_string())).collect();
+        assert_eq!(values(&records), expected);
+    });
+}
+
+#[test]
+fn a_fetch_waits_for_data_and_for_no_longer_than_it_says() {
+    with_broker(2, &[], async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "waiting", &[]).await;
+        let began = ram.now();
+        let (partition, records) = peer.fetch(12, &to, 0, 500).await;
+        assert_eq!((partition.error, records.len()), (ErrorCode::None, 0));
+        let waited = ram.now().since(began).as_millis();
+        assert!((500..600).contains(&waited), "{waited} ms");
+
+        let mut other = Peer::connect(&ram, &shared).await;
+        peer.send_fetch(12, &fetch_request(&to, 0, 60_000)).await;
+        let began: Instant = ram.now();
+        other.produce(9, &to, &batch(&["wake up"])).await;
+        let (_, records) = peer.receive_fetch(12).await;
+        assert_eq!(values(&records), [(0, "wake up".to_owned())]);
+        assert!(ram.now().since(began).as_secs() < 1);
+    });
+}
+
+#[test]
+fn incremental_sessions_name_only_what_is_new() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "session", &[]).await;
+        let mut request = fetch_request(&to, 0, 0);
+        request.session_epoch = 0;
+        peer.send_fetch(13, &request).await;
+        let (full, _) = peer.receive_fetch(13).await;
+        assert_ne!(full.session_id, 0);
+        assert_eq!(full.topics.len(), 1);
+
+        request.session_id = full.session_id;
+        request.session_epoch = 1;
+        request.topics.clear();
+        peer.send_fetch(13, &request).await;
+        let (quiet, _) = peer.receive_fetch(13).await;
+        assert_eq!((quiet.error, quiet.topics.len()), (ErrorCode::None, 0));
+
+        peer.produce(9, &to, &batch(&["news"])).await;
+        request.session_epoch = 2;
+        peer.send_fetch(13, &request).await;
+        let (news, records) = peer.receive_fetch(13).await;
+        assert_eq!(news.topics[0].partitions[0].index, to.index);
+        assert_eq!(values(&records), [(0, "news".to_owned())]);
+
+        peer.send_fetch(13, &request).await;
+        let (again, _) = peer.receive_fetch(13).await;
+        assert_eq!(again.error, ErrorCode::InvalidFetchSessionEpoch);
+    });
+}
+
+#[test]
+fn an_idempotent_producer_is_heard_once_and_in_order() {
+    with_broker(2, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "idempotent", &[]).await;
+        let first = peer.call(4, &InitProducerIdRequest::default()).await;
+        let second = peer.call(5, &InitProducerIdRequest::default()).await;
+        assert_eq!((first.error_code, second.error_code), (0, 0));
+        assert_ne!(first.producer_id, second.producer_id);
+        let send = |sequence, value| idempotent(first.producer_id, 0, sequence, &[value]);
+        for (sequence, value) in [(0, "a"), (1, "b"), (2, "c")] {
+            let answer = peer.produce(9, &to, &send(sequence, value)).await;
+            assert_eq!(
+                (answer.error, answer.base_offset.0),
+                (ErrorCode::None, i64::from(sequence))
+            );
+        }
+        let again = peer.produce(9, &to, &send(1, "b")).await;
+        assert_eq!((again.error, again.base_offset), (ErrorCode::None, Offset(1)));
+        let gap = peer.produce(9, &to, &send(7, "x")).await;
+        assert_eq!(gap.error, ErrorCode::OutOfOrderSequenceNumber);
+        let (_, records) = peer.fetch(12, &to, 0, 0).await;
+        let read: Vec<_> = values(&records).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(read, ["a", "b", "c"]);
+    });
+}
+
+#[test]
+fn acks_0_is_silent_and_closes_on_errors() {
+    with_broker(1, &[], async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "silent", &[]).await;
+        peer.send_produce(9, &to, 0, &batch(&["one"])).await;
+        // The next answer on the connection is the fetch's.
+        let (_, records) = peer.fetch(12, &to, 0, 10_000).await;
+        assert_eq!(values(&records), [(0, "one".to_owned())]);
+        let missing = To { name: "missing", ..to };
+        peer.send_produce(9, &missing, 0, &batch(&["lost"])).await;
+        assert_eq!(peer.receive().await, None);
+
+        let mut peer = Peer::connect(&ram, &shared).await;
+        peer.send_produce(9, &missing, 7, &batch(&["lost"])).await;
+        assert_eq!(peer.receive_produce(9).await.error, ErrorCode::UnknownTopicOrPartition);
+        let known = To { name: "silent", ..missing };
+        peer.send_produce(9, &known, 7, &batch(&["lost"])).await;
+        assert_eq!(peer.receive_produce(9).await.error, ErrorCode::InvalidRequiredAcks);
+    });
+}
+
+#[test]
+fn topics_come_by_asking_and_survive_a_power_cut_with_a_higher_epoch() {
+    let ram = Ram::new(3);
+    let world = ram.clone();
+    let before = ram.block_on(async {
+        let shared = start(&world, 2, &[("num.partitions", "4")]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let made = metadata(&mut peer, 9, "auto").await;
+        assert_eq!(made.topics[0].error_code, 0);
+        assert_eq!(made.topics[0].partitions.len(), 4);
+        assert_eq!((made.brokers[0].host.as_str(), made.brokers[0].port), ("127.0.0.1", 9092));
+        let bad = metadata(&mut peer, 9, "no/such name").await;
+        assert_eq!(bad.topics[0].error_code, ErrorCode::InvalidTopicException.code());
+        let to = To { name: "auto", id: TopicId::NONE, index: PartitionIndex(2) };
+        assert_eq!(peer.produce(9, &to, &batch(&["kept"])).await.error, ErrorCode::None);
+        metadata(&mut peer, 12, "auto").await
+    });
+    let ram = ram.crash(Loss::Everything);
+    let world = ram.clone();
+    ram.block_on(async {
+        // As many cores as it likes: nothing on disk depends on their number.
+        let shared = start(&world, 3, &[]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let after = metadata(&mut peer, 12, "auto").await;
+        assert_eq!(after.topics[0].topic_id, before.topics[0].topic_id);
+        assert_eq!(after.cluster_id, before.cluster_id);
+        let epoch = |metadata: &MetadataResponse| metadata.topics[0].partitions[2].leader_epoch;
+        assert!(epoch(&after) > epoch(&before));
+        let to = To { name: "auto", id: after.topics[0].topic_id, index: PartitionIndex(2) };
+        let (partition, records) = peer.fetch(13, &to, 0, 0).await;
+        assert_eq!(partition.high_watermark, Offset(1));
+        assert_eq!(values(&records), [(0, "kept".to_owned())]);
+        let answer = peer.produce(9, &to, &batch(&["next"])).await;
+        assert_eq!((answer.error, answer.base_offset), (ErrorCode::None, Offset(1)));
+
+        let asked = |current, leader_epoch| OffsetForLeaderEpochRequest {
+            replica_id: -1,
+            topics: vec![OffsetForLeaderTopic {
+                topic: "auto".to_owned(),
+                partitions: vec![OffsetForLeaderPartition {
+                    partition: 2,
+                    current_leader_epoch: current,
+                    leader_epoch,
+                }],
+            }],
+        };
+        let old = peer.call(4, &asked(epoch(&after), epoch(&before))).await;
+        let old = &old.topics[0].partitions[0];
+        assert_eq!((old.error_code, old.leader_epoch, old.end_offset), (0, epoch(&before), 1));
+        let fenced = peer.call(4, &asked(epoch(&before), 0)).await;
+        let code = fenced.topics[0].partitions[0].error_code;
+        assert_eq!(code, ErrorCode::FencedLeaderEpoch.code());
+        let mut request = fetch_request(&to, 0, 0);
+        request.topics[0].partitions[0].current_leader_epoch = LeaderEpoch(epoch(&before));
+        peer.send_fetch(13, &request).await;
+        let (refused, _) = peer.receive_fetch(13).await;
+        assert_eq!(refused.topics[0].partitions[0].error, ErrorCode::FencedLeaderEpoch);
+    });
+}
+
+#[test]
+fn offsets_are_found_by_time_and_by_name() {
+    with_broker(2, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "times", &[]).await;
+        for version in 1..=11 {
+            assert_eq!(offset_at(&mut peer, version, &to, -1).await.1, 0, "version {version}");
+        }
+        for at in [10, 30, 20] {
+            let mut builder = trialog_engine::wire::batch::Builder::new();
+            builder.push(1_700_000_000_000 + at, None, Some(b"x"), &[]);
+            assert_eq!(peer.produce(9, &to, &builder.finish()).await.error, ErrorCode::None);
+        }
+        let base = 1_700_000_000_000;
+        assert_eq!(offset_at(&mut peer, 7, &to, -1).await, (0, 3, -1));
+        assert_eq!(offset_at(&mut peer, 7, &to, -2).await, (0, 0, -1));
+        assert_eq!(offset_at(&mut peer, 7, &to, -3).await, (0, 1, base + 30));
+        assert_eq!(offset_at(&mut peer, 7, &to, base + 11).await, (0, 1, base + 30));
+        assert_eq!(offset_at(&mut peer, 7, &to, base + 31).await, (0, -1, -1));
+        let too_new = offset_at(&mut peer, 6, &to, -3).await;
+        assert_eq!(too_new.0, ErrorCode::UnsupportedVersion.code());
+    });
+}
+
+#[test]
+fn a_topics_limits_are_enforced_and_explained() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "small", &[("max.message.bytes", "200")]).await;
+        let large = peer.produce(9, &to, &batch(&[&"x".repeat(500)])).await;
+        assert_eq!(large.error, ErrorCode::MessageTooLarge);
+        assert!(large.error_message.is_some());
+        let mut damaged = batch(&["bits"]);
+        *damaged.last_mut().expect("bytes") ^= 1;
+        assert_eq!(peer.produce(9, &to, &damaged).await.error, ErrorCode::CorruptMessage);
+        let again = peer.create("small", 1, &[]).await;
+        assert_eq!(again.topics[0].error_code, ErrorCode::TopicAlreadyExists.code());
+        let misspelt = peer.create("other", 1, &[("retention.m", "1")]).await;
+        assert_eq!(misspelt.topics[0].error_code, ErrorCode::InvalidConfig.code());
+        let message = misspelt.topics[0].error_message.clone().unwrap_or_default();
+        assert!(message.contains("retention.ms"), "{message}");
+        assert_eq!(peer.produce(9, &to, &batch(&["fits"])).await.base_offset, Offset(0));
+    });
+}
+
+#[test]
+fn a_deleted_topic_is_gone_and_its_name_is_free() {
+    with_broker(2, &[], async |ram, _, mut peer| {
+        use trialog_engine::wire::api::{DeleteTopicState, DeleteTopicsRequest};
+        let old = topic(&mut peer, "again", &[]).await;
+        peer.produce(9, &old, &batch(&["old"])).await;
+        let state = DeleteTopicState { name: Some("again".to_owned()), topic_id: TopicId::NONE };
+        let request = DeleteTopicsRequest {
+            topics: vec![state],
+            timeout_ms: 1000,
+            ..DeleteTopicsRequest::default()
+        };
+        assert_eq!(peer.call(6, &request).await.responses[0].error_code, 0);
+        let gone = peer.call(6, &request).await.responses[0].error_code;
+        assert_eq!(gone, ErrorCode::UnknownTopicOrPartition.code());
+        let new = topic(&mut peer, "again", &[]).await;
+        assert_ne!(old.id, new.id);
+        let (by_old_id, _) = peer.fetch(13, &old, 0, 0).await;
+        assert_eq!(by_old_id.error, ErrorCode::UnknownTopicId);
+        let (empty, records) = peer.fetch(13, &new, 0, 0).await;
+        assert_eq!((empty.high_watermark, records.len()), (Offset(0), 0));
+        ram.sleep(std::time::Duration::from_secs(1)).await;
+        let folders = ram.list(std::path::Path::new("/data/topics/again")).await.expect("a folder");
+        assert!(folders.iter().all(|folder| folder.name.starts_with(&new.id.to_string())));
+    });
+}
+
+#[test]
+fn api_versions_are_told_to_everybody() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        for version in 0..=4 {
+            let request = ApiVersionsRequest {
+                client_software_name: "peer".to_owned(),
+                client_software_version: "1.0".to_owned(),
+                ..ApiVersionsRequest::default()
+            };
+            let answer = peer.call(version, &request).await;
+            assert_eq!(answer.error_code, 0);
+            let produce = answer.api_keys.iter().find(|api| api.api_key == 0).expect("Produce");
+            assert_eq!((produce.min_version, produce.max_version), (0, 13));
+        }
+        // An unknown version is answered with version 0.
+        peer.send(18, 99, |out| out.extend_from_slice(b"whatever")).await;
+        let frame = peer.receive().await.expect("an answer");
+        assert_eq!(&frame[4..6], &35_i16.to_be_bytes());
+        assert_eq!(&frame[6..16], &[0, 0, 0, 1, 0, 18, 0, 0, 0, 4]);
+    });
+}
+
+#[test]
+fn a_stop_is_clean_and_the_folder_is_free_again() {
+    with_broker(3, &[], async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "stopped", &[]).await;
+        peer.produce(9, &to, &batch(&["kept"])).await;
+        shared.stop();
+        ram.sleep(std::time::Duration::from_secs(5)).await;
+        let again = start(&ram, 1, &[]);
+        let mut peer = Peer::connect(&ram, &again).await;
+        let (_, records) = peer.fetch(12, &to, 0, 0).await;
+        assert_eq!(values(&records), [(0, "kept".to_owned())]);
+    });
+}
