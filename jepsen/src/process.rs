@@ -56,14 +56,19 @@ impl Process {
         until(patience, || self.ended())
     }
 
-    /// Kills it with SIGKILL and reaps it.
+    /// Kills it, and whatever it has started, with SIGKILL, and reaps it.
     pub fn kill(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        // Both fail only if it has ended and was reaped already.
-        let _ = self.child.kill();
+        if let Ok(None) = self.child.try_wait() {
+            let group = libc::pid_t::try_from(self.child.id()).expect("the kernel's process id");
+            // SAFETY: a plain system call; the child leads a group of its own and is not reaped
+            // yet, so the number is still its group's.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+        }
+        // Fails only if it was reaped already.
         let _ = self.child.wait();
     }
 }
