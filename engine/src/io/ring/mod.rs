@@ -19,10 +19,14 @@ mod tests;
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::OnceLock;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use file::RingFile;
@@ -76,15 +80,17 @@ fn seed() -> Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Ends the process when a task panics: what it owned is in no known state.
-struct Fatal;
-
-impl Drop for Fatal {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
+/// Polls a task. One that panics takes the process with it: what it owned is in no known state,
+/// and the runtime would only drop it.
+fn poll_or_abort(task: Pin<&mut impl Future<Output = ()>>, cx: &mut Context<'_>) -> Poll<()> {
+    let polled = catch_unwind(AssertUnwindSafe(|| task.poll(cx)));
+    polled.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+        // Not by the macro: a test would keep the line to itself.
+        let _ = writeln!(std::io::stderr(), "a task panicked: {}", message.unwrap_or("?"));
+        std::process::abort()
+    })
 }
 
 impl Io for RingIo {
@@ -117,9 +123,8 @@ impl Io for RingIo {
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         tokio_uring::spawn(async move {
-            let fatal = Fatal;
-            task.await;
-            drop(fatal);
+            let mut task = pin!(task);
+            std::future::poll_fn(|cx| poll_or_abort(task.as_mut(), cx)).await;
         });
     }
 

@@ -158,3 +158,21 @@ fn allowed() -> Vec<usize> {
     // SAFETY: the number is below the size of the set.
     (0..size).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_shrinks_to_what_may_be_locked() {
+        let limited = |entries| match entries {
+            65.. => Err(Error::from_raw_os_error(libc::ENOMEM)),
+            entries => Ok(entries),
+        };
+        assert_eq!(shrinking("test", limited).expect("small ones work"), 64);
+        let none = |_| Err::<(), _>(Error::from_raw_os_error(libc::ENOMEM));
+        assert_eq!(shrinking("test", none).expect_err("none").raw_os_error(), Some(libc::ENOMEM));
+        let refused = |_| Err::<(), _>(Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(shrinking("test", refused).expect_err("no").raw_os_error(), Some(libc::EPERM));
+    }
+}
