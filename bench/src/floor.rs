@@ -115,7 +115,7 @@ fn echo_all(listener: &TcpListener) {
         // SAFETY: as above; the kernel fills at most the length that is given.
         let ready = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), 64, -1) };
         for event in &events[..usize::try_from(ready).unwrap_or(0)] {
-            let fd = i32::try_from({ event.u64 }).expect("a descriptor");
+            let fd = i32::try_from(event.u64).expect("a descriptor");
             if fd == listener.as_raw_fd() {
                 let Ok((stream, _)) = listener.accept() else { continue };
                 stream.set_nonblocking(true).expect("a socket");

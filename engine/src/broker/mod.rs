@@ -244,6 +244,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         _ = stop.wait_for(|stop| *stop) => {}
         () = accept(&core, listener) => {}
     }
+    core.shared.listener.send_replace(None);
     shard::close(&core).await;
     core.shared.running.send_modify(|running| *running -= 1);
     if let Some((claim, host_done)) = leading {

@@ -196,7 +196,7 @@ fn acks_0_is_silent_and_closes_on_errors() {
         assert_eq!(peer.receive().await, None);
 
         let mut peer = Peer::connect(&ram, &shared).await;
-        peer.send_produce(9, &missing, 7, &batch(&["lost"])).await;
+        peer.send_produce(9, &missing, 1, &batch(&["lost"])).await;
         assert_eq!(peer.receive_produce(9).await.error, ErrorCode::UnknownTopicOrPartition);
         let known = To { name: "silent", ..missing };
         peer.send_produce(9, &known, 7, &batch(&["lost"])).await;
