@@ -94,3 +94,16 @@ pub const DIRTY_BYTES_PER_LOG_MAX: u64 = 32 << 20;
 
 /// Space that a busy log allocates ahead at once.
 pub const ALLOCATE_AHEAD_BYTES_MAX: u64 = 16 << 20;
+
+/// Requests of our client that may wait for their answers on one connection.
+pub const CLIENT_REQUESTS_IN_FLIGHT_MAX: usize = 64;
+
+/// Records that may wait, not yet in a batch, for one partition's task in our client.
+pub const CLIENT_RECORDS_QUEUED_MAX: usize = 1024;
+
+/// Batches of one partition that our producer keeps at once, sent or waiting to be.
+pub const CLIENT_BATCHES_MAX: usize = 64;
+
+/// Batches of one partition that our producer has under way at once: a broker remembers the last
+/// five of each producer (KIP-98), so that a repeated one is recognised.
+pub const CLIENT_BATCHES_IN_FLIGHT_MAX: usize = 5;

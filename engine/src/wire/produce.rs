@@ -336,7 +336,8 @@ impl ProducePartitionResponse {
             partition.log_start_offset = Offset(r.i64()?);
         }
         if version >= 8 {
-            let bytes_min = if flexible { 4 + 1 + 1 } else { 4 + 2 };
+            // Index, empty or null message, and tagged fields where there are such.
+            let bytes_min = 4 + 2;
             let count = r.array::<(i32, Option<String>)>(flexible, bytes_min)?;
             partition.record_errors.reserve_exact(count);
             for _ in 0..count {
