@@ -243,7 +243,7 @@ mod tests {
         let front = buf.split_to(3);
         drop(buf);
         assert_eq!(pool.classes[0].len(), 0);
-        std::thread::spawn(move || drop(front)).join().expect("no panic");
+        std::thread::scope(|scope| scope.spawn(move || drop(front)).join().expect("no panic"));
         assert_eq!(pool.classes[0].len(), 1);
         let again = pool.take(4096);
         assert_eq!(again.capacity(), 4096);

@@ -1,3 +1,5 @@
+//! The RAM world's own promises; what all worlds share is in `conform`.
+
 use super::*;
 use crate::io::{ErrorKind, File, Open, write_all_at};
 
