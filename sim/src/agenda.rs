@@ -63,8 +63,8 @@ impl Agenda {
     /// The driver will wait at `now`: the deadline for which it must start a timer, if there is
     /// none running for it already.
     pub fn arm(&mut self, now: u64, driver: &Waker) -> Option<u64> {
-        self.driver.clone_from(&Some(driver.clone()));
-        self.armed = self.armed.split_off(&now);
+        self.driver = Some(driver.clone());
+        self.armed = self.armed.split_off(&(now + 1));
         let next = self.entries.first_key_value()?.0.0;
         let covered = self.armed.first().is_some_and(|&first| first <= next);
         (!covered && self.armed.insert(next)).then_some(next)

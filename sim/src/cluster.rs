@@ -166,6 +166,18 @@ impl Cluster {
         self.world.machine(machine, |machine| machine.process.is_some())
     }
 
+    /// Whether the program of a machine has returned, rather than crashed.
+    #[must_use]
+    pub fn has_exited(&self, machine: usize) -> bool {
+        self.world.machine(machine, |machine| machine.exited)
+    }
+
+    /// How many machines there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.nodes.lock().expect("nobody panics with it").len()
+    }
+
     /// True (simulated) time passes.
     pub async fn pass(&self, duration: Duration) {
         madsim::time::sleep(duration).await;

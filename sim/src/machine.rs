@@ -36,6 +36,8 @@ pub struct Machine {
     pub name: String,
     /// The running process, counted from 1 over the whole run; `None` while there is none.
     pub process: Option<u64>,
+    /// Whether its last process ended by itself.
+    pub exited: bool,
     /// Whether the machine is on.
     pub powered: bool,
     /// How often it was switched on.

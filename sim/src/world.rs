@@ -114,6 +114,7 @@ impl World {
         let machine = Machine {
             name: name.to_owned(),
             process: None,
+            exited: false,
             powered: true,
             boot: 1,
             clock: Clock::new(now, offset_ms, drift),
@@ -144,6 +145,7 @@ impl World {
             host.clock.reboot(now);
         }
         host.process = Some(number);
+        host.exited = false;
         host.random = random;
         inner.trace.note(now, Event::Boot, &[machine as u64, number]);
         Process { machine, number }
@@ -160,6 +162,7 @@ impl World {
         let now = self.now();
         let mut inner = self.lock();
         inner.crash(now, machine, Crash::Kill);
+        inner.machines[machine].exited = true;
         inner.exits.push(machine);
         inner.wake_judge();
     }
@@ -212,6 +215,12 @@ impl World {
         let mut inner = self.lock();
         inner.trace.note_bytes(now, Event::Client, &[], text.as_bytes());
         inner.trace.say(now, format_args!("{text}"));
+    }
+
+    /// Prints `text` if the trace is loud.
+    pub fn say(&self, text: &str) {
+        let now = self.now();
+        self.lock().trace.say(now, format_args!("{text}"));
     }
 
     /// The hash so far.

@@ -1,1 +1,3 @@
-//! Integration tests of the engine, one binary.
+//! Integration tests of the simulator, one binary.
+
+mod toy;

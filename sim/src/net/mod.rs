@@ -24,11 +24,9 @@ use crate::disk::Ino;
 use crate::machine::Machine;
 use crate::seed::Stream;
 use crate::trace::{Event, Trace};
-use pipe::{Flying, Piece, Pipe};
+use pipe::{Flying, Piece, Pipe, SEGMENT};
 
 const MILLISECOND: u64 = 1_000_000;
-/// Less than this waits for more, if more was promised.
-const SEGMENT: usize = 1448;
 
 /// Something that happens on the network by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,10 +367,13 @@ impl Net {
             self.shortened += 1;
             count = 1 + self.random.below(count as u64 - 1) as usize;
         }
-        let was_full = pipe.unread + pipe.flying >= self.tuning.receive_buffer;
+        let window = |pipe: &Pipe| {
+            self.tuning.receive_buffer.saturating_sub(pipe.unread + pipe.flying) >= SEGMENT
+        };
+        let was_shut = !window(pipe);
         let taken = pipe.take(&mut into[..count]);
         around.trace.note(around.now, Event::Read, &[id, side as u64, taken as u64]);
-        if was_full {
+        if was_shut && window(pipe) {
             let (me, peer) = (end.machine, connection.ends[1 - side].machine);
             let at = around.now + self.delay(me, peer, 0);
             around.agenda.enter(at, Due::Net(Packet::Pump(id, 1 - side)));
@@ -734,7 +735,10 @@ impl Net {
         let pipe = &mut connection.pipes[side];
         // Less, if the pipe was abandoned in the meantime.
         pipe.unacknowledged = pipe.unacknowledged.saturating_sub(count);
-        if let Some(writer) = connection.ends[side].writer.take() {
+        // A writer is woken when there is room that is worth it, as in Linux.
+        if 3 * pipe.room(self.tuning.send_buffer) >= self.tuning.send_buffer
+            && let Some(writer) = connection.ends[side].writer.take()
+        {
             writer.wake();
         }
         self.pump(around, id, side, false);

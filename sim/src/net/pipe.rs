@@ -15,6 +15,9 @@ use std::collections::VecDeque;
 
 use crate::disk::Ino;
 
+/// Less than this is not sent while more is promised or a part of it would fit only.
+pub const SEGMENT: usize = 1448;
+
 /// Something that travels.
 #[derive(Debug)]
 pub enum Piece {
@@ -128,7 +131,8 @@ impl Pipe {
         let head = self.queue.front_mut()?;
         let free = window.saturating_sub(self.unread + self.flying);
         let count = head.len().min(max).min(free);
-        if count == 0 && head.len() > 0 {
+        if count < head.len().min(SEGMENT) {
+            // A sliver of a window is not worth a packet.
             return None;
         }
         let split = count < head.len();
