@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use trialog_engine::io::{
-    Buf, Connection, File, Flow, Io, Listener, Open, fill_at, send_file_all, write_all,
+    Buf, Connection, File, Flow, Io, Listener, Open, conform, fill_at, send_file_all, write_all,
     write_all_at,
 };
 
@@ -337,4 +337,27 @@ fn a_panic_of_a_program_ends_the_run_with_its_text() {
     };
     let error = simulate(Frame::new(3), body).expect_err("it panicked");
     assert_eq!(error, "seven");
+}
+
+/// The script that every implementation of the seam must pass, here on one machine and on two.
+#[test]
+fn the_engine_s_conformance_script_passes() {
+    for seed in 0..8 {
+        let done: Notes<&str> = Arc::default();
+        let notes = Arc::clone(&done);
+        let body = move |cluster: Cluster| async move {
+            let alone = Arc::clone(&notes);
+            cluster.add("alone", DISK, move |io| {
+                let alone = Arc::clone(&alone);
+                async move {
+                    io.make_dir(Path::new("/conform")).await.expect("an empty disk");
+                    conform::all(&io, Path::new("/conform"), Machine::address(0)).await;
+                    note(&alone, "alone");
+                }
+            });
+            cluster.pass(Duration::from_secs(120)).await;
+        };
+        simulate(Frame::new(seed), body).expect("no panic");
+        assert_eq!(taken(&done), ["alone"], "seed {seed}: the script did not end");
+    }
 }

@@ -6,7 +6,7 @@
 //! the odds of [`crate::net::Tuning`] and [`crate::disk::Faults`].
 
 use std::future::{Future, pending, poll_fn};
-use std::io::Result;
+use std::io::{Error, Result};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -40,6 +40,8 @@ struct Descriptor {
     world: World,
     process: Process,
     ino: Ino,
+    /// Whether it was opened for writing.
+    writable: bool,
 }
 
 /// A simulated listening socket.
@@ -110,9 +112,9 @@ impl SimIo {
         call(&self.world, self.process, ask).await
     }
 
-    fn file(&self, ino: Ino) -> SimFile {
+    fn file(&self, ino: Ino, writable: bool) -> SimFile {
         let (world, process) = (self.world.clone(), self.process);
-        SimFile { descriptor: Arc::new(Descriptor { world, process, ino }) }
+        SimFile { descriptor: Arc::new(Descriptor { world, process, ino, writable }) }
     }
 
     async fn name(&self, ask: Ask) -> Result<()> {
@@ -123,8 +125,9 @@ impl SimIo {
     }
 
     async fn descriptor(&self, ask: Ask) -> Result<SimFile> {
+        let writable = !matches!(ask, Ask::Open(_, Open::Read));
         match self.call(ask).await {
-            Reply::File(result) => result.map(|ino| self.file(ino)),
+            Reply::File(result) => result.map(|ino| self.file(ino, writable)),
             other => unreachable!("{other:?}"),
         }
     }
@@ -276,6 +279,9 @@ impl File for SimFile {
     }
 
     async fn write_at(&self, bufs: Vec<Buf>, offset: u64) -> (Result<usize>, Vec<Buf>) {
+        if let Err(error) = self.check_writable() {
+            return (Err(error), bufs);
+        }
         match self.call(|ino| Ask::Write(ino, offset, bufs)).await {
             Reply::Written(result, bufs) => (result, bufs),
             other => unreachable!("{other:?}"),
@@ -287,10 +293,12 @@ impl File for SimFile {
     }
 
     async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_writable()?;
         self.change(|ino| Ask::Allocate(ino, offset, len)).await
     }
 
     async fn truncate(&self, len: u64) -> Result<()> {
+        self.check_writable()?;
         self.change(|ino| Ask::Truncate(ino, len)).await
     }
 
@@ -303,8 +311,13 @@ impl File for SimFile {
 }
 
 impl SimFile {
+    fn check_writable(&self) -> Result<()> {
+        let error = || Error::other("the file is open for reading");
+        if self.descriptor.writable { Ok(()) } else { Err(error()) }
+    }
+
     async fn call(&self, ask: impl FnOnce(Ino) -> Ask) -> Reply {
-        let Descriptor { world, process, ino } = &*self.descriptor;
+        let Descriptor { world, process, ino, .. } = &*self.descriptor;
         call(world, *process, ask(*ino)).await
     }
 
@@ -421,7 +434,7 @@ impl Connection for SimConnection {
     }
 
     async fn send_file(&self, file: &SimFile, offset: u64, len: u64, flow: Flow) -> Result<usize> {
-        let Descriptor { world, process, ino } = &*file.descriptor;
+        let Descriptor { world, process, ino, .. } = &*file.descriptor;
         assert_eq!(*process, self.socket.process, "a file of another process");
         // The page cache, or the disk behind it, has to have the bytes: that takes time and may
         // fail, as a read does.
