@@ -42,6 +42,8 @@ struct Descriptor {
     ino: Ino,
     /// Whether it was opened for writing.
     writable: bool,
+    /// Whether it holds the file's lock.
+    locked: bool,
 }
 
 /// A simulated listening socket.
@@ -112,11 +114,6 @@ impl SimIo {
         call(&self.world, self.process, ask).await
     }
 
-    fn file(&self, ino: Ino, writable: bool) -> SimFile {
-        let (world, process) = (self.world.clone(), self.process);
-        SimFile { descriptor: Arc::new(Descriptor { world, process, ino, writable }) }
-    }
-
     async fn name(&self, ask: Ask) -> Result<()> {
         match self.call(ask).await {
             Reply::Done(result) => result,
@@ -126,8 +123,13 @@ impl SimIo {
 
     async fn descriptor(&self, ask: Ask) -> Result<SimFile> {
         let writable = !matches!(ask, Ask::Open(_, Open::Read));
+        let locked = matches!(ask, Ask::Lock(_));
+        let (world, process) = (self.world.clone(), self.process);
+        let file = |ino| SimFile {
+            descriptor: Arc::new(Descriptor { world, process, ino, writable, locked }),
+        };
         match self.call(ask).await {
-            Reply::File(result) => result.map(|ino| self.file(ino, writable)),
+            Reply::File(result) => result.map(file),
             other => unreachable!("{other:?}"),
         }
     }
@@ -215,8 +217,8 @@ impl Io for SimIo {
         self.descriptor(Ask::Lock(path.to_owned())).await
     }
 
-    async fn free_space(&self, _dir: &Path) -> Result<u64> {
-        match self.call(Ask::FreeSpace).await {
+    async fn free_space(&self, dir: &Path) -> Result<u64> {
+        match self.call(Ask::FreeSpace(dir.to_owned())).await {
             Reply::Number(result) => result,
             other => unreachable!("{other:?}"),
         }
@@ -331,7 +333,7 @@ impl SimFile {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        self.world.file_close(self.process, self.ino);
+        self.world.file_close(self.process, self.ino, self.locked);
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Pending {
     pub reply: Option<Reply>,
     /// Who waits; `None` before the first poll.
     pub waker: Option<Waker>,
+    /// Whether the file that it opens is locked then.
+    pub locking: bool,
     /// Nobody will collect the reply.
     pub abandoned: bool,
 }
@@ -99,7 +101,7 @@ pub enum Ask {
     List(PathBuf),
     MakeDir(PathBuf),
     SyncDir(PathBuf, Option<FolderSync>),
-    FreeSpace,
+    FreeSpace(PathBuf),
     Read(Ino, u64, Buf),
     Write(Ino, u64, Vec<Buf>),
     Sync(Ino, Flush),
@@ -132,7 +134,7 @@ impl Ask {
             Ask::List(_) => [5, 0, 0],
             Ask::MakeDir(_) => [6, 0, 0],
             Ask::SyncDir(..) => [7, 0, 0],
-            Ask::FreeSpace => [8, 0, 0],
+            Ask::FreeSpace(_) => [8, 0, 0],
             Ask::Read(ino, offset, _) => [9, *ino, *offset],
             Ask::Write(ino, offset, _) => [10, *ino, *offset],
             Ask::Sync(ino, _) => [11, *ino, 0],
@@ -152,6 +154,7 @@ impl Ask {
             | Ask::Rename(path, _)
             | Ask::List(path)
             | Ask::MakeDir(path)
+            | Ask::FreeSpace(path)
             | Ask::SyncDir(path, _) => Some(path),
             _ => None,
         }
@@ -177,20 +180,21 @@ impl Machine {
     }
 
     /// Makes a call take effect.
-    pub fn carry_out(&mut self, ask: Ask, owner: u64) -> Reply {
+    pub fn carry_out(&mut self, ask: Ask) -> Reply {
         let disk = &mut self.disk;
         match ask {
             Ask::Open(path, how) => Reply::File(disk.open(&path, how)),
-            Ask::Lock(path) => Reply::File(disk.open(&path, Open::Create).and_then(|ino| {
-                disk.lock(ino, owner).map(|()| ino).inspect_err(|_| disk.close(ino))
-            })),
+            Ask::Lock(path) => Reply::File(
+                disk.open(&path, Open::Create)
+                    .and_then(|ino| disk.lock(ino).map(|()| ino).inspect_err(|_| disk.close(ino))),
+            ),
             Ask::Remove(path) => Reply::Done(disk.remove(&path)),
             Ask::Rename(from, to) => Reply::Done(disk.rename(&from, &to)),
             Ask::List(path) => Reply::Names(disk.list(&path)),
             Ask::MakeDir(path) => Reply::Done(disk.make_dir(&path)),
             Ask::SyncDir(path, None) => Reply::Done(disk.sync_dir_begin(&path).map(|_| ())),
             Ask::SyncDir(_, Some(sync)) => Reply::Done(disk.sync_dir_end(sync)),
-            Ask::FreeSpace => Reply::Number(Ok(disk.free())),
+            Ask::FreeSpace(path) => Reply::Number(disk.free_in(&path)),
             Ask::Read(ino, offset, mut buf) => {
                 let result = disk.read(ino, offset, buf.spare());
                 if let Ok(count) = result {

@@ -377,7 +377,14 @@ impl World {
         }
         let at = host.effect_at(now, &ask);
         let facts = ask.facts();
-        let pending = Pending { ask: Some(ask), file, reply: None, waker: None, abandoned: false };
+        let pending = Pending {
+            locking: matches!(ask, Ask::Lock(_)),
+            ask: Some(ask),
+            file,
+            reply: None,
+            waker: None,
+            abandoned: false,
+        };
         host.calls.insert(id, pending);
         inner.agenda.enter(at, Due::Disk { machine: process.machine, call: id });
         inner.trace.note(now, Event::DiskCall, &[id, facts[0], facts[1], facts[2]]);
@@ -413,17 +420,24 @@ impl World {
         pending.abandoned = true;
         pending.waker = None;
         if pending.ask.is_none() {
-            let reply = host.calls.remove(&id).and_then(|pending| pending.reply);
-            if let Some(Reply::File(Ok(ino))) = reply {
+            let pending = host.calls.remove(&id).expect("just seen");
+            if let Some(Reply::File(Ok(ino))) = pending.reply {
+                if pending.locking {
+                    host.disk.unlock(ino);
+                }
                 host.disk.close(ino);
             }
         }
     }
 
-    pub(crate) fn file_close(&self, process: Process, ino: Ino) {
+    pub(crate) fn file_close(&self, process: Process, ino: Ino, locked: bool) {
         let mut inner = self.lock();
         if inner.is_alive(process) {
-            inner.machines[process.machine].disk.close(ino);
+            let disk = &mut inner.machines[process.machine].disk;
+            if locked {
+                disk.unlock(ino);
+            }
+            disk.close(ino);
         }
     }
 }
@@ -468,10 +482,11 @@ impl Inner {
         let Some(pending) = host.calls.get_mut(&id) else { return };
         let ask = pending.ask.take().expect("a call takes effect once");
         let (file, abandoned) = (pending.file, pending.abandoned);
-        let owner = host.process.expect("calls end with their process");
+        assert!(host.process.is_some(), "calls end with their process");
+        let locking = matches!(ask, Ask::Lock(_));
         let kind = ask.facts();
         let path = ask.path().cloned();
-        let reply = host.carry_out(ask, owner);
+        let reply = host.carry_out(ask);
         if let Some(ino) = file {
             host.disk.close(ino);
         }
@@ -485,6 +500,9 @@ impl Inner {
         if abandoned {
             host.calls.remove(&id);
             if let Reply::File(Ok(ino)) = reply {
+                if locking {
+                    host.disk.unlock(ino);
+                }
                 host.disk.close(ino);
             }
             return;
@@ -514,7 +532,7 @@ impl Inner {
             if let Some(ask) = pending.ask
                 && host.speed.random.chance(1, 2)
             {
-                let _ = host.carry_out(ask, number);
+                let _ = host.carry_out(ask);
             }
         }
         match crash {

@@ -59,7 +59,7 @@ pub struct Disk {
     names: Names,
     /// How many descriptors (and packets on their way) keep a file alive.
     users: BTreeMap<Ino, u64>,
-    locks: BTreeMap<Ino, u64>,
+    locks: BTreeSet<Ino>,
     /// Files that nobody can reach, except after a power cut that brings their names back. They
     /// take no room.
     gone: BTreeSet<Ino>,
@@ -83,7 +83,7 @@ impl Disk {
             files: BTreeMap::new(),
             names: Names::default(),
             users: BTreeMap::new(),
-            locks: BTreeMap::new(),
+            locks: BTreeSet::new(),
             gone: BTreeSet::new(),
             next: 1,
             capacity,
@@ -132,23 +132,21 @@ impl Disk {
         *users -= 1;
         if *users == 0 {
             self.users.remove(&ino);
-            self.locks.remove(&ino);
             self.free_if_unreachable(ino);
         }
     }
 
-    /// Locks an open file for process `owner`.
+    /// Locks an open file; [`Disk::unlock`] ends that.
     ///
     /// # Errors
-    /// `WouldBlock` if another process holds it.
-    pub fn lock(&mut self, ino: Ino, owner: u64) -> Result<()> {
-        match self.locks.get(&ino) {
-            Some(&other) if other != owner => Err(ErrorKind::WouldBlock.into()),
-            _ => {
-                self.locks.insert(ino, owner);
-                Ok(())
-            }
-        }
+    /// `WouldBlock` if it is locked.
+    pub fn lock(&mut self, ino: Ino) -> Result<()> {
+        if self.locks.insert(ino) { Ok(()) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+
+    /// Ends a lock.
+    pub fn unlock(&mut self, ino: Ino) {
+        assert!(self.locks.remove(&ino), "a lock ends once");
     }
 
     /// Reads into `into`, as `File::read_at`.
@@ -287,6 +285,9 @@ impl Disk {
         let (from_folder, from_name) = self.parent(from)?;
         let (to_folder, to_name) = self.parent(to)?;
         let ino = self.names.get(from_folder, from_name).ok_or(ErrorKind::NotFound)?;
+        if self.names.folder(ino).is_some() && self.leads_through(to, ino)? {
+            return Err(ErrorKind::InvalidInput.into());
+        }
         let replaced = self.names.get(to_folder, to_name);
         if replaced == Some(ino) {
             return Ok(());
@@ -334,6 +335,14 @@ impl Disk {
         let ino = self.number();
         self.names.make_folder(folder, name, ino);
         Ok(())
+    }
+
+    /// As `Io::free_space`.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`.
+    pub fn free_in(&self, dir: &Path) -> Result<u64> {
+        self.folder(dir).map(|_| self.free())
     }
 
     /// Bytes that can still be written.
@@ -480,6 +489,21 @@ impl Disk {
             }
         }
         Ok(at)
+    }
+
+    /// Whether the way to `path` leads through `ino`.
+    fn leads_through(&self, path: &Path, ino: Ino) -> Result<bool> {
+        let mut at = 0;
+        for name in components(path)? {
+            match self.names.get(at, name) {
+                Some(next) => at = next,
+                None => return Ok(false),
+            }
+            if at == ino && self.names.folder(ino).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn parent<'p>(&self, path: &'p Path) -> Result<(Ino, &'p str)> {
@@ -635,14 +659,15 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_belongs_to_one_process_until_it_dies() {
+    fn a_lock_ends_with_its_process() {
         let mut disk = disk(1 << 20, 1);
         let ino = disk.open(Path::new("lock"), Open::Create).expect("created");
-        disk.lock(ino, 1).expect("free");
-        disk.lock(ino, 1).expect("its own");
-        assert_eq!(disk.lock(ino, 2).expect_err("held").kind(), ErrorKind::WouldBlock);
+        disk.lock(ino).expect("free");
+        assert_eq!(disk.lock(ino).expect_err("held").kind(), ErrorKind::WouldBlock);
+        disk.unlock(ino);
+        disk.lock(ino).expect("free");
         disk.process_death(BTreeMap::new());
         let ino = disk.open(Path::new("lock"), Open::Create).expect("there");
-        disk.lock(ino, 2).expect("free again");
+        disk.lock(ino).expect("free again");
     }
 }
