@@ -2,3 +2,5 @@
 
 mod broker;
 mod ring;
+
+mod program;

@@ -1,8 +1,9 @@
 //! What can be written on the command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::failure::EXIT_CODES;
+use super::time;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -22,6 +23,13 @@ pub struct Cli {
 pub enum Command {
     /// Run a broker until Ctrl-C or SIGTERM
     Serve(Serve),
+    /// Make, list, describe and delete topics
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Write each line of standard input as a record
+    Produce(Produce),
+    /// Read records and print each on a line
+    Consume(Consume),
 }
 
 impl Default for Command {
@@ -49,6 +57,174 @@ pub struct Serve {
     pub settings_help: bool,
 }
 
+/// How to reach a broker.
+#[derive(Args, Debug)]
+pub struct Bootstrap {
+    /// Brokers to begin with, separated by commas
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092", value_delimiter = ',')]
+    pub bootstrap: Vec<String>,
+    /// How long to wait for a broker's answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+/// What to do with topics.
+#[derive(Debug, Subcommand)]
+pub enum Topic {
+    /// Make a topic
+    #[command(after_help = EXIT_CODES)]
+    Create {
+        /// The topic's name
+        name: String,
+        /// How many partitions; the broker's num.partitions if not given
+        #[arg(long, value_name = "NUMBER")]
+        #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+        partitions: Option<i32>,
+        /// How many copies; the broker's default.replication.factor if not given
+        #[arg(long, value_name = "NUMBER")]
+        #[arg(value_parser = clap::value_parser!(i16).range(1..))]
+        replication_factor: Option<i16>,
+        /// A setting of the topic, such as retention.ms=3600000; may be repeated
+        #[arg(long = "config", value_name = "KEY=VALUE")]
+        configs: Vec<String>,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// List the topics
+    #[command(after_help = EXIT_CODES)]
+    List {
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// Show a topic's partitions and their offsets
+    #[command(after_help = EXIT_CODES)]
+    Describe {
+        /// The topic's name
+        name: String,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// Delete a topic and all its records
+    #[command(after_help = EXIT_CODES)]
+    Delete {
+        /// The topic's name
+        name: String,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+}
+
+/// Arguments of `produce`.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct Produce {
+    /// The topic to write to; made by the broker if it is missing and auto-creation is on
+    pub topic: String,
+    /// What stands between key and value on each line; without it records have no key
+    #[arg(long, value_name = "TEXT")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub key_separator: Option<String>,
+    /// The partition to write to; by key, or in turn, if not given
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+    /// When a record counts as written
+    #[arg(long, value_enum, default_value = "all")]
+    pub acks: Acks,
+    /// How batches are compressed
+    #[arg(long, value_enum, default_value = "none")]
+    pub compression: Compression,
+    /// How to reach the broker.
+    #[command(flatten)]
+    pub bootstrap: Bootstrap,
+}
+
+/// When a record counts as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Acks {
+    /// When it has been sent
+    #[value(name = "0")]
+    None,
+    /// When the leader has it
+    #[value(name = "1")]
+    Leader,
+    /// When every copy that is in sync has it
+    All,
+}
+
+/// How batches are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// Arguments of `consume`.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct Consume {
+    /// The topic to read
+    pub topic: String,
+    /// Where to begin: beginning, end, an offset, or a moment as 2026-11-21T02:30:00Z or as
+    /// @MILLISECONDS since 1970
+    #[arg(long, value_name = "WHERE", default_value = "beginning", value_parser = parse_from)]
+    pub from: From,
+    /// The partition to read; all of them if not given
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+    /// End after so many records
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+    /// Wait for new records at the end, instead of ending where the topic ended at the start
+    #[arg(long)]
+    pub follow: bool,
+    /// Print each record's key and this text before its value
+    #[arg(long, value_name = "TEXT")]
+    pub key_separator: Option<String>,
+    /// How to reach the broker.
+    #[command(flatten)]
+    pub bootstrap: Bootstrap,
+}
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// At the oldest record.
+    Beginning,
+    /// Behind the newest.
+    End,
+    /// At this offset.
+    Offset(i64),
+    /// At the first record that is not older than so many milliseconds since 1970.
+    Time(i64),
+}
+
+fn parse_from(text: &str) -> Result<From, String> {
+    let expected = || {
+        "write beginning, end, an offset such as 42, or a moment such as 2026-11-21T02:30:00Z or \
+         @1795228200000"
+            .to_owned()
+    };
+    match text {
+        "beginning" => return Ok(From::Beginning),
+        "end" => return Ok(From::End),
+        _ => {}
+    }
+    let number = |digits: &str| digits.parse().ok().filter(|&number: &i64| number >= 0);
+    if let Some(ms) = text.strip_prefix('@') {
+        return number(ms).map(From::Time).ok_or_else(expected);
+    }
+    let moment = || time::parse(text).filter(|&ms| ms >= 0).map(From::Time);
+    number(text).map(From::Offset).or_else(moment).ok_or_else(expected)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +239,30 @@ mod tests {
     fn nothing_means_serve() {
         let cli = Cli::try_parse_from(["trialog"]).expect("legal");
         assert!(matches!(cli.command.unwrap_or_default(), Command::Serve(_)));
+    }
+
+    #[test]
+    fn where_reading_begins() {
+        for (text, from) in [
+            ("beginning", From::Beginning),
+            ("end", From::End),
+            ("0", From::Offset(0)),
+            ("@5", From::Time(5)),
+            ("2001-09-09T01:46:40Z", From::Time(1_000_000_000_000)),
+        ] {
+            assert_eq!(parse_from(text), Ok(from), "{text}");
+        }
+        for text in ["", "start", "-1", "@", "@x", "1969-01-01", "99999999999999999999"] {
+            assert!(parse_from(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn several_brokers_and_a_late_json() {
+        let line = ["trialog", "consume", "t", "--bootstrap", "a:1,b:2", "--json"];
+        let cli = Cli::try_parse_from(line).expect("legal");
+        assert!(cli.json);
+        let Some(Command::Consume(consume)) = cli.command else { panic!("consume was asked for") };
+        assert_eq!(consume.bootstrap.bootstrap, ["a:1", "b:2"]);
     }
 }

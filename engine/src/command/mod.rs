@@ -6,10 +6,16 @@
 //! of the engine knows them.
 
 mod cli;
+mod consume;
 mod failure;
+mod lines;
 mod output;
+mod produce;
+mod reach;
 mod runtime;
 mod serve;
+mod time;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -47,5 +53,8 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, output: &mut Output) -> Result<(), Failure> {
     match cli.command.unwrap_or_default() {
         Command::Serve(arguments) => serve::run(arguments, output),
+        Command::Topic(command) => topic::run(command, output),
+        Command::Produce(arguments) => produce::run(arguments, output),
+        Command::Consume(arguments) => consume::run(arguments, output),
     }
 }

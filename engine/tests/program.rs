@@ -1,0 +1,246 @@
+//! The program itself: what it prints, how it ends, what it keeps.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn trialog(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trialog"));
+    command.args(arguments).env_remove("TRIALOG_LOG").stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end; what it printed and its exit code.
+fn run(arguments: &[&str]) -> Output {
+    trialog(arguments).output().expect("the program was built")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("ended by itself")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running broker; killed when dropped.
+struct Broker {
+    child: Child,
+    /// Kept open, so that the broker's further words find a reader.
+    _words: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Broker {
+    /// Starts one; `None` where the kernel forbids rings.
+    fn start(data: &Path) -> Option<Broker> {
+        let data = data.to_str().expect("a temporary folder's name is text");
+        let mut child = trialog(&["serve", "--json", "--data", data, "--listen", "127.0.0.1:0"])
+            .args(["--set", "trialog.cores=2", "--set", "auto.create.topics.enable=true"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program was built");
+        let mut words = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        words.read_line(&mut line).expect("it speaks");
+        if line.is_empty() {
+            let output = child.wait_with_output().expect("it ended");
+            let said = text(&output.stderr);
+            assert!(said.contains("io_uring cannot be used"), "{said}");
+            eprintln!("SKIPPED: {said}");
+            return None;
+        }
+        let told: Value = serde_json::from_str(&line).expect("one JSON object");
+        let address = told["listening"].as_str().expect("an address").to_owned();
+        Some(Broker { child, _words: words, address })
+    }
+
+    /// Runs a client's command against it, with `input` on standard input.
+    fn client(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = trialog(arguments)
+            .args(["--json", "--timeout", "10", "--bootstrap", &self.address])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program was built");
+        let mut stdin = child.stdin.take().expect("piped");
+        // A command that fails early does not read its input.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// Runs a client's command that must succeed; its JSON objects.
+    fn ask(&self, arguments: &[&str], input: &str) -> Vec<Value> {
+        let output = self.client(arguments, input);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", text(&output.stderr));
+        let object = |line: &str| serde_json::from_str(line).expect("JSON");
+        text(&output.stdout).lines().map(object).collect()
+    }
+
+    /// Asks it to stop, as a service manager does; its exit code.
+    fn terminate(mut self) -> i32 {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        // SAFETY: sends a signal to a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0);
+        self.child.wait().expect("it ends").code().expect("not by the signal")
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn help_explains_commands_and_exit_codes() {
+    let output = run(&["--help"]);
+    assert_eq!(code(&output), 0);
+    let said = text(&output.stdout);
+    for word in ["serve", "topic", "produce", "consume", "Exit codes"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let output = run(&["serve", "--settings-help"]);
+    assert_eq!(code(&output), 0);
+    assert!(text(&output.stdout).contains("num.partitions = 1"));
+}
+
+#[test]
+fn mistakes_are_named_and_end_with_2() {
+    for (arguments, said) in [
+        (&["serve", "--set", "num.partitoins=3"][..], "did you mean 'num.partitions'?"),
+        (&["serve", "--set", "num.partitions=0"], "a whole number from 1 to 10000"),
+        (&["serve", "--set", "num.partitions"], "write it as key=value"),
+        (&["serve", "--listen", "nowhere"], "addresses like PLAINTEXT://127.0.0.1:9092"),
+        (&["sevre"], "serve"),
+        (&["consume", "t", "--from", "sometime"], "write beginning, end, an offset"),
+        (&["topic", "create", "t", "--config", "x"], "write it as key=value"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        let error = text(&output.stderr);
+        assert!(error.contains(said), "{arguments:?}: {error}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_client_without_a_broker_ends_with_4() {
+    // A port that was free a moment ago.
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("bound").to_string();
+    drop(socket);
+    let output = run(&["topic", "list", "--bootstrap", &address, "--timeout", "1"]);
+    let error = text(&output.stderr);
+    if error.contains("io_uring cannot be used") {
+        eprintln!("SKIPPED: {error}");
+        return;
+    }
+    assert_eq!(code(&output), 4, "{error}");
+    assert!(error.contains(&address), "{error}");
+}
+
+#[test]
+fn records_go_in_and_come_out_and_survive_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(broker) = Broker::start(folder.path()) else { return };
+
+    let made = broker.ask(&["topic", "create", "orders", "--partitions", "3"], "");
+    assert_eq!(made[0]["partitions"], 3);
+    let again = broker.client(&["topic", "create", "orders"], "");
+    assert_eq!(code(&again), 5);
+    assert!(text(&again.stderr).contains("already exists"), "{}", text(&again.stderr));
+    let wrong = broker.client(&["topic", "create", "x", "--config", "retention=1"], "");
+    assert_eq!(code(&wrong), 5);
+    assert!(text(&wrong.stderr).contains("retention.ms"), "{}", text(&wrong.stderr));
+
+    let lines: String = (0..100).map(|n| format!("key-{}:value-{n}\n", n % 7)).collect();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let arguments =
+            ["produce", "orders", "--key-separator", ":", "--compression", codec, "--acks", "all"];
+        let acknowledged = broker.ask(&arguments, &lines);
+        assert_eq!(acknowledged.len(), 100, "one line for each record");
+    }
+    assert_orders(&broker);
+    assert_eq!(broker.terminate(), 0);
+
+    let broker = Broker::start(folder.path()).expect("it did before");
+    assert_orders(&broker);
+    let listed = broker.ask(&["topic", "list"], "");
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["name"], "orders");
+
+    // One partition, from an offset, so many records, and from a moment ahead: nothing.
+    let described = broker.ask(&["topic", "describe", "orders"], "");
+    let partitions = described[0]["partitions"].as_array().expect("a list");
+    let (place, end) = partitions
+        .iter()
+        .map(|partition| partition["end"].as_i64().expect("a number"))
+        .enumerate()
+        .max_by_key(|&(_, end)| end)
+        .expect("three of them");
+    let partition = place.to_string();
+    let consume = ["consume", "orders", "--partition", &partition];
+    let some = broker.ask(&[&consume[..], &["--from", "3", "--count", "2"]].concat(), "");
+    let offsets: Vec<_> = some.iter().map(|record| record["offset"].as_i64()).collect();
+    assert_eq!(offsets, [Some(3), Some(4)]);
+    let none = broker.ask(&[&consume[..], &["--from", "2300-01-01"]].concat(), "");
+    assert!(none.is_empty());
+    let all = broker.ask(&[&consume[..], &["--from", "@0"]].concat(), "");
+    assert_eq!(all.len() as i64, end);
+    let beyond = broker.client(&[&consume[..], &["--from", "100000"]].concat(), "");
+    assert_eq!(code(&beyond), 5, "{}", text(&beyond.stdout));
+
+    broker.ask(&["topic", "delete", "orders"], "");
+    assert!(broker.ask(&["topic", "list"], "").is_empty());
+    let gone = broker.client(&["topic", "describe", "orders"], "");
+    assert_eq!(code(&gone), 5);
+    assert_eq!(broker.terminate(), 0);
+}
+
+/// All 500 records are there once, in order for each key.
+fn assert_orders(broker: &Broker) {
+    let records = broker.ask(&["consume", "orders"], "");
+    assert_eq!(records.len(), 500);
+    for key in 0..7 {
+        let key = format!("key-{key}");
+        let of_key = || records.iter().filter(|record| record["key"] == key.as_str());
+        let values: Vec<_> = of_key().map(|record| &record["value"]).collect();
+        let sent = (0..100).filter(|n| format!("key-{}", n % 7) == key);
+        let sent: Vec<Value> = sent.map(|n| format!("value-{n}").into()).collect();
+        let sent: Vec<&Value> = std::iter::repeat_n(&sent, 5).flatten().collect();
+        assert_eq!(values, sent, "{key}");
+        let mut partitions: Vec<_> = of_key().map(|record| &record["partition"]).collect();
+        partitions.dedup();
+        assert_eq!(partitions.len(), 1, "one key, one partition");
+    }
+}
+
+#[test]
+fn a_second_broker_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = tempfile::tempdir().expect("a folder");
+    let Some(broker) = Broker::start(folder.path()) else { return };
+    let data = |folder: &tempfile::TempDir| folder.path().to_str().expect("text").to_owned();
+
+    let same_data = run(&["serve", "--data", &data(&folder), "--listen", "127.0.0.1:0"]);
+    assert_eq!(code(&same_data), 3, "{}", text(&same_data.stderr));
+    assert!(text(&same_data.stderr).contains(&data(&folder)));
+
+    let same_port = run(&["serve", "--data", &data(&other), "--listen", &broker.address]);
+    assert_eq!(code(&same_port), 3, "{}", text(&same_port.stderr));
+    assert!(text(&same_port.stderr).contains(&broker.address));
+    assert_eq!(broker.terminate(), 0);
+
+    // Once it has stopped its data are free again, for a node of the same number only.
+    let arguments = ["serve", "--data", &data(&folder), "--listen", "127.0.0.1:0"];
+    let other_node = run(&[&arguments[..], &["--set", "node.id=9"]].concat());
+    assert_eq!(code(&other_node), 2, "{}", text(&other_node.stderr));
+    assert!(text(&other_node.stderr).contains("node.id=1"), "{}", text(&other_node.stderr));
+}
