@@ -27,7 +27,7 @@ async def write(bootstrap, topic, options):
         acks=acks if acks == "all" else int(acks),
         enable_idempotence=options.get("idempotent", "true") == "true",
         compression_type=None if codec == "none" else codec,
-        max_request_size=4000000,
+        max_request_size=int(options.get("max", 1048576)),
         linger_ms=5,
     )
     await producer.start()

@@ -29,6 +29,8 @@ class Client:
 # acks          acks=0 and acks=1 can be chosen
 # offsets       reports the offset of each acknowledged record; with offsets-if-placed it does so
 #               only where the record named its partition
+# retries       writes again, by itself, after its connection broke
+# time-type     knows that a time can be the broker's, and reports it so
 # choose        has a partitioner of its own, for records with and without keys
 # auto          asks for topics to be created when it writes to a missing one
 # times-set     sets the time of each record
@@ -39,8 +41,9 @@ class Client:
 # late-is-end   answers the end of the partition where no record is that late
 # topics, admin lists topics; creates and deletes them
 # newest-protocol   has to be told to speak its newest versions
-LIBRARY = {"offsets", "times-set", "read", "follow", "strict", "times", "ends", "topics", "admin"}
-PRODUCER = {"idempotent", "acks", "choose", "auto"}
+ADMIN = {"topics", "admin", "times", "ends"}
+PRODUCER = {"idempotent", "retries", "acks", "choose", "auto", "times-set", "time-type"}
+LIBRARY = ADMIN | PRODUCER | {"offsets", "read", "follow", "strict"}
 
 
 def script(client, name):
@@ -49,7 +52,8 @@ def script(client, name):
 
 def java_command():
     classes = install.java(install.HERE / "java" / "Client.java")
-    return ["java", "-Xmx160m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classes, "Client"]
+    small = ["-Xmx160m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    return ["java", *small, "-cp", classes, "Client"]
 
 
 def kafkajs_command():
@@ -87,26 +91,26 @@ CLIENTS = [
         kcat_command,
         kind="text",
         can=frozenset({"idempotent", "acks", "choose", "auto", "read", "follow", "from-time"})
-        | {"times", "ends", "topics"},
+        | (ADMIN - {"admin"}),
     ),
     Client(
         "confluent-kafka",
         pinned(install.PIP["confluent-kafka"][0]),
         lambda: script("confluent-kafka", "confluent.py"),
-        can=frozenset(LIBRARY | PRODUCER),
+        can=frozenset(LIBRARY),
     ),
     Client(
         "kafka-python",
         pinned(install.PIP["kafka-python"][0]),
         lambda: script("kafka-python", "kafka_python.py"),
         kind="plain",
-        can=frozenset(LIBRARY | PRODUCER),
+        can=frozenset(LIBRARY),
     ),
     Client(
         "aiokafka",
         pinned(install.PIP["aiokafka"][0]),
         lambda: script("aiokafka", "aio.py"),
-        can=frozenset(LIBRARY | PRODUCER),
+        can=frozenset(LIBRARY),
     ),
     Client(
         "kafkajs",
@@ -114,33 +118,32 @@ CLIENTS = [
         kafkajs_command,
         kind="plain",
         codecs=("none", "gzip"),
-        can=frozenset(PRODUCER | {"offsets-if-placed", "times-set", "times", "ends", "topics", "admin"})
-        | {"late-is-end"},
+        can=frozenset(PRODUCER | ADMIN | {"offsets-if-placed", "late-is-end"}),
     ),
     Client(
         "java",
         lambda: install.KAFKA,
         java_command,
-        can=frozenset(LIBRARY | PRODUCER | {"newest"}),
+        can=frozenset(LIBRARY | {"newest"}),
     ),
     Client(
         "franz-go",
         go_version("github.com/twmb/franz-go"),
         lambda: [install.go("franz")],
-        can=frozenset(LIBRARY | PRODUCER | {"newest", "late-is-end"}),
+        can=frozenset(LIBRARY | {"newest", "late-is-end"}),
     ),
     Client(
         "sarama",
         go_version("github.com/IBM/sarama"),
         lambda: [install.go("sarama")],
-        can=frozenset(LIBRARY | PRODUCER | {"newest-protocol"}),
+        can=frozenset(LIBRARY | {"newest-protocol"}),
     ),
     Client(
         "rskafka",
         lambda: "0.6.0",
         lambda: [install.cargo()],
         kind="plain",
-        can=frozenset({"offsets", "times-set", "read", "times", "ends", "topics", "admin"}),
+        can=frozenset(ADMIN | {"offsets", "times-set", "read"}),
     ),
 ]
 BY_NAME = {client.name: client for client in CLIENTS}

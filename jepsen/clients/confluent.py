@@ -26,7 +26,7 @@ def write(bootstrap, topic, options):
             "acks": options.get("acks", "all"),
             "enable.idempotence": options.get("idempotent", "true") == "true",
             "compression.type": options.get("codec", "none"),
-            "message.max.bytes": 4000000,
+            "message.max.bytes": int(options.get("max", 1000000)),
             "linger.ms": 5,
             "delivery.timeout.ms": TIMEOUT_S * 1000,
         }

@@ -55,7 +55,8 @@ def command(arguments, cwd=None, env=None, timeout_s=1200):
     )
     if done.returncode != 0:
         tail = "\n".join(done.stdout.strip().splitlines()[-15:])
-        raise InstallError(f"`{' '.join(map(str, arguments))}` ended with {done.returncode}:\n{tail}")
+        line = " ".join(map(str, arguments))
+        raise InstallError(f"`{line}` ended with {done.returncode}:\n{tail}")
     return done.stdout
 
 

@@ -17,7 +17,9 @@ import records
 from records import PARTITIONS
 
 COUNT = 400
+MANY = 8000  # about 4 MB, so that reading takes many fetches
 LIMIT = 1048588  # Kafka's default `max.message.bytes`, header included
+MOST = 4000000  # what a client may send when the broker's own limit is on trial
 PROGRAM_S = 60
 CLOSE_MS = 5000
 FOLLOW_S = 3.0  # a record at the end of a partition reaches a waiting reader this fast
@@ -37,21 +39,23 @@ def check(condition, why):
 class Trial:
     """One client against one broker: its program, its topics, its scratch folder."""
 
-    def __init__(self, client, command, bootstrap, folder, reader=None):
+    def __init__(self, client, command, bootstrap, folder, reader=None, tap=None):
         self.client = client
         self.command = command
         self.bootstrap = bootstrap
         self.folder = folder
         self.reader = reader or self
+        self.tap = tap
         self.base = None
         self.used = 0
 
-    def topic(self, name, partitions=PARTITIONS):
+    def topic(self, name, partitions=PARTITIONS, **configs):
         """A new topic, created by the judge itself; `partitions` 0 leaves it missing."""
         self.used += 1
         full = f"{self.client.name}-{name}-{RUN}-{self.used}"
         if partitions:
-            process.create_topic(self.bootstrap, full, partitions)
+            configs = {key.replace("_", "."): value for key, value in configs.items()}
+            process.create_topic(self.bootstrap, full, partitions, configs)
         return full
 
     def begin(self, job, topic, **options):
@@ -77,7 +81,8 @@ class Trial:
         try:
             return json.loads(out.strip().splitlines()[-1])
         except (IndexError, ValueError):
-            raise Failure(f"{job}: ended with {running.returncode}; {tail(errors or out)}") from None
+            status = running.returncode
+            raise Failure(f"{job}: ended with {status}; {tail(errors or out)}") from None
 
     def ask(self, job, topic, **options):
         answer = self.finish(job, self.begin(job, topic, **options))
@@ -90,6 +95,13 @@ class Trial:
         given.write_text("".join(record.line() + "\n" for record in written))
         self.ask("write", topic, in_=given, out=acks, **options)
         return records.parse_acks(acks)
+
+    def write_all(self, topic, written, **options):
+        """The same, where a refusal is a failure."""
+        acks = self.write(topic, written, **options)
+        bad = [(index, ack[1]) for index, ack in enumerate(acks) if ack[0] == "!"]
+        check(not bad, f"{len(bad)} records refused, first {bad[:1]}")
+        return acks
 
     def read(self, topic, **options):
         out = self.folder / "seen"
@@ -111,12 +123,12 @@ def tail(text):
     return " | ".join(text.strip().splitlines()[-3:])[-400:]
 
 
-def round_trip(trial, name, kind=None, partitions=PARTITIONS, **options):
+def round_trip(trial, name, kind=None, partitions=PARTITIONS, count=COUNT, **options):
     topic = trial.topic(name, partitions)
-    written = records.generate(kind or trial.client.kind, SEED, COUNT)
-    acks = trial.write(topic, written, **options)
+    written = records.generate(kind or trial.client.kind, SEED, count)
+    acks = trial.write_all(topic, written, **options)
     # Without an acknowledgement the records may still be on their way; readers that can, wait.
-    wait = {"count": COUNT} if options.get("acks") == "0" and trial.reader.can("follow") else {}
+    wait = {"count": count} if options.get("acks") == "0" and trial.reader.can("follow") else {}
     seen = trial.reader.read(topic, **wait)
     acks = trial.acknowledged(written, acks, options)
     verdict(written, seen, acks, times=trial.can("times-set"))
@@ -170,18 +182,71 @@ def refused(trial, job, topic, pattern, **options):
 
 def job_big(trial):
     """The largest batch that fits is taken, and one byte more is refused."""
-    topic = trial.topic("big")
-    fits = records.largest(LIMIT)
-    acks = trial.write(topic, [fits])
-    try:
-        above = trial.write(topic, [records.largest(LIMIT + 1)])[0]
-    except Failure as failure:
-        above = ("!", str(failure))
-    check(above[0] == "!", f"a batch of {LIMIT + 1} bytes was accepted")
-    named = re.search(r"too.?large", above[1], re.IGNORECASE)
-    check(named, f"a batch of {LIMIT + 1} bytes was refused with {above[1]}")
+    largest_fits(trial, trial.topic("big"), LIMIT)
+
+
+def job_big_for_topic(trial):
+    """The same with the topic's own limit."""
+    largest_fits(trial, trial.topic("own-limit", max_message_bytes="20000"), 20000)
+
+
+def largest_fits(trial, topic, limit):
+    fits = records.largest(limit)
+    acks = trial.write_all(topic, [fits], max=MOST)
+    too_large = [records.largest(limit + 1)]
+    refused_record(trial, topic, too_large, r"too.?large", f"a batch of {limit + 1} bytes")
     acks = trial.acknowledged([fits], acks, {})
     verdict([fits], trial.reader.read(topic), acks, times=trial.can("times-set"))
+
+
+def refused_record(trial, topic, one, pattern, what):
+    try:
+        ack = trial.write(topic, one, max=MOST)[0]
+    except Failure as failure:
+        ack = ("!", str(failure))
+    check(ack[0] == "!", f"{what} was accepted")
+    check(re.search(pattern, ack[1], re.IGNORECASE), f"{what} was refused with {ack[1]}")
+
+
+def job_compacted(trial):
+    """A compacted topic takes records with keys and refuses those without."""
+    topic = trial.topic("compacted", cleanup_policy="compact")
+    written = records.generate("keyed", SEED, 50)
+    trial.write_all(topic, written)
+    keyless = records.generate("unkeyed", SEED, 1)
+    # aiokafka does not know code 87 by name.
+    pattern = r"invalid.?record|failed (to validate|the validation)|UnknownError"
+    refused_record(trial, topic, keyless, pattern, "a record without a key")
+    verdict(written, trial.reader.read(topic), times=trial.can("times-set"))
+
+
+def job_append_time(trial):
+    """With LogAppendTime every record carries the broker's time, not its own."""
+    topic = trial.topic("append-time", message_timestamp_type="LogAppendTime")
+    written = records.generate(trial.client.kind, SEED, COUNT)
+    began = int(time.time() * 1000)
+    acks = trial.acknowledged(written, trial.write_all(topic, written, codec="gzip"), {})
+    ended = int(time.time() * 1000)
+    seen = trial.reader.read(topic)
+    verdict(written, seen, acks, times=False)
+    for one in seen:
+        moment = one.record.timestamp
+        check(began <= moment <= ended, f"offset {one.offset}: time {moment}, not {began}..{ended}")
+
+
+def job_cut(trial):
+    """The connection is cut after a produce reached the broker, before its answer reached the
+    client. The client tries again, and idempotence makes it once."""
+    topic = trial.topic("cut")
+    written = records.generate(trial.client.kind, SEED + 3, COUNT)
+    trial.tap.cuts = 3
+    try:
+        acks = trial.acknowledged(written, trial.write_all(topic, written), {})
+        left = trial.tap.cuts
+    finally:
+        trial.tap.cuts = 0
+    check(left < 3, "no produce request was seen")
+    verdict(written, trial.reader.read(topic), acks, times=trial.can("times-set"))
 
 
 def job_from_offset(trial):
@@ -256,7 +321,7 @@ def job_follow(trial):
     try:
         time.sleep(2.5)
         check(reading.poll() is None, "the reader ended before anything was written")
-        trial.write(topic, written)
+        trial.write_all(topic, written)
         began = time.monotonic()
         answer = trial.finish("read", reading)
     finally:
@@ -267,9 +332,9 @@ def job_follow(trial):
     verdict(written, records.parse_seen(out), times=trial.can("times-set"))
 
 
-def jobs(client):
+def jobs(trial):
     """(name, function of the trial) in the order in which they run."""
-    can = client.can.__contains__
+    client, can = trial.client, trial.can
     if can("topics"):
         yield "list topics", job_list
     if can("admin"):
@@ -291,7 +356,15 @@ def jobs(client):
     if can("auto"):
         auto = {"kind": "unkeyed", "partitions": 0}
         yield "produce to a new topic", lambda t, o=auto: round_trip(t, "auto", **o)
+    yield "produce a lot", lambda t: round_trip(t, "lot", count=MANY)
+    if can("time-type"):
+        yield "produce, LogAppendTime", job_append_time
+    if can("choose"):
+        yield "produce to a compacted topic", job_compacted
+    if can("retries") and trial.tap:
+        yield "produce, connection cut", job_cut
     yield "largest batch, one above", job_big
+    yield "topic's own largest batch", job_big_for_topic
     if can("ends"):
         yield "first and last offsets", job_ends
     if can("read"):
@@ -316,7 +389,7 @@ def cross_kind(client):
 def cross_write(trial, codec):
     topic = trial.topic("cross")
     written = records.generate(cross_kind(trial.client), SEED + 2, COUNT)
-    trial.write(topic, written, codec=codec)
+    trial.write_all(topic, written, codec=codec)
     return topic, written
 
 

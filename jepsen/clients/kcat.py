@@ -34,7 +34,7 @@ def write(bootstrap, topic, options):
     lines = [line.split("\t") for line in open(options["in"]).read().splitlines()]
     flags = ["-P", "-t", topic, "-K", "\\t", "-z", options.get("codec", "none")]
     flags += ["-X", f"acks={options.get('acks', 'all')}", "-X", "linger.ms=5"]
-    flags += ["-X", "message.max.bytes=4000000"]
+    flags += ["-X", f"message.max.bytes={options.get('max', 1000000)}"]
     flags += ["-X", f"enable.idempotence={options.get('idempotent', 'true')}"]
     for partition in sorted({line[0] for line in lines}):
         own = [line for line in lines if line[0] == partition]
@@ -63,12 +63,14 @@ def read(bootstrap, topic, options):
         raw = kcat(bootstrap, *flags, "-o", "beginning", *end)
     count = 0
     with open(options["out"], "w") as out:
-        while raw:
-            head, raw = raw.split(b"\n", 1)
-            partition, offset, timestamp, key_size, value_size, named = head.split(b" ", 5)
-            key, raw = taken(raw, int(key_size))
-            value, raw = taken(raw, int(value_size))
-            raw = raw.removeprefix(b"\n")
+        at = 0
+        while at < len(raw):
+            end = raw.index(b"\n", at)
+            head = raw[at:end].split(b" ", 5)
+            partition, offset, timestamp, key_size, value_size, named = head
+            key, at = taken(raw, end + 1, int(key_size))
+            value, at = taken(raw, at, int(value_size))
+            at += 1
             pairs = [pair.split(b"=", 1) for pair in named.split(b",") if pair]
             headers = ",".join(f"{name.hex()}:{value.hex()}" for name, value in pairs)
             fields = [partition.decode(), offset.decode(), timestamp.decode(), key, value, headers]
@@ -77,8 +79,8 @@ def read(bootstrap, topic, options):
     return {"ok": True, "count": count}
 
 
-def taken(raw, size):
-    return ("-", raw) if size < 0 else (raw[:size].hex(), raw[size:])
+def taken(raw, at, size):
+    return ("-", at) if size < 0 else (raw[at : at + size].hex(), at + size)
 
 
 def query(bootstrap, topic, moment):

@@ -64,11 +64,12 @@ def answers(host, port):
         return False
 
 
-def create_topic(bootstrap, name, partitions, configs=()):
+def create_topic(bootstrap, name, partitions, configs=None):
     host, port = bootstrap.rsplit(":", 1)
     body = struct.pack(">i", 1) + text(name) + struct.pack(">ihi", partitions, 1, 0)
+    configs = configs or {}
     body += struct.pack(">i", len(configs))
-    body += b"".join(text(key) + text(value) for key, value in configs)
+    body += b"".join(text(key) + text(value) for key, value in configs.items())
     body += struct.pack(">i?", 15000, False)
     reply = request(host, int(port), 19, 4, body)
     # throttle time, array of (name, error code, message)
@@ -84,7 +85,7 @@ class Server:
     def __init__(self, arguments, log):
         self.log = log
         self.ready = threading.Event()
-        self.errors = open(log, "wb")
+        self.errors = open(log, "ab")
         self.process = subprocess.Popen(
             [str(a) for a in arguments],
             stdin=subprocess.DEVNULL,
@@ -122,15 +123,6 @@ class Server:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait()
-
-
-def start_trialog(binary, folder, port, settings):
-    arguments = [binary, "serve", "--data", folder / "data", "--listen", f"127.0.0.1:{port}"]
-    for setting in settings:
-        arguments += ["--set", setting]
-    server = Server(arguments, folder / "broker.log")
-    server.wait_ready()
-    return server, f"127.0.0.1:{port}"
 
 
 def scratch():

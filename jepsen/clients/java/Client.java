@@ -79,17 +79,18 @@ public class Client {
         config.put("acks", options.getOrDefault("acks", "all"));
         config.put("enable.idempotence", options.getOrDefault("idempotent", "true"));
         config.put("compression.type", options.getOrDefault("codec", "none"));
-        config.put("max.request.size", 3000000);
-        config.put("batch.size", Integer.parseInt(options.getOrDefault("batch", "16384")));
+        config.put("max.request.size", Integer.parseInt(options.getOrDefault("max", "1048576")));
         config.put("delivery.timeout.ms", TIMEOUT_MS);
         config.put("request.timeout.ms", 15000);
         config.put("max.block.ms", 15000);
         List<Future<RecordMetadata>> sent = new ArrayList<>();
-        try (var producer = new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer())) {
+        var bytes = new ByteArraySerializer();
+        try (var producer = new KafkaProducer<>(config, bytes, bytes)) {
             for (String line : Files.readAllLines(Path.of(options.get("in")))) {
                 String[] f = line.split("\t", -1);
                 Integer partition = f[0].equals("-") ? null : Integer.valueOf(f[0]);
-                var record = new ProducerRecord<>(topic, partition, Long.valueOf(f[1]), unhex(f[2]), unhex(f[3]));
+                Long timestamp = Long.valueOf(f[1]);
+                var record = new ProducerRecord<>(topic, partition, timestamp, unhex(f[2]), unhex(f[3]));
                 for (String pair : f[4].isEmpty() ? new String[0] : f[4].split(",")) {
                     String[] header = pair.split(":", -1);
                     record.headers().add(new RecordHeader(text(header[0]), unhex(header[1])));
@@ -118,7 +119,8 @@ public class Client {
         config.put("enable.auto.commit", false);
         config.put("auto.offset.reset", "none");
         config.put("default.api.timeout.ms", 15000);
-        return new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+        var bytes = new ByteArrayDeserializer();
+        return new KafkaConsumer<>(config, bytes, bytes);
     }
 
     static List<TopicPartition> partitions(KafkaConsumer<?, ?> consumer) {
@@ -132,7 +134,8 @@ public class Client {
         List<TopicPartition> partitions = partitions(consumer);
         consumer.assign(partitions);
         Map<Integer, Long> starts = new HashMap<>();
-        consumer.beginningOffsets(partitions).forEach((p, offset) -> starts.put(p.partition(), offset));
+        consumer.beginningOffsets(partitions)
+                .forEach((p, offset) -> starts.put(p.partition(), offset));
         for (String pair : options.getOrDefault("start", "").split(",")) {
             if (!pair.isEmpty()) {
                 starts.put(Integer.valueOf(pair.split(":")[0]), Long.valueOf(pair.split(":")[1]));
@@ -153,8 +156,9 @@ public class Client {
                     List<String> headers = new ArrayList<>();
                     r.headers().forEach(h -> headers.add(
                             hex(h.key().getBytes(StandardCharsets.UTF_8)) + ":" + hex(h.value())));
-                    out.write(r.partition() + "\t" + r.offset() + "\t" + r.timestamp() + "\t" + hex(r.key())
-                            + "\t" + hex(r.value()) + "\t" + String.join(",", headers) + "\n");
+                    out.write(r.partition() + "\t" + r.offset() + "\t" + r.timestamp() + "\t");
+                    out.write(hex(r.key()) + "\t" + hex(r.value()) + "\t");
+                    out.write(String.join(",", headers) + "\n");
                     count++;
                 }
             }
@@ -195,13 +199,15 @@ public class Client {
     /** Offsets of the records with the largest timestamp (KIP-734). */
     static String newest() throws Exception {
         try (var admin = Admin.create(Map.of("bootstrap.servers", (Object) bootstrap))) {
-            int count = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size();
+            var described = admin.describeTopics(List.of(topic)).allTopicNames().get();
+            int count = described.get(topic).partitions().size();
             Map<TopicPartition, OffsetSpec> asked = new HashMap<>();
             for (int p = 0; p < count; p++) {
                 asked.put(new TopicPartition(topic, p), OffsetSpec.maxTimestamp());
             }
             Map<Integer, Long> found = new TreeMap<>();
-            admin.listOffsets(asked).all().get().forEach((p, at) -> found.put(p.partition(), at.offset()));
+            admin.listOffsets(asked).all().get()
+                    .forEach((p, at) -> found.put(p.partition(), at.offset()));
             return "{\"ok\":true,\"newest\":" + object(found) + "}";
         }
     }
@@ -219,7 +225,8 @@ public class Client {
 
     static String topics() throws Exception {
         try (var admin = admin()) {
-            var described = admin.describeTopics(admin.listTopics().names().get()).allTopicNames().get();
+            var names = admin.listTopics().names().get();
+            var described = admin.describeTopics(names).allTopicNames().get();
             return "{\"ok\":true,\"topics\":{" + described.values().stream()
                     .map(t -> "\"" + t.name() + "\":" + t.partitions().size())
                     .collect(Collectors.joining(",")) + "}}";

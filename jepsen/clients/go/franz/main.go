@@ -62,6 +62,14 @@ func option(name, otherwise string) string {
 	return otherwise
 }
 
+func number(name string, otherwise int) int {
+	value, err := strconv.Atoi(option(name, strconv.Itoa(otherwise)))
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
 func unhex(field string) []byte {
 	if field == "-" {
 		return nil
@@ -98,7 +106,7 @@ func write(ctx context.Context) (answer, error) {
 	more := []kgo.Opt{
 		kgo.ProducerBatchCompression(codecs[option("codec", "none")]),
 		kgo.RequiredAcks(acks[option("acks", "all")]),
-		kgo.ProducerBatchMaxBytes(4000000),
+		kgo.ProducerBatchMaxBytes(int32(number("max", 1000012))),
 		kgo.AllowAutoTopicCreation(),
 	}
 	if option("idempotent", "true") != "true" {

@@ -108,7 +108,9 @@ func write() (answer, error) {
 	if settings.Producer.Idempotent {
 		settings.Net.MaxOpenRequests = 1
 	}
-	settings.Producer.MaxMessageBytes = 4000000
+	if most, err := strconv.Atoi(options["max"]); err == nil {
+		settings.Producer.MaxMessageBytes = most
+	}
 	settings.Producer.Return.Successes = true
 	settings.Producer.Return.Errors = true
 	if !strings.HasPrefix(lines[0], "-") {
