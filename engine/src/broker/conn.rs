@@ -25,7 +25,6 @@ use super::reply::{Pending, Piece, Reply};
 use crate::io::{self, Buf, Connection, Flow, Instant, Io};
 use crate::limit::{
     READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES, REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
-    REQUESTS_IN_FLIGHT_MAX,
 };
 use crate::wire::frame;
 
@@ -65,7 +64,7 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
         last_active: Cell::new(core.io.now()),
     });
     let client = Rc::new(Client::new(&core, &connection, link.clone()));
-    let (queue, replies) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
+    let (queue, replies) = mpsc::channel(core.shared.config.requests_in_flight_max);
     let (done, writer_done) = tokio::sync::oneshot::channel();
     core.io.spawn({
         let (connection, io, link) = (connection.clone(), core.io.clone(), link.clone());
@@ -115,6 +114,12 @@ async fn read_requests<I: Io>(
     loop {
         let missing = loop {
             let size = match frame::frame_size(&buf) {
+                Ok(Some(size)) if size > core.shared.config.request_bytes_max => {
+                    warn!(client = %client.address, size,
+                        limit = core.shared.config.request_bytes_max,
+                        "closing: a request larger than socket.request.max.bytes");
+                    return "its request was too large".to_owned();
+                }
                 Ok(Some(size)) => size,
                 Ok(None) => break 0,
                 Err(error) => {
@@ -140,7 +145,8 @@ async fn read_requests<I: Io>(
                 return "a request could not be answered".to_owned();
             }
         };
-        if buf.spare().len() < missing.clamp(1, want) || buf.capacity() < want / 2 {
+        let wished = if missing > 0 { missing.min(want) } else { want / 2 };
+        if buf.spare().len() < wished {
             // Room for all of a frame that has begun, but never more than twice what has arrived.
             let room = (buf.len() + missing).min((2 * buf.len()).max(READ_BUFFER_MAX)).max(want);
             if room > READ_BUFFER_MAX {

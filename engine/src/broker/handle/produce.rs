@@ -107,12 +107,7 @@ pub async fn hand_on<I: Io>(
                     batches.push((range, verified, (topic.id, index), answer));
                     Outcome::Asked { index, leader: leader(topic, index), answer: outcome }
                 }
-                Err(response) => {
-                    let reason = response.error_message.as_deref().unwrap_or("");
-                    let what = format!("{} partition {index}: {reason}", topic.name);
-                    incoming.warn(&what, "the client was told the same");
-                    Outcome::Done(response)
-                }
+                Err(response) => Outcome::Done(response),
             });
         }
         topics.push(TopicOutcome {
@@ -156,6 +151,14 @@ pub async fn hand_on<I: Io>(
 }
 
 fn answer<F>(incoming: &Incoming, topics: Vec<ProduceTopicResponse>) -> Reply<F> {
+    for topic in &topics {
+        for partition in topic.partitions.iter().filter(|one| one.error != ErrorCode::None) {
+            let (reason, index) =
+                (partition.error_message.as_deref().unwrap_or(""), partition.index);
+            let what = format!("{} partition {index}: {reason}", topic.name);
+            incoming.warn(&what, "the client was told the same");
+        }
+    }
     let response = ProduceResponse { topics, ..ProduceResponse::default() };
     Reply::bytes(incoming.frame_with(|out| response.encode(out, incoming.version)))
 }
@@ -262,10 +265,12 @@ fn late(topics: Vec<(String, TopicId, Vec<PartitionIndex>)>) -> Vec<ProduceTopic
 /// With acks=0 nothing is sent; a failure that is known at once closes the connection, which is
 /// all that such a client can notice.
 fn unanswered<F>(topics: Vec<TopicOutcome>, incoming: Incoming) -> Pending<F> {
-    let refused = |topic: &TopicOutcome| {
-        topic.partitions.iter().any(|partition| matches!(partition, Outcome::Done(_)))
-    };
-    if topics.iter().any(refused) {
+    let refused = topics.iter().flat_map(|topic| &topic.partitions).find_map(|one| match one {
+        Outcome::Done(response) => Some(response.error_message.as_deref().unwrap_or("")),
+        Outcome::Asked { .. } => None,
+    });
+    if let Some(reason) = refused {
+        incoming.warn(reason, "closing: acks=0 leaves no other way to tell");
         return Pending::Now(Reply::Close);
     }
     Pending::later(async move {
