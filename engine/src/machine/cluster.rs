@@ -360,7 +360,8 @@ impl Cluster {
                     return contradiction(format!("it starts a broker numbered {node}"));
                 }
             }
-            Record::TopicCreated { id, name, partitions, .. } => {
+            Record::TopicCreated { id, name, partitions, configs } => {
+                check_configs(configs)?;
                 if image.topic_by_id(*id).is_some()
                     || image.state.by_folded.contains_key(&name::folded(name))
                 {
@@ -376,10 +377,10 @@ impl Cluster {
                     return contradiction(format!("topic {name} has impossible partitions"));
                 }
             }
-            Record::TopicDeleted { id } | Record::TopicConfigured { id, .. } => {
-                if image.topic_by_id(*id).is_none() {
-                    return contradiction(format!("it changes topic {id}, which does not exist"));
-                }
+            Record::TopicDeleted { id } => self.check_topic(*id)?,
+            Record::TopicConfigured { id, configs } => {
+                check_configs(configs)?;
+                self.check_topic(*id)?;
             }
             Record::ProducerIdsAllocated { next, .. } => {
                 let first = image.state.producer_ids_next.0;
@@ -390,6 +391,26 @@ impl Cluster {
         }
         Ok(())
     }
+
+    fn check_topic(&self, id: TopicId) -> Result<(), Contradiction> {
+        match self.image.topic_by_id(id) {
+            Some(_) => Ok(()),
+            None => {
+                Err(Contradiction { what: format!("it changes topic {id}, which does not exist") })
+            }
+        }
+    }
+}
+
+/// Settings that were legal when they were decided may not be for another version of the program.
+/// Then it does not start: a topic must not lose its settings silently.
+fn check_configs(configs: &BTreeMap<String, String>) -> Result<(), Contradiction> {
+    for (key, value) in configs {
+        if let Err(error) = config::topic::check(key, value) {
+            return Err(Contradiction { what: format!("this version refuses a setting: {error}") });
+        }
+    }
+    Ok(())
 }
 
 impl super::image::State {

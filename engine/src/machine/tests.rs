@@ -405,6 +405,23 @@ fn limits_hold() {
 }
 
 #[test]
+fn settings_of_another_version_are_refused_and_named() {
+    let mut cluster = started();
+    let configs = BTreeMap::from([("retention.years".to_owned(), "1".to_owned())]);
+    let created = Record::TopicCreated {
+        id: TopicId([1; 16]),
+        name: "t".to_owned(),
+        partitions: vec![vec![NODE]],
+        configs: configs.clone(),
+    };
+    let error = cluster.apply(&created).expect_err("no such setting").to_string();
+    assert!(error.contains("retention.years"), "{error}");
+    run(&mut cluster, Command::CreateTopic(topic("t", 1))).expect("new");
+    let configured = Record::TopicConfigured { id: TopicId([1; 16]), configs };
+    assert!(cluster.apply(&configured).is_err());
+}
+
+#[test]
 fn producer_ids_end_politely() {
     let mut cluster = started();
     let next = ProducerId(i64::MAX - 10);

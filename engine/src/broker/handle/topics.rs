@@ -33,9 +33,12 @@ pub async fn create<I: Io>(
 ) -> CreateTopicsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut made = Vec::new();
+    let mut named: BTreeMap<&str, u32> = BTreeMap::new();
     for wanted in &request.topics {
-        let twice = request.topics.iter().filter(|other| other.name == wanted.name).count() > 1;
-        let outcome = if twice {
+        *named.entry(&wanted.name).or_default() += 1;
+    }
+    for wanted in &request.topics {
+        let outcome = if named[wanted.name.as_str()] > 1 {
             let message = "the request names this topic more than once".to_owned();
             Err((ErrorCode::InvalidRequest, message))
         } else {
