@@ -2,7 +2,7 @@
 //! what happens to those who send rubbish.
 
 mod hostile;
-mod peer;
+pub(crate) mod peer;
 
 use std::sync::Arc;
 
