@@ -347,7 +347,7 @@ fn silence_leaves_a_sent_record_unknown_and_an_unsent_one_failed() {
 fn outcomes_are_true_on_a_bad_network() {
     let seeds = std::env::var("TRIALOG_CLIENT_SEEDS").ok().and_then(|text| text.parse().ok());
     let mut totals = [0u64; 4];
-    for seed in 0..seeds.unwrap_or(12) {
+    for seed in 0..seeds.unwrap_or(400) {
         with_client(seed, Options::default(), async |ram, direct| {
             create(&direct, "t", 2).await;
             // Every other network is so bad that batches are given up.
@@ -421,4 +421,61 @@ fn outcomes_are_true_on_a_bad_network() {
     println!("{stored} stored, {failed} failed, {unknown} unknown, {cuts} connections cut");
     assert!(stored > 1000 && cuts > 100, "the network is bad and the client gets through");
     assert!(failed > 0 && unknown > 0, "some records are given up");
+}
+
+/// A consumer behind a network that cuts and delays skips nothing and shows nothing twice.
+#[test]
+fn a_consumer_on_a_bad_network_reads_on_where_it_was() {
+    let mut cuts = 0;
+    for seed in 0..40 {
+        with_client(seed, Options::default(), async |ram, direct| {
+            create(&direct, "t", 3).await;
+            let producer =
+                direct.producer(ProducerOptions { batch_bytes: 300, ..ProducerOptions::default() });
+            let writer = async {
+                for number in 0..600u32 {
+                    let value = number.to_string();
+                    let record = NewRecord {
+                        topic: "t",
+                        partition: Some(PartitionIndex((number % 3).cast_signed())),
+                        value: Some(value.as_bytes()),
+                        ..NewRecord::default()
+                    };
+                    producer.enqueue(record).await.expect("room");
+                    ram.sleep(Duration::from_millis(ram.random() % 30)).await;
+                }
+                producer.flush().await;
+            };
+            let proxy = Proxy::start(&ram, 4).await;
+            let client = client_behind(&ram, Duration::from_secs(2));
+            let reader = async {
+                let mut consumer = client.consumer(ConsumerOptions {
+                    partition_bytes_max: 700,
+                    ..ConsumerOptions::default()
+                });
+                let mut found = [Vec::new(), Vec::new(), Vec::new()];
+                for partition in 0..3 {
+                    consumer.assign("t", PartitionIndex(partition), Start::Earliest);
+                }
+                while found.iter().map(Vec::len).sum::<usize>() < 600 {
+                    // Short ones, so that polls end with fetches under way.
+                    let limit = Duration::from_millis(1 + ram.random() % 400);
+                    for record in consumer.poll(limit).await.expect("readable") {
+                        let value = String::from_utf8(record.value.expect("a value"));
+                        let number: u32 = value.expect("text").parse().expect("a number");
+                        found[record.partition.0 as usize].push((record.offset.0, number));
+                    }
+                }
+                found
+            };
+            let ((), found) = futures_util::future::join(writer, reader).await;
+            for (partition, found) in (0..).zip(found) {
+                let expected: Vec<_> =
+                    (0..200).map(|offset| (offset, 3 * offset as u32 + partition)).collect();
+                assert_eq!(found, expected, "seed {seed}");
+            }
+            cuts += proxy.cuts.get();
+        });
+    }
+    assert!(cuts > 1000, "the network is bad: {cuts}");
 }

@@ -73,7 +73,7 @@ impl Proxy {
                 // What came is lost, in whole or in part.
                 1 => break,
                 2 => buf.truncate(read / 2),
-                3 => ram.sleep(Duration::from_millis(ram.random() % 3000)).await,
+                3 => ram.sleep(Duration::from_millis(ram.random() % 6000)).await,
                 _ => {}
             }
             if io::write_all(&to, buf, Flow::Done).await.is_err() {
