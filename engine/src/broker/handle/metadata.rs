@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::topics;
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::{Client, Incoming};
+use crate::broker::host::Refused;
 use crate::id::TopicId;
 use crate::io::Io;
 use crate::machine::{Command, Image, Layout, NewTopic, Refusal, Reply, Topic};
@@ -138,12 +138,12 @@ async fn make<I: Io>(
     };
     match core.shared.order(Command::CreateTopic(topic)).await {
         Ok(Reply::TopicCreated(topic)) => {
-            topics::ready(core, &topic).await;
+            super::ready(core, &topic).await;
             Ok(topic)
         }
         Ok(other) => unreachable!("a creation is answered with a topic, not {other:?}"),
         // Another client was faster.
-        Err(crate::broker::host::Refused::Machine(Refusal::TopicExists { .. })) => {
+        Err(Refused::Machine(Refusal::TopicExists { .. })) => {
             let image = core.shared.image();
             image.topic(name).cloned().ok_or(ErrorCode::LeaderNotAvailable)
         }

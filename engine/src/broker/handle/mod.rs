@@ -10,11 +10,17 @@ pub mod producer_id;
 pub mod topics;
 pub mod versions;
 
+use std::rc::Rc;
 use std::sync::Arc;
+
+use tokio::sync::oneshot;
 
 use super::auth::{Operation, Resource};
 use super::dispatch::Client;
+use super::partition::Ask;
+use super::{Core, shard};
 use crate::id::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
+use crate::io::Io;
 use crate::machine::{Image, Topic};
 use crate::wire::code::ErrorCode;
 
@@ -43,4 +49,18 @@ fn find_topic(
 /// The leader and epoch of a partition, as the image has them.
 fn leader(topic: &Topic, index: PartitionIndex) -> Option<(NodeId, LeaderEpoch)> {
     topic.partition(index).map(|partition| (partition.leader, partition.leader_epoch))
+}
+
+/// Completes once every partition of the topic can be read.
+async fn ready<I: Io>(core: &Rc<Core<I>>, topic: &Topic) {
+    let mut answers = Vec::with_capacity(topic.partitions.len());
+    for (index, _) in topic.indexed() {
+        let (answer, ready) = oneshot::channel();
+        shard::ask(core, (topic.id, index), Ask::Ready(answer)).await;
+        answers.push(ready);
+    }
+    for ready in answers {
+        // A partition that cannot be opened has said so in the log, and answers reads itself.
+        let _ = ready.await;
+    }
 }

@@ -5,14 +5,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
 use crate::broker::host::Refused;
-use crate::broker::partition::Ask;
-use crate::broker::shard;
 use crate::config;
 use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
@@ -68,7 +64,7 @@ pub async fn create<I: Io>(
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let ready = async {
         for topic in &made {
-            ready(&core, topic).await;
+            super::ready(&core, topic).await;
         }
     };
     tokio::select! {
@@ -171,20 +167,6 @@ fn created<I: Io>(core: &Core<I>, topic: &Topic) -> CreatableTopicResult {
             config::Topic::entries(&core.shared.config, &topic.configs).map(config).collect(),
         ),
         ..CreatableTopicResult::default()
-    }
-}
-
-/// Completes once every partition of the topic can be read.
-pub async fn ready<I: Io>(core: &Rc<Core<I>>, topic: &Topic) {
-    let mut answers = Vec::with_capacity(topic.partitions.len());
-    for (index, _) in topic.indexed() {
-        let (answer, ready) = oneshot::channel();
-        shard::ask(core, (topic.id, index), Ask::Ready(answer)).await;
-        answers.push(ready);
-    }
-    for ready in answers {
-        // A partition that cannot be opened has said so in the log, and answers reads itself.
-        let _ = ready.await;
     }
 }
 
