@@ -25,20 +25,31 @@ fn main() {
     println!("{network}; D1 (page cache); load average {}", load_average());
     print_head();
     let broker = Broker::start(dir.path());
-    for row in [("1 hot fetch, 256 KiB", 256 << 10, 1.25), ("2 hot fetch, 64 KiB", 64 << 10, 1.4)] {
-        hot_fetch(&broker, dir.path(), row).print();
+    if asked_for("fetch") {
+        hot_fetch(&broker, dir.path(), ("1 hot fetch, 256 KiB", 256 << 10, 1.25)).print();
+        hot_fetch(&broker, dir.path(), ("2 hot fetch, 64 KiB", 64 << 10, 1.4)).print();
     }
-    for row in [
-        ("4 produce D1, 1 MiB", MEBI, 1.3),
-        ("4 produce D1, 256 KiB", 256 << 10, 1.3),
-        ("5 produce D1, 64 KiB", 64 << 10, 1.4),
-    ] {
-        produce_large(&broker, dir.path(), row).print();
+    if asked_for("large") {
+        produce_large(&broker, dir.path(), ("4 produce D1, 1 MiB", MEBI, 1.3)).print();
+        produce_large(&broker, dir.path(), ("4 produce D1, 256 KiB", 256 << 10, 1.3)).print();
+        produce_large(&broker, dir.path(), ("5 produce D1, 64 KiB", 64 << 10, 1.4)).print();
     }
-    produce_one(&broker).print();
-    produce_deep(&broker, dir.path()).print();
-    produce_wide(&broker).print();
+    if asked_for("one") {
+        produce_one(&broker).print();
+    }
+    if asked_for("deep") {
+        produce_deep(&broker, dir.path()).print();
+    }
+    if asked_for("wide") {
+        produce_wide(&broker).print();
+    }
     println!("load average {}", load_average());
+}
+
+/// Whether the command line names this group of rows, or none.
+fn asked_for(group: &str) -> bool {
+    let mut names = std::env::args().skip(1).filter(|name| !name.starts_with('-')).peekable();
+    names.peek().is_none() || names.any(|name| name == group)
 }
 
 type Sized = (&'static str, usize, f64);

@@ -21,7 +21,7 @@ use trialog_engine::wire::frame::{self, RequestHeader};
 use trialog_engine::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 use crate::load;
-use crate::machine::SERVER_CORE;
+use crate::machine::{SERVER_CORE, pin};
 
 /// A running broker.
 pub struct Broker {
@@ -58,7 +58,9 @@ impl Broker {
                     });
                     broker::run(io, CoreId(0), shared).await.expect("it runs");
                 };
-                ring::run(SERVER_CORE, body).expect("the kernel allows rings");
+                // The ring counts only the processors that its thread was allowed.
+                pin(SERVER_CORE);
+                ring::run(0, body).expect("the kernel allows rings");
             }
         });
         let address = address.recv().expect("it starts");

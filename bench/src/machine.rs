@@ -13,7 +13,13 @@ pub const LOAD_CORE: usize = 1;
 /// together with the kernel workers that act for it.
 #[must_use]
 pub fn server_cpu() -> Duration {
-    clock(libc::CLOCK_PROCESS_CPUTIME_ID).saturating_sub(clock(libc::CLOCK_THREAD_CPUTIME_ID))
+    process_cpu().saturating_sub(clock(libc::CLOCK_THREAD_CPUTIME_ID))
+}
+
+/// Processor time of the whole process, its kernel workers included.
+#[must_use]
+pub fn process_cpu() -> Duration {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 fn clock(id: libc::clockid_t) -> Duration {

@@ -82,6 +82,9 @@ pub fn versus(
     for round in 0..=ROUNDS {
         let floors = measure(unit, &mut floor);
         let ours = measure(unit, &mut trialog);
+        if std::env::var_os("BENCH_ROUNDS").is_some() {
+            println!("  {name}: round {round}: {floors:.3} {ours:.3}");
+        }
         // The first of each warms caches and pools.
         if round > 0 {
             figures.0.push(floors);
@@ -103,7 +106,9 @@ fn measure(unit: Unit, side: &mut impl FnMut() -> Round) -> f64 {
     }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+/// The middle one, or the upper of two.
+#[must_use]
+pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
