@@ -84,6 +84,18 @@ impl Disk {
         &self.image
     }
 
+    /// Writes out everything that the page cache holds for it.
+    pub fn sync(&self) -> Result<(), Stop> {
+        let root = File::open(&self.mount).map_err(broken(self.mount.display()))?;
+        // SAFETY: the descriptor is open.
+        let refused = unsafe { libc::syncfs(root.as_raw_fd()) } != 0;
+        if refused {
+            let error = std::io::Error::last_os_error();
+            return Err(Stop::Broken(format!("syncfs: {error}")));
+        }
+        Ok(())
+    }
+
     /// The power fails now: nothing that is not on the disk yet will get there.
     pub fn fail_power(&self) -> Result<(), Stop> {
         let root = File::open(&self.mount).map_err(broken(self.mount.display()))?;

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::process::{Process, how};
 use crate::stop::{Stop, broken, until};
@@ -47,8 +47,8 @@ impl Node {
         self.address
     }
 
-    /// Starts the process and returns at once.
-    pub fn spawn(&mut self) -> Result<(), Stop> {
+    /// Starts the process, with a setting of this start alone, and returns at once.
+    pub fn spawn(&mut self, setting: &str) -> Result<(), Stop> {
         assert!(self.process.is_none(), "the broker runs already");
         let log: File = OpenOptions::new()
             .create(true)
@@ -60,7 +60,7 @@ impl Node {
         let mut command = Command::new(&self.binary);
         command.arg("serve").arg("--data").arg(&self.data);
         command.arg("--listen").arg(self.address.to_string());
-        for setting in &self.settings {
+        for setting in [setting].into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.arg("--set").arg(setting);
         }
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -69,8 +69,7 @@ impl Node {
     }
 
     /// Waits until the process says that it listens.
-    pub fn wait_ready(&mut self) -> Result<Duration, Stop> {
-        let begun = Instant::now();
+    pub fn wait_ready(&mut self) -> Result<(), Stop> {
         let ready = until(START_PATIENCE, || {
             let said = self.said()?;
             if said.lines().any(|line| line.contains("listening on")) {
@@ -80,15 +79,9 @@ impl Node {
             Ok(None)
         })?;
         match ready {
-            Some(()) => Ok(begun.elapsed()),
+            Some(()) => Ok(()),
             None => Err(self.failed(&format!("did not listen within {START_PATIENCE:?}"))),
         }
-    }
-
-    /// Starts and waits.
-    pub fn start(&mut self) -> Result<Duration, Stop> {
-        self.spawn()?;
-        self.wait_ready()
     }
 
     /// Fails if the process has ended although nobody ended it.

@@ -108,7 +108,7 @@ struct Run {
 impl Run {
     /// Crash after crash under the same clients, which live through them.
     fn crashes(&mut self, python: &Python, load: Load, crashes: u32) -> Result<Vec<History>, Stop> {
-        self.node.start()?;
+        self.start()?;
         let mut writers = python.write(self.node.address(), &self.folder, load)?;
         for crash in 0..crashes {
             self.load_a_while(&mut writers)?;
@@ -117,11 +117,11 @@ impl Run {
             let during_start = crash + 1 < crashes && self.random.one_in(4);
             if during_start {
                 // The next crash comes while this start is still recovering, or shortly after.
-                self.node.spawn()?;
+                self.spawn()?;
                 sleep(self.random.duration_ms(0, 250))?;
                 self.crash()?;
             }
-            self.node.start()?;
+            self.start()?;
             self.mark(Fault::Restart);
         }
         self.load_a_while(&mut writers)?;
@@ -130,15 +130,19 @@ impl Run {
         if self.random.one_in(2) {
             // Half of the runs are read through a graceful stop and a clean start.
             self.node.stop()?;
-            self.node.start()?;
+            self.start()?;
         }
         self.read_everything(python, written)
     }
 
     /// A single cut; the clients end with it, because what follows may make no sense to them.
     fn one_cut_and_out(&mut self, python: &Python, load: Load) -> Result<Vec<History>, Stop> {
-        self.node.start()?;
+        self.start()?;
         let mut writers = python.write(self.node.address(), &self.folder, load)?;
+        self.load_a_while(&mut writers)?;
+        // What there is now survives, as if the kernel had written it out in its own time: the
+        // topics stay, and what is lost is records, not the place where they would be.
+        self.disk.as_ref().expect("a power cut has a disk").sync()?;
         self.load_a_while(&mut writers)?;
         self.node.pause()?;
         self.disk.as_ref().expect("a power cut has a disk").fail_power()?;
@@ -149,9 +153,20 @@ impl Run {
         self.summaries.push(summary);
         self.node.kill();
         self.disk.as_mut().expect("a power cut has a disk").power_on()?;
-        self.node.start()?;
+        self.start()?;
         self.mark(Fault::Restart);
         self.read_everything(python, written)
+    }
+
+    /// Starts the broker on one core or on two: nothing on disk may depend on their number.
+    fn spawn(&mut self) -> Result<(), Stop> {
+        let cores = if self.random.one_in(3) { 1 } else { 2 };
+        self.node.spawn(&format!("trialog.cores={cores}"))
+    }
+
+    fn start(&mut self) -> Result<(), Stop> {
+        self.spawn()?;
+        self.node.wait_ready()
     }
 
     /// Waits until clients get their answers, and then a random time.
