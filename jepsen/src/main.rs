@@ -7,9 +7,13 @@
 //! Exit codes: 0 clean, 1 guilty, 2 the trial could not be carried out, 77 not possible on this
 //! machine, 130 interrupted.
 
+#![allow(clippy::disallowed_methods, reason = "real processes live in real time and real threads")]
+
 mod binary;
+mod chance;
 mod disk;
 mod node;
+mod own;
 mod process;
 mod report;
 mod stop;
@@ -25,7 +29,7 @@ use trialog_jepsen::check::{self, Expect};
 
 use report::Sum;
 use stop::{Stop, broken};
-use traffic::{Load, Python};
+use traffic::Load;
 use trial::{Nemesis, Plan};
 
 #[derive(Parser)]
@@ -47,6 +51,9 @@ enum Job {
         #[arg(long)]
         without_flush: bool,
     },
+    /// Traffic of our own client, as the other commands start it
+    #[command(hide = true)]
+    Traffic(own::Order),
     /// Judge a recorded history
     Check {
         file: PathBuf,
@@ -90,6 +97,8 @@ struct Options {
 enum Client {
     /// confluent-kafka-python, that is librdkafka
     Python,
+    /// Our own client
+    Own,
 }
 
 fn main() -> ExitCode {
@@ -98,6 +107,7 @@ fn main() -> ExitCode {
         Job::Kill(options) => trial(&options, Nemesis::Kill),
         Job::Power { options, without_flush: false } => trial(&options, Nemesis::Power),
         Job::Power { options, without_flush: true } => trial(&options, Nemesis::PowerWithoutFlush),
+        Job::Traffic(order) => own::run(order).map(|()| true),
         Job::Check { file, not_durable, sparse } => {
             let (durable, dense) = (!not_durable, !sparse);
             judge(&file, &Expect { durable, dense, ..Expect::default() })
@@ -130,12 +140,15 @@ fn trial(options: &Options, nemesis: Nemesis) -> Result<bool, Stop> {
         Nemesis::Power => "power",
         Nemesis::PowerWithoutFlush => "power-without-flush",
     };
-    let Client::Python = options.client;
+    let client = match options.client {
+        Client::Python => traffic::Client::python()?,
+        Client::Own => traffic::Client::own()?,
+    };
     let plan = Plan {
         nemesis,
         binary,
         settings: options.settings.clone(),
-        python: Python::install()?,
+        client,
         crashes: options.crashes,
         load: Load { producers: options.producers, consumers: options.consumers, seed },
         root: binary::work_root().join(format!("{name}-{}", clock.as_secs())),

@@ -1,8 +1,9 @@
 //! Clients under test: a real Kafka client that writes and reads, and records what it sees.
 //!
 //! Owns the virtual environment of the Python client (made on first use below `target/jepsen`) and
-//! the processes of its script. The script writes the library's history format; nothing it says
-//! is believed beyond that.
+//! the processes that make the traffic: the script, or this program again with our own client
+//! (`own`). Both understand the same orders and write the library's history format; nothing they
+//! say is believed beyond that.
 
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
@@ -24,10 +25,12 @@ const TOPICS: &str = "jepsen-rolling:1,jepsen-few:2,jepsen-many:5";
 /// How long the script may take to create its topics, and to read everything at the end.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// The Python client, installed.
-pub struct Python {
-    interpreter: PathBuf,
-    script: PathBuf,
+/// A client, ready to be started.
+pub enum Client {
+    /// confluent-kafka-python, that is librdkafka, in a virtual environment.
+    Python { interpreter: PathBuf, script: PathBuf },
+    /// Our own, in a process of this program.
+    Own { program: PathBuf },
 }
 
 /// How much traffic.
@@ -51,9 +54,16 @@ pub struct Summary {
     pub missing: Vec<String>,
 }
 
-impl Python {
+impl Client {
+    /// Our own.
+    pub fn own() -> Result<Client, Stop> {
+        let program = std::env::current_exe().map_err(broken("finding this program"))?;
+        println!("client: our own");
+        Ok(Client::Own { program })
+    }
+
     /// Finds or makes the virtual environment.
-    pub fn install() -> Result<Python, Stop> {
+    pub fn python() -> Result<Client, Stop> {
         let root = work_root();
         let folder = root.join("venv");
         let interpreter = folder.join("bin").join("python");
@@ -78,7 +88,7 @@ impl Python {
         }
         let versions = works(&interpreter)?;
         println!("client: confluent-kafka and librdkafka {}", versions.trim());
-        Ok(Python { interpreter, script })
+        Ok(Client::Python { interpreter, script })
     }
 
     fn command(
@@ -90,8 +100,19 @@ impl Python {
     ) -> Result<Command, Stop> {
         let out = std::fs::File::create(log).map_err(broken(log.display()))?;
         let errors = out.try_clone().map_err(broken(log.display()))?;
-        let mut command = Command::new(&self.interpreter);
-        command.arg(&self.script).arg(job).arg("--bootstrap").arg(broker.to_string());
+        let mut command = match self {
+            Client::Python { interpreter, script } => {
+                let mut command = Command::new(interpreter);
+                command.arg(script);
+                command
+            }
+            Client::Own { program } => {
+                let mut command = Command::new(program);
+                command.arg("traffic");
+                command
+            }
+        };
+        command.arg(job).arg("--bootstrap").arg(broker.to_string());
         command.arg("--history").arg(history).args(["--topics", TOPICS]);
         command.stdin(Stdio::null()).stdout(out).stderr(errors);
         Ok(command)
@@ -104,7 +125,7 @@ impl Python {
         command.arg("--producers").arg(load.producers.to_string());
         command.arg("--consumers").arg(load.consumers.to_string());
         command.arg("--seed").arg((load.seed % 1_000_000).to_string()).stdin(Stdio::piped());
-        let mut process = Process::start("the traffic script", &mut command)?;
+        let mut process = Process::start("the traffic", &mut command)?;
         let input = process.take_input();
         let mut writers = Writers { process, input, history, log };
         let ready = until(PATIENCE, || {
@@ -125,7 +146,7 @@ impl Python {
     pub fn read(&self, broker: SocketAddr, folder: &Path) -> Result<(History, Summary), Stop> {
         let (history, log) = (folder.join("reading.jsonl"), folder.join("reading.log"));
         let mut command = self.command("read", broker, &history, &log)?;
-        let mut process = Process::start("the reading script", &mut command)?;
+        let mut process = Process::start("the reading", &mut command)?;
         let status = process.wait(PATIENCE)?;
         let said = std::fs::read_to_string(&log).unwrap_or_default();
         match (status, summary(&said)) {
@@ -154,13 +175,13 @@ impl Writers {
         Ok(counts.filter_map(|count| count.trim().parse().ok()).next().unwrap_or(0))
     }
 
-    /// Fails if the script has ended on its own.
+    /// Fails if the clients have ended on its own.
     pub fn check_alive(&mut self) -> Result<(), Stop> {
         match self.process.ended()? {
             None => Ok(()),
             Some(status) => {
                 let (how, said) = (how(status), self.said()?);
-                Err(Stop::Broken(format!("the traffic script {how}: {}", said.trim())))
+                Err(Stop::Broken(format!("the traffic {how}: {}", said.trim())))
             }
         }
     }
@@ -185,7 +206,7 @@ impl Writers {
         match (status, summary(&said)) {
             (Some(_), Some(summary)) => Ok((load(&self.history)?, summary)),
             (Some(status), None) => {
-                Err(Stop::Broken(format!("the traffic script {}: {}", how(status), said.trim())))
+                Err(Stop::Broken(format!("the traffic {}: {}", how(status), said.trim())))
             }
             (None, _) => Err(Stop::Broker(format!("clients could not finish in {PATIENCE:?}"))),
         }

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use trialog_jepsen::check::{self, Anomaly, Expect, Report};
 use trialog_jepsen::history::{Event, Fault, History, Op, Phase, Process};
 
+use crate::chance::{Random, monotonic_ns};
 use crate::disk::Disk;
 use crate::node::Node;
 use crate::stop::{Stop, broken, sleep, until};
-use crate::traffic::{Load, Python, Summary, Writers, load};
+use crate::traffic::{Client, Load, Summary, Writers, load};
 
 /// Acknowledgements that must arrive between two crashes: a crash without load proves nothing.
 const PROGRESS: u64 = 100;
@@ -37,7 +38,7 @@ pub struct Plan {
     pub nemesis: Nemesis,
     pub binary: PathBuf,
     pub settings: Vec<String>,
-    pub python: Python,
+    pub client: Client,
     /// Crashes of each run.
     pub crashes: u32,
     pub load: Load,
@@ -82,14 +83,14 @@ impl Plan {
         let mut run = Run {
             node,
             disk,
-            random: Random(load.seed),
+            random: Random::new(load.seed),
             marks: History::new(),
             folder,
             summaries: Vec::new(),
         };
         let parts = match self.nemesis {
-            Nemesis::PowerWithoutFlush => run.one_cut_and_out(&self.python, load)?,
-            Nemesis::Kill | Nemesis::Power => run.crashes(&self.python, load, self.crashes)?,
+            Nemesis::PowerWithoutFlush => run.one_cut_and_out(&self.client, load)?,
+            Nemesis::Kill | Nemesis::Power => run.crashes(&self.client, load, self.crashes)?,
         };
         run.judge(parts, begun)
     }
@@ -107,9 +108,9 @@ struct Run {
 
 impl Run {
     /// Crash after crash under the same clients, which live through them.
-    fn crashes(&mut self, python: &Python, load: Load, crashes: u32) -> Result<Vec<History>, Stop> {
+    fn crashes(&mut self, client: &Client, load: Load, crashes: u32) -> Result<Vec<History>, Stop> {
         self.start()?;
-        let mut writers = python.write(self.node.address(), &self.folder, load)?;
+        let mut writers = client.write(self.node.address(), &self.folder, load)?;
         for crash in 0..crashes {
             self.load_a_while(&mut writers)?;
             self.crash()?;
@@ -132,18 +133,19 @@ impl Run {
             self.node.stop()?;
             self.start()?;
         }
-        self.read_everything(python, written)
+        self.read_everything(client, written)
     }
 
     /// A single cut; the clients end with it, because what follows may make no sense to them.
-    fn one_cut_and_out(&mut self, python: &Python, load: Load) -> Result<Vec<History>, Stop> {
+    fn one_cut_and_out(&mut self, client: &Client, load: Load) -> Result<Vec<History>, Stop> {
         self.start()?;
-        let mut writers = python.write(self.node.address(), &self.folder, load)?;
+        let mut writers = client.write(self.node.address(), &self.folder, load)?;
         self.load_a_while(&mut writers)?;
         // What there is now survives, as if the kernel had written it out in its own time: the
         // topics stay, and what is lost is records, not the place where they would be.
         self.disk.as_ref().expect("a power cut has a disk").sync()?;
         self.load_a_while(&mut writers)?;
+        sleep(Duration::from_millis(500))?;
         self.node.pause()?;
         self.disk.as_ref().expect("a power cut has a disk").fail_power()?;
         self.mark(Fault::Crash);
@@ -155,7 +157,7 @@ impl Run {
         self.disk.as_mut().expect("a power cut has a disk").power_on()?;
         self.start()?;
         self.mark(Fault::Restart);
-        self.read_everything(python, written)
+        self.read_everything(client, written)
     }
 
     /// Starts the broker on one core or on two: nothing on disk may depend on their number.
@@ -211,9 +213,9 @@ impl Run {
         self.marks.push(Event { time_ns, process, phase, op });
     }
 
-    fn read_everything(&mut self, python: &Python, written: History) -> Result<Vec<History>, Stop> {
+    fn read_everything(&mut self, client: &Client, written: History) -> Result<Vec<History>, Stop> {
         self.push(Op::Final);
-        let (read, summary) = python.read(self.node.address(), &self.folder)?;
+        let (read, summary) = client.read(self.node.address(), &self.folder)?;
         self.summaries.push(summary);
         self.node.stop()?;
         Ok(vec![written, read])
@@ -272,36 +274,5 @@ fn tidy(folder: &Path, image: Option<&Path>) {
     if let Some(image) = image {
         let _ = std::fs::remove_file(image);
         let _ = std::fs::remove_dir(folder.join("mount"));
-    }
-}
-
-/// The clock that the clients' script uses too.
-fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` outlives the call, which only fills it.
-    let refused = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    assert_eq!(refused, 0, "every Linux has a monotonic clock");
-    let (seconds, rest) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
-    seconds * 1_000_000_000 + rest
-}
-
-/// SplitMix64: a few numbers whose seed can be printed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn duration_ms(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.next() % (to - from))
-    }
-
-    fn one_in(&mut self, times: u64) -> bool {
-        self.next().is_multiple_of(times)
     }
 }

@@ -135,6 +135,7 @@ fn anomalies_of_published_reports_are_named() {
 /// A million operations in the time of a coffee sip, not of a meal; the bound is loose because
 /// test builds are little optimised and machines are shared.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "measures real time")]
 fn a_large_history_is_judged_quickly() {
     let mut history = History::new();
     let topic = history.topic("a");
