@@ -1,7 +1,7 @@
 //! The RAM world's own promises; what all worlds share is in `conform`.
 
 use super::*;
-use crate::io::{ErrorKind, File, Open, write_all_at};
+use crate::io::{Connection, ErrorKind, File, Flow, Listener, Open, send_file_all, write_all_at};
 
 fn path(name: &str) -> &Path {
     Path::new(name)
@@ -233,4 +233,28 @@ fn locks_are_exclusive_until_the_last_clone_is_gone() {
     let next = ram.crash(Loss::Nothing);
     next.block_on(next.lock(path("/lock"))).expect("free");
     drop(lock);
+}
+
+/// What a socket holds of a file are its pages: whoever changes sent bytes in place, or cuts them
+/// off, is found out here as on the kernel.
+#[test]
+fn sent_bytes_that_change_arrive_changed() {
+    let (ram, file) = world(4);
+    ram.block_on(async {
+        let listener = ram.listen("127.0.0.1:0".parse().expect("address")).await.expect("listen");
+        let near = ram.connect(listener.local_address()).await.expect("connect");
+        let far = listener.accept().await.expect("accept");
+        send_file_all(&far, &file, 0, 2048, Flow::Done).await.expect("send");
+        write(&file, 100, b"changed").await.expect("write");
+        file.truncate(2000).await.expect("truncate");
+        far.shutdown().await.expect("shutdown");
+        let mut buf = Buf::with_capacity(2048);
+        while !buf.spare().is_empty() {
+            let (result, returned) = near.read(buf).await;
+            assert_ne!(result.expect("read"), 0);
+            buf = returned;
+        }
+        assert_eq!(&buf[99..108], b"achangeda");
+        assert_eq!(&buf[1999..2002], b"a\0\0");
+    });
 }

@@ -26,11 +26,9 @@ use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 use super::descriptor::checked;
 use super::file::RingFile;
 use super::queue::{Held, Queue};
-use super::sendfile;
+use super::sendfile::{self, Ahead};
 use crate::io::{self, Buf, Error, ErrorKind, Flow, Result};
-
-/// How many peers the kernel keeps until they are accepted.
-const BACKLOG: i32 = 4096;
+use crate::limit::LISTEN_BACKLOG;
 
 /// How long accepting rests when descriptors or memory are short.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -68,6 +66,7 @@ struct End {
     socket: Rc<TcpStream>,
     local: SocketAddr,
     peer: SocketAddr,
+    ahead: Ahead,
 }
 
 impl Listening {
@@ -80,7 +79,7 @@ impl Listening {
 pub(super) fn listen(address: SocketAddr) -> Result<RingListener> {
     let socket = TcpListener::bind(address)?;
     // SAFETY: the descriptor is open. Listening again only changes how many may wait.
-    checked(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
+    checked(unsafe { libc::listen(socket.as_raw_fd(), LISTEN_BACKLOG) })?;
     let address = socket.local_addr()?;
     let (put_back, was_put_back) = (Mutex::default(), Notify::new());
     Ok(RingListener(Arc::new(Listening { socket, address, put_back, was_put_back })))
@@ -233,7 +232,8 @@ impl RingConnection {
         socket.set_nodelay(true)?;
         let peer = socket.peer_addr()?;
         let local = socket.local_addr()?;
-        Ok(RingConnection(Rc::new(End { socket: Rc::new(socket), local, peer })))
+        let ahead = Ahead::default();
+        Ok(RingConnection(Rc::new(End { socket: Rc::new(socket), local, peer, ahead })))
     }
 
     fn fd(&self) -> socket_ring::types::Fd {
@@ -304,9 +304,9 @@ impl io::Connection for RingConnection {
         loop {
             // Beyond the end there is nothing to warm. The kernel marks the last part of what one
             // call sends as the end of a run by itself.
-            let there = file.0.length()?.saturating_sub(offset).min(len);
-            let len = there.min(sendfile::STEP_BYTES_MAX);
-            sendfile::warm(&file.0, offset, len).await?;
+            let end = file.0.length()?;
+            let len = end.saturating_sub(offset).min(len).min(sendfile::STEP_BYTES_MAX);
+            sendfile::warm(&file.0, &self.0.ahead, offset, len, end).await?;
             match sendfile::step(&self.0.socket, &file.0, offset, len) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.wait(libc::POLLOUT).await?;

@@ -34,9 +34,6 @@ use crate::io::{Buf, Error, Result};
 /// The user data of entries that nobody waits for.
 const NOBODY: u64 = u64::MAX;
 
-/// How many submission entries a turn may gather before it must submit in between.
-pub(super) const ENTRIES: u32 = 512;
-
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Queue>>> = const { RefCell::new(None) };
 }

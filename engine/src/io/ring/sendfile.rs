@@ -5,6 +5,7 @@
 //! cache; what is not there is read ahead through the ring first, because the system call itself
 //! would stop the whole core for it.
 
+use std::cell::Cell;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -12,14 +13,17 @@ use std::sync::Arc;
 use io_uring::{opcode, types};
 
 use super::descriptor::{Descriptor, checked};
-use super::queue::{Held, Queue};
+use super::queue::{Held, Operation, Queue};
 use crate::io::{Buf, Result};
 
 /// What one step sends at most, in bytes.
 pub(super) const STEP_BYTES_MAX: u64 = 512 << 10;
 
-/// How far ahead a cold range is read, in bytes.
-const AHEAD_BYTES: u64 = 2 << 20;
+/// What is read ahead by one piece of advice, in bytes. The kernel cuts off longer ones.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// How far ahead of the reader a cold file is read, in bytes.
+const AHEAD_BYTES: u64 = 4 << 20;
 
 /// The distance of the places whose arrival is waited for, in bytes. A disk reads ahead in about
 /// such pieces.
@@ -53,25 +57,51 @@ pub(super) fn step(socket: &TcpStream, file: &Descriptor, offset: u64, len: u64)
     checked(unsafe { libc::sendfile(socket.as_raw_fd(), file.raw(), &mut place, len) })
 }
 
-/// Reads the range into the page cache if it is not there, and a little more behind it.
-pub(super) async fn warm(file: &Arc<Descriptor>, offset: u64, len: u64) -> Result<()> {
-    if len == 0 || is_cached(file, offset, len) {
+/// How far a connection that is sent a cold file has had it read ahead.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// The file's address. Another file that comes to lie there is read ahead once too often.
+    file: Cell<usize>,
+    until: Cell<u64>,
+}
+
+/// Sees to it that the range is in the page cache: reads it if it is not, and what follows up to
+/// the file's `end` beside the sending.
+pub(super) async fn warm(
+    file: &Arc<Descriptor>,
+    ahead: &Ahead,
+    offset: u64,
+    len: u64,
+    end: u64,
+) -> Result<()> {
+    let address = Arc::as_ptr(file).addr();
+    // What was asked for may be in the cache and still on its way, so look-ups do not count.
+    let follows = ahead.file.get() == address && offset < ahead.until.get();
+    if len == 0 || (!follows && is_cached(file, offset, len)) {
         return Ok(());
     }
-    let fd = types::Fd(file.raw());
-    let ahead = i64::try_from(AHEAD_BYTES.max(len)).expect("bounded");
-    let advice = opcode::Fadvise::new(fd, ahead, libc::POSIX_FADV_WILLNEED).offset(offset).build();
-    // SAFETY: no pointers; the descriptor goes along. Whoever drops this future leaves the
-    // reading ahead to go on by itself.
-    let advice = unsafe { Queue::current().start(advice, Held::File(file.clone())) };
-    // It is advice: where it is refused, the reads below do the work.
-    let _ = advice.await;
+    if !follows {
+        ahead.file.set(address);
+        ahead.until.set(offset + PIECE_BYTES);
+        // It is advice: where it is refused, the reads below do the work.
+        let _ = advise(file, offset).await;
+    }
+    let wanted = end.min(offset + AHEAD_BYTES);
+    while ahead.until.get() < wanted {
+        let from = ahead.until.get();
+        if is_cached(file, from, PIECE_BYTES.min(end - from)) {
+            break;
+        }
+        // Nobody waits for it; it happens all the same.
+        drop(advise(file, from));
+        ahead.until.set(from + PIECE_BYTES);
+    }
     let mut probes = Vec::new();
-    let end = offset + len;
     let mut at = offset;
-    while at < end {
-        let next = (at + PROBE_BYTES).min(end);
+    while at < offset + len {
+        let next = (at + PROBE_BYTES).min(offset + len);
         let mut byte = Buf::with_capacity(1);
+        let fd = types::Fd(file.raw());
         let entry = opcode::Read::new(fd, byte.spare().as_mut_ptr(), 1).offset(next - 1).build();
         // SAFETY: the byte is on the heap, and it and the descriptor go along.
         probes.push(unsafe { Queue::current().start(entry, Held::Read(file.clone(), byte)) });
@@ -81,6 +111,14 @@ pub(super) async fn warm(file: &Arc<Descriptor>, offset: u64, len: u64) -> Resul
         probe.await.0?;
     }
     Ok(())
+}
+
+fn advise(file: &Arc<Descriptor>, from: u64) -> Operation {
+    let len = i64::try_from(PIECE_BYTES).expect("small");
+    let fd = types::Fd(file.raw());
+    let advice = opcode::Fadvise::new(fd, len, libc::POSIX_FADV_WILLNEED).offset(from).build();
+    // SAFETY: no pointers; the descriptor goes along.
+    unsafe { Queue::current().start(advice, Held::File(file.clone())) }
 }
 
 fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
@@ -100,4 +138,47 @@ fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
         // SAFETY: the descriptor is open, and `byte` outlives the call.
         unsafe { libc::preadv2(file.raw(), &part, 1, at, libc::RWF_NOWAIT) == 1 }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::super::descriptor::Close;
+    use super::*;
+
+    #[test]
+    fn a_cold_range_is_warm_before_it_is_sent() {
+        const LEN: u64 = 8 << 20;
+        if let Err(reason) = super::super::available() {
+            eprintln!("SKIPPED, THE RING WAS NOT TESTED: {reason}");
+            return;
+        }
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR"))
+            .or_else(|_| tempfile::tempfile())
+            .expect("a file");
+        std::io::Write::write_all(&mut file, &vec![1; LEN as usize]).expect("write");
+        file.sync_all().expect("sync");
+        let file = Arc::new(Descriptor::new(OwnedFd::from(file), Close::AtOnce));
+        assert!(is_cached(&file, 0, LEN));
+        // SAFETY: the descriptor is open.
+        unsafe { libc::posix_fadvise(file.raw(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        if is_cached(&file, 0, LEN) {
+            eprintln!("SKIPPED: this file system has no cache to drop a file from");
+            return;
+        }
+        super::super::run(0, |_| async move {
+            let ahead = Ahead::default();
+            let mut at = 5000;
+            while at < LEN {
+                let len = STEP_BYTES_MAX.min(LEN - at);
+                warm(&file, &ahead, at, len, LEN).await.expect("warm");
+                assert!(is_cached(&file, at, len), "cold at {at}");
+                at += len;
+            }
+            // Behind what was read ahead, a look is enough.
+            assert!(ahead.until.get() >= LEN);
+        })
+        .expect("a ring");
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use io_uring::{IoUring, Probe, opcode};
 
-use super::queue::ENTRIES;
 use crate::io::{Error, Result};
+use crate::limit::{RING_ENTRIES as ENTRIES, RING_WORKERS_MAX};
 
 /// The smallest ring that is worth having.
 const ENTRIES_MIN: u32 = 8;
@@ -114,7 +114,11 @@ fn shrinking<T>(what: &str, mut build: impl FnMut(u32) -> Result<T>) -> Result<T
 }
 
 pub(super) fn storage_ring() -> Result<IoUring> {
-    shrinking("storage", build)
+    let ring = shrinking("storage", build)?;
+    // By default the kernel allows four for each processor, which makes a group commit over
+    // many files wait in line.
+    ring.submitter().register_iowq_max_workers(&mut [RING_WORKERS_MAX, 0])?;
+    Ok(ring)
 }
 
 /// tokio-uring's ring, and the runtime on top of it.
