@@ -2,6 +2,8 @@
 
 mod broker;
 mod client;
+mod crash;
+mod crash_model;
 mod ring;
 
 mod program;

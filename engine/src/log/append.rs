@@ -14,9 +14,6 @@ use crate::io::{Buf, Error, ErrorKind, File, Io, Open, Wall, write_all_at};
 use crate::limit::ALLOCATE_AHEAD_BYTES_MAX;
 use crate::wire::batch::{self, Header};
 
-/// Logs that append less than this allocate nothing ahead.
-const ALLOCATE_FROM_BYTES: u64 = 64 << 10;
-
 /// What must be known of a batch once it is written.
 pub(super) struct Meta {
     base: Offset,
@@ -216,10 +213,10 @@ impl<I: Io> Log<I> {
         let segment_bytes = u64::from(self.config.segment_bytes);
         let (size, allocated) = (self.active().size, self.active().allocated);
         let end = size + bytes;
-        if !self.can_allocate || end <= allocated || used < ALLOCATE_FROM_BYTES {
+        if !self.can_allocate || end <= allocated || used < self.config.allocate_from_bytes {
             return Ok(());
         }
-        let ahead = used.min(ALLOCATE_AHEAD_BYTES_MAX) & !(ALLOCATE_FROM_BYTES - 1);
+        let ahead = used.min(ALLOCATE_AHEAD_BYTES_MAX);
         let to = (size + ahead).min(segment_bytes).max(end);
         let from = allocated.max(size);
         match file.allocate(from, to - from).await {
@@ -350,7 +347,9 @@ impl<I: Io> Log<I> {
         if let Some(index) = active.index.get_mut().as_mut() {
             let (at, bytes) = index.save(size, producers.as_deref());
             let job = super::IndexJob { base: active.base, at, bytes };
-            super::checkpoint::write_index(&self.io, &self.dir, job, false).await;
+            if let Some(file) = super::checkpoint::write_index(&self.io, &self.dir, job).await {
+                self.dirt.closed.push(Dirty { base: active.base, file, cut: None });
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure encoding and decoding as `docs/format.md` draws it, and the [`Saver`], which replaces the
 //! file. A checkpoint is true when it is written: everything below its point was flushed before.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -17,6 +18,8 @@ use crate::io::{self, Buf, ErrorKind, File, Io, Open, write_all_at};
 pub(super) const NAME: &str = "checkpoint";
 /// The name while it is being written.
 pub(super) const NAME_NEW: &str = "checkpoint.new";
+/// How the names of files end that are being written.
+pub(super) const NEW_SUFFIX: &str = ".new";
 /// The newest format version of a log's folder that this program knows.
 pub(super) const VERSION: u32 = 1;
 const MAGIC: &[u8; 4] = b"TLCP";
@@ -138,12 +141,16 @@ pub(super) struct Saver<I: Io> {
     io: I,
     dir: PathBuf,
     newest: Mutex<u64>,
+    /// The point of the last checkpoint that was written with success. One that failed may be on
+    /// the disk nevertheless.
+    written: Cell<Offset>,
 }
 
 /// One checkpoint to write, and the index block that goes before it.
 pub(super) struct Job {
     /// Rises with every job of the log.
     pub(super) number: u64,
+    pub(super) point: Offset,
     pub(super) index: Option<IndexJob>,
     pub(super) checkpoint: Vec<u8>,
 }
@@ -156,8 +163,14 @@ pub(super) struct IndexJob {
 }
 
 impl<I: Io> Saver<I> {
-    pub(super) fn new(io: &I, dir: &Path) -> Rc<Self> {
-        Rc::new(Saver { io: io.clone(), dir: dir.to_owned(), newest: Mutex::new(0) })
+    pub(super) fn new(io: &I, dir: &Path, written: Offset) -> Rc<Self> {
+        let (newest, written) = (Mutex::new(0), Cell::new(written));
+        Rc::new(Saver { io: io.clone(), dir: dir.to_owned(), newest, written })
+    }
+
+    /// The point of the checkpoint on the disk, or of one before it.
+    pub(super) fn written(&self) -> Offset {
+        self.written.get()
     }
 
     /// Writes the checkpoint and makes it durable, unless a newer one was written before.
@@ -167,21 +180,22 @@ impl<I: Io> Saver<I> {
             return Ok(());
         }
         if let Some(index) = job.index {
-            write_index(&self.io, &self.dir, index, false).await;
+            // Flushed, because truncation wants the producer table that it begins with.
+            if let Some(file) = write_index(&self.io, &self.dir, index).await {
+                file.sync().await?;
+            }
         }
         let path = self.dir.join(NAME_NEW);
         // Never a file that was left by an attempt that failed: after a failed flush nobody knows
         // what of it is on the disk.
-        match self.io.remove(&path).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        removed(self.io.remove(&path).await)?;
         let file = self.io.open(&path, Open::CreateNew).await?;
         write_all_at(&file, vec![Buf::from(job.checkpoint)], 0).await.0?;
         file.sync().await?;
         self.io.rename(&path, &self.dir.join(NAME)).await?;
         self.io.sync_dir(&self.dir).await?;
         *newest = job.number;
+        self.written.set(job.point);
         Ok(())
     }
 
@@ -192,8 +206,9 @@ impl<I: Io> Saver<I> {
     }
 }
 
-/// Writes a block of an index. A failure costs only time later: what is missing is rebuilt.
-pub(super) async fn write_index<I: Io>(io: &I, dir: &Path, job: IndexJob, sync: bool) {
+/// Writes a block of an index and returns the file, which is not flushed. A failure costs only
+/// time later: what is missing is rebuilt.
+pub(super) async fn write_index<I: Io>(io: &I, dir: &Path, job: IndexJob) -> Option<I::File> {
     let path = dir.join(index_name(job.base));
     let written = async {
         let file = io.open(&path, Open::Create).await?;
@@ -201,10 +216,38 @@ pub(super) async fn write_index<I: Io>(io: &I, dir: &Path, job: IndexJob, sync: 
             file.truncate(0).await?;
         }
         write_all_at(&file, vec![Buf::from(job.bytes)], job.at).await.0?;
-        if sync { file.sync().await } else { Ok(()) }
+        io::Result::Ok(file)
     };
-    if let Err(error) = written.await {
-        tracing::warn!(path = %path.display(), %error, "an index was not saved; it can be rebuilt");
+    written.await.inspect_err(|error| not_saved(&path, error)).ok()
+}
+
+/// Replaces an index that no longer fits its segment: after a crash there is the old one or the
+/// new one, once the folder is flushed the new one. Without the room for it there is none.
+pub(super) async fn replace_index<I: Io>(io: &I, dir: &Path, job: IndexJob) -> io::Result<()> {
+    assert_eq!(job.at, 0, "a replaced index is written whole");
+    let path = dir.join(index_name(job.base));
+    let new = dir.join(format!("{}{NEW_SUFFIX}", index_name(job.base)));
+    let written = async {
+        let file = io.open(&new, Open::CreateNew).await?;
+        write_all_at(&file, vec![Buf::from(job.bytes)], 0).await.0?;
+        file.sync().await?;
+        io.rename(&new, &path).await
+    };
+    let Err(error) = written.await else { return Ok(()) };
+    not_saved(&path, &error);
+    removed(io.remove(&new).await)?;
+    removed(io.remove(&path).await)
+}
+
+fn not_saved(path: &Path, error: &io::Error) {
+    tracing::warn!(path = %path.display(), %error, "an index was not saved; it can be rebuilt");
+}
+
+/// Removing what is not there is no failure.
+pub(super) fn removed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

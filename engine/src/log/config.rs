@@ -46,6 +46,8 @@ pub struct Config {
     pub producer_expiry_ms: i64,
     /// A checkpoint is written after this many bytes: what recovery reads at most, about.
     pub checkpoint_bytes: u64,
+    /// A log that appended fewer bytes since it was opened allocates nothing ahead.
+    pub allocate_from_bytes: u64,
 }
 
 impl Default for Config {
@@ -64,6 +66,7 @@ impl Default for Config {
             delete: true,
             producer_expiry_ms: 24 * 60 * 60 * 1000,
             checkpoint_bytes: 16 << 20,
+            allocate_from_bytes: 64 << 10,
         }
     }
 }

@@ -17,6 +17,7 @@ mod bytes;
 mod checkpoint;
 mod commit;
 mod config;
+mod dump;
 mod epoch;
 mod fault;
 mod index;
@@ -47,8 +48,10 @@ use slice::Recent;
 
 pub use commit::{Committer, Flush, Flushed};
 pub use config::{Config, Durability};
+pub use dump::{Item, Problem, Report, Severity, dump, verify};
 pub use fault::{AppendError, ChangeError, OpenError, PlanError, Poisoned};
 pub use recover::{Recovery, purge};
+pub use scan::Bad;
 pub use slice::{First, Plan, Slice};
 
 /// One partition's log. See the module's head.
@@ -99,12 +102,14 @@ struct Ticket {
     job: Option<(Job, Saved)>,
 }
 
-/// What the last checkpoint says beside what the log itself knows.
+/// What the last checkpoint says beside what the log itself knows. It is true from the moment it
+/// is made, whether or not it reached the disk: [`Saver::written`] tells.
 #[derive(Clone)]
 struct Saved {
     point: Offset,
     /// The last segment as of the point; `None` if there was none.
     row: Option<Row>,
+    epochs: Epochs,
     producers: Vec<u8>,
     /// Bytes of batches appended since.
     bytes_since: u64,
@@ -293,6 +298,7 @@ impl<I: Io> Log<I> {
         let saved = Saved {
             point: self.end(),
             row: self.segments.last().map(Segment::row),
+            epochs: self.epochs.clone(),
             producers: self.producer_table(),
             bytes_since: 0,
             at: self.io.now(),
@@ -309,13 +315,13 @@ impl<I: Io> Log<I> {
             }
             _ => None,
         };
-        let checkpoint = self.checkpoint(&saved).encode();
+        let checkpoint = self.checkpoint(&saved, self.start()).encode();
         self.jobs += 1;
-        (Job { number: self.jobs, index, checkpoint }, saved)
+        (Job { number: self.jobs, point: saved.point, index, checkpoint }, saved)
     }
 
-    /// The checkpoint with the point of `saved` and the log's present start.
-    fn checkpoint(&self, saved: &Saved) -> Checkpoint {
+    /// The checkpoint with the point of `saved` and this start.
+    fn checkpoint(&self, saved: &Saved, start: Offset) -> Checkpoint {
         let mut rows: Vec<Row> = self
             .segments
             .iter()
@@ -323,12 +329,13 @@ impl<I: Io> Log<I> {
             .take_while(|row| saved.row.is_some_and(|last| row.base < last.base))
             .collect();
         rows.extend(saved.row);
-        let known = self.epochs.entries().iter();
+        let mut epochs = saved.epochs.clone();
+        epochs.advance(start);
         Checkpoint {
-            start: self.start(),
+            start,
             point: saved.point,
             rows,
-            epochs: known.copied().filter(|entry| entry.1 <= saved.point).collect(),
+            epochs: epochs.entries().to_vec(),
             producers: saved.producers.clone(),
         }
     }

@@ -47,9 +47,6 @@ impl Offsets {
     pub(super) fn advance(&mut self, to: Offset) {
         assert!(to >= self.start, "LOG-1: the start moved back");
         self.start = to;
-        // With page-cache acknowledgement records may be given up before they were flushed; then
-        // there is nothing below the start that a flush would have to save.
-        self.flushed = self.flushed.max(to);
         *self = self.checked();
     }
 

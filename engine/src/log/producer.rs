@@ -206,6 +206,17 @@ impl Producers {
         });
     }
 
+    /// What is still known of these producers when all batches from `offset` on are forgotten.
+    pub(super) fn before(&self, offset: Offset) -> Producers {
+        let cut = |(&id, producer): (&ProducerId, &Producer)| {
+            let count = producer.kept().partition_point(|kept| kept.base < offset);
+            let last = producer.kept()[..count].last()?;
+            let last_timestamp = last.max_timestamp;
+            Some((id, Producer { count, last_timestamp, ..*producer }))
+        };
+        Producers { table: self.table.iter().filter_map(cut).collect() }
+    }
+
     /// The table as `docs/format.md` draws it.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let count = u32::try_from(self.table.len()).expect("bounded by PRODUCERS_PER_LOG_MAX");

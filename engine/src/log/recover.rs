@@ -8,10 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{self, Checkpoint, Saver, Unusable, write_index};
+use super::checkpoint::{self, Checkpoint, Saver, Unusable, removed, replace_index};
 use super::epoch::Epochs;
-use super::fault::OpenError;
-use super::index::{NO_TIME, base_of_name, index_name, log_name};
+use super::fault::{OpenError, PlanError};
+use super::index::{Index, NO_TIME, base_of_name, index_name, log_name};
 use super::offset::Offsets;
 use super::producer::Producers;
 use super::scan::{Bad, Chain, Found, Scan};
@@ -43,19 +43,12 @@ pub(super) struct Names {
     pub(super) logs: BTreeSet<Offset>,
     pub(super) indexes: BTreeSet<Offset>,
     pub(super) checkpoint: bool,
-    pub(super) checkpoint_new: bool,
+    /// Files that were being written.
+    pub(super) new: Vec<String>,
 }
 
 fn storage(path: PathBuf) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Storage { path, source }
-}
-
-/// Removing what is not there is no failure.
-pub(super) fn removed(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Removes a folder with all its files, durably; does nothing if there is none. For logs that are
@@ -86,8 +79,8 @@ impl Names {
                 names.indexes.insert(base);
             } else if name == checkpoint::NAME {
                 names.checkpoint = true;
-            } else if name == checkpoint::NAME_NEW {
-                names.checkpoint_new = true;
+            } else if name.ends_with(checkpoint::NEW_SUFFIX) {
+                names.new.push(entry.name);
             }
         }
         Ok(names)
@@ -168,8 +161,12 @@ impl<I: Io> Log<I> {
         };
         let mut log = Log::over(io, pool, dir, config, &checkpoint, Epochs::default(), producers);
         log.jobs += 1;
-        let job =
-            checkpoint::Job { number: log.jobs, index: None, checkpoint: checkpoint.encode() };
+        let job = checkpoint::Job {
+            number: log.jobs,
+            point: Offset(0),
+            index: None,
+            checkpoint: checkpoint.encode(),
+        };
         log.saver.save(job).await.map_err(storage(dir.join(checkpoint::NAME)))?;
         Ok((log, Recovery { created: true, clean: true, ..Recovery::default() }))
     }
@@ -192,16 +189,17 @@ impl<I: Io> Log<I> {
             segments: Vec::new(),
             closed: true,
             offsets: Offsets::flushed_log(checkpoint.start, end),
-            epochs,
+            epochs: epochs.clone(),
             producers,
             recent: RefCell::new(Recent::default()),
             uses: Cell::new(0),
             dirt: Dirt { closed: Vec::new(), active: false, names: false, bytes: 0, since: None },
             ticket: None,
-            saver: Saver::new(io, dir),
+            saver: Saver::new(io, dir, checkpoint.point),
             saved: Saved {
                 point: checkpoint.point,
                 row: checkpoint.rows.last().copied(),
+                epochs,
                 producers: checkpoint.producers.clone(),
                 bytes_since: 0,
                 at: io.now(),
@@ -216,8 +214,8 @@ impl<I: Io> Log<I> {
 
     async fn recover(&mut self, checkpoint: Checkpoint, names: Names) -> io::Result<Recovery> {
         let mut recovery = Recovery::default();
-        if names.checkpoint_new {
-            removed(self.io.remove(&self.dir.join(checkpoint::NAME_NEW)).await)?;
+        for name in &names.new {
+            removed(self.io.remove(&self.dir.join(name)).await)?;
         }
         self.take_rows(&checkpoint, &names, &mut recovery).await?;
         let end = self.scan_tail(checkpoint.point, &names, &mut recovery).await?;
@@ -241,8 +239,10 @@ impl<I: Io> Log<I> {
             removed(self.io.remove(&self.dir.join(index_name(*base))).await)?;
         }
         self.epochs.advance(self.start());
+        // Always: the checkpoint that was just believed may have been renamed and not flushed when
+        // the process ended, and files may be removed because of it.
+        self.io.sync_dir(&self.dir).await?;
         if !recovery.clean {
-            self.io.sync_dir(&self.dir).await?;
             self.save_recovered().await;
         }
         Ok(recovery)
@@ -323,7 +323,8 @@ impl<I: Io> Log<I> {
                 max_timestamp: NO_TIME,
                 created_ms: self.io.wall().0,
             };
-            let segment = Segment::known(row);
+            let mut segment = Segment::known(row);
+            segment.producers = Some(self.producer_table());
             let file = self.io.open(&self.dir.join(log_name(base)), Open::Write).await?;
             *segment.file.borrow_mut() = Some(file);
             self.segments.push(segment);
@@ -342,7 +343,13 @@ impl<I: Io> Log<I> {
         let file = segment.file.get_mut().clone().expect("opened before the scan");
         let length = file.length().await?;
         let from = segment.size;
-        if length == from && from > 0 {
+        let known = self.saved.row.is_some_and(|row| row.base == segment.base);
+        if length == from && known {
+            if from == 0 {
+                let mut table = Vec::new();
+                self.producers.encode(&mut table);
+                segment.producers = Some(table);
+            }
             return Ok(());
         }
         recovery.clean = false;
@@ -350,12 +357,18 @@ impl<I: Io> Log<I> {
         let index = match segment.load_index(&self.io, &self.pool, &self.dir, interval).await {
             Ok(()) => segment.index.take(),
             // Damage below the point is met again by whoever reads there.
-            Err(error) => {
+            Err(error @ PlanError::Corrupt { .. }) => {
                 recovery.damage.push(error.to_string());
                 None
             }
+            Err(_) => None,
         };
         let mut index = index.unwrap_or_default();
+        if segment.producers.is_none() {
+            let path = self.dir.join(index_name(segment.base));
+            let bytes = read_file(&self.io, &path).await?.unwrap_or_default();
+            segment.producers = Index::decode(&bytes, from).producers;
+        }
         let mut scan = Scan::new(file.clone(), from, length);
         let bad: Option<Bad> = loop {
             let (position, base) = (scan.position(), chain.next);
@@ -387,29 +400,20 @@ impl<I: Io> Log<I> {
         }
         file.sync().await?;
         // A stale index must not come back once something else was appended here.
-        removed(self.io.remove(&self.dir.join(index_name(segment.base))).await)?;
         index.forget_file();
+        let (at, bytes) = index.save(size, segment.producers.take().as_deref());
         *segment.index.get_mut() = Some(index);
+        let job = IndexJob { base: segment.base, at, bytes };
+        replace_index(&self.io, &self.dir, job).await?;
         Ok(())
     }
 
     /// Leaves a checkpoint, so that the next recovery is short; it is not needed for safety.
     async fn save_recovered(&mut self) {
-        let closed = self.segments.len() - usize::from(!self.closed && !self.segments.is_empty());
-        for segment in &mut self.segments[..closed] {
-            let size = segment.size;
-            let unsaved = segment.index.get_mut().as_mut().map(|index| index.save(size, None));
-            if let Some((at, bytes)) = unsaved {
-                let job = IndexJob { base: segment.base, at, bytes };
-                write_index(&self.io, &self.dir, job, false).await;
-            }
-        }
         let (job, saved) = self.job_at_end();
-        match self.saver.save(job).await {
-            Ok(()) => self.saved = saved,
-            Err(error) => {
-                tracing::warn!(dir = %self.dir.display(), %error, "no checkpoint after recovery");
-            }
+        self.saved = saved;
+        if let Err(error) = self.saver.save(job).await {
+            tracing::warn!(dir = %self.dir.display(), %error, "no checkpoint after recovery");
         }
     }
 }

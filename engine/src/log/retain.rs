@@ -7,11 +7,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::checkpoint::{Job, write_index};
+use super::checkpoint::{IndexJob, Job, removed, replace_index, write_index};
 use super::fault::{ChangeError, PlanError, Poisoned};
 use super::index::{Index, NO_TIME, index_name, log_name};
 use super::producer::Producers;
-use super::recover::{purge, removed};
+use super::recover::purge;
 use super::segment::{Place, Segment, read_file};
 use super::{Durability, Log, Saved};
 use crate::id::Offset;
@@ -102,7 +102,8 @@ impl<I: Io> Log<I> {
     }
 
     /// Raises the start to `to`, durably, and removes segments that are wholly below it
-    /// (DeleteRecords). A `to` at or below the start changes nothing.
+    /// (DeleteRecords). A `to` at or below the start changes nothing. `Busy` if it is not flushed
+    /// and a flush ticket is out.
     pub async fn advance_start(&mut self, to: Offset) -> Result<(), ChangeError> {
         self.usable()?;
         let (start, end) = (self.start(), self.readable_end());
@@ -112,13 +113,24 @@ impl<I: Io> Log<I> {
         if to > end {
             return Err(ChangeError::OutOfRange { start, end });
         }
-        self.advance(to).await.map_err(|error| ChangeError::Storage(error.kind()))?;
+        let storage = |error: io::Error| ChangeError::Storage(error.kind());
+        if to > self.flushed_end() {
+            // The log must not come back shorter than its own start.
+            if self.ticket.is_some() {
+                return Err(ChangeError::Busy);
+            }
+            if let Err(error) = self.flush_now().await {
+                self.poison("a flush", &error);
+                return Err(storage(error));
+            }
+        }
+        self.advance(to).await.map_err(storage)?;
         self.remove_unneeded().await;
         Ok(())
     }
 
     async fn advance(&mut self, to: Offset) -> io::Result<()> {
-        assert!(to <= self.end(), "LOG-1: the start would pass the end");
+        assert!(to <= self.flushed_end(), "LOG-1: the start would pass the flushed end");
         self.save_now(to).await?;
         self.offsets.advance(to);
         self.epochs.advance(to);
@@ -131,15 +143,14 @@ impl<I: Io> Log<I> {
             self.job_at_end()
         } else {
             self.jobs += 1;
-            let job = Job { number: self.jobs, index: None, checkpoint: Vec::new() };
+            let point = self.saved.point;
+            let job = Job { number: self.jobs, point, index: None, checkpoint: Vec::new() };
             (job, self.saved.clone())
         };
-        let mut checkpoint = self.checkpoint(&saved);
-        checkpoint.start = start;
-        job.checkpoint = checkpoint.encode();
-        self.saver.save(job).await?;
+        job.checkpoint = self.checkpoint(&saved, start).encode();
+        // Also if it fails: it may be on the disk, and a truncation must know.
         self.saved = saved;
-        Ok(())
+        self.saver.save(job).await
     }
 
     fn is_flushed(&self) -> bool {
@@ -151,10 +162,10 @@ impl<I: Io> Log<I> {
         self.saved.point < self.end() && self.io.now().since(self.saved.at) >= CHECKPOINT_IDLE
     }
 
-    /// Removes segments that neither readers nor recovery need. The checkpoint on the disk has
-    /// this log's start, and a point not below `saved`'s.
+    /// Removes segments that neither readers nor recovery need: those below both the start and
+    /// the point on the disk. A recovery from an older point would miss them and end there.
     async fn remove_unneeded(&mut self) {
-        let floor = self.start().min(self.saved.point);
+        let floor = self.start().min(self.saver.written());
         while let Some(oldest) = self.segments.first() {
             let active = self.segments.len() == 1 && !self.closed;
             if active || oldest.end > floor || oldest.size == 0 {
@@ -185,7 +196,7 @@ impl<I: Io> Log<I> {
 
     /// Removes everything from `to` on (a batch that contains `to` goes whole), durably. At or
     /// below the start it empties the log, which then begins at `to`. `Busy` while a flush ticket
-    /// is out. A failure of the disk poisons the log.
+    /// is out. A failed read changes nothing; any other failure of the disk poisons the log.
     pub async fn truncate(&mut self, to: Offset) -> Result<(), ChangeError> {
         self.usable()?;
         if self.ticket.is_some() {
@@ -222,7 +233,8 @@ impl<I: Io> Log<I> {
         self.epochs.cut(to);
         let producers = self.producer_table();
         let at = self.io.now();
-        self.saved = Saved { point: to, row: None, producers, bytes_since: 0, at };
+        let epochs = self.epochs.clone();
+        self.saved = Saved { point: to, row: None, epochs, producers, bytes_since: 0, at };
         // First the promise is taken back, then the files go.
         self.save_point(to).await.map_err(storage)?;
         self.remove_behind(0).await.map_err(storage)?;
@@ -234,7 +246,7 @@ impl<I: Io> Log<I> {
     /// Cuts segment `number` at `place`, which is above the start.
     async fn cut_at(&mut self, number: usize, place: Place) -> Result<(), ChangeError> {
         let storage = |error: io::Error| ChangeError::Storage(error.kind());
-        let producers = self.producers_at(number, place).await?;
+        let (producers, at_base) = self.producers_at(number, place).await?;
         let max_timestamp = self.time_before(&self.segments[number], place).await?;
         // The segment that stays last: its row as of the cut.
         let keep = if place.position > 0 { number + 1 } else { number };
@@ -252,14 +264,14 @@ impl<I: Io> Log<I> {
         if self.saved.point > place.base {
             let producers = self.producer_table();
             let at = self.io.now();
-            self.saved = Saved { point: place.base, row, producers, bytes_since: 0, at };
+            let (point, epochs) = (place.base, self.epochs.clone());
+            self.saved = Saved { point, row, epochs, producers, bytes_since: 0, at };
             self.save_point(self.start()).await.map_err(storage)?;
         }
         self.remove_behind(keep).await.map_err(storage)?;
         self.closed = true;
         if let (true, Some(row)) = (place.position > 0, row) {
             let file = self.file(&self.segments[number]).await?;
-            self.remove_names(&[index_name(row.base)]).await.map_err(storage)?;
             file.truncate(row.size).await.map_err(storage)?;
             file.sync().await.map_err(storage)?;
             let segment = &mut self.segments[number];
@@ -267,9 +279,13 @@ impl<I: Io> Log<I> {
             segment.size = row.size;
             segment.allocated = row.size;
             segment.max_timestamp = row.max_timestamp;
-            if let Some(index) = segment.index.get_mut() {
-                index.cut(row.size);
-            }
+            let mut index = segment.index.take().unwrap_or_default();
+            index.cut(row.size);
+            let (at, bytes) = index.save(row.size, Some(&at_base));
+            *segment.index.get_mut() = Some(index);
+            segment.producers = None;
+            let job = IndexJob { base: row.base, at, bytes };
+            replace_index(&self.io, &self.dir, job).await.map_err(storage)?;
             self.dirt.closed.retain(|dirty| dirty.base != row.base);
             self.dirt.active = false;
             self.closed = false;
@@ -286,9 +302,8 @@ impl<I: Io> Log<I> {
     /// Writes a checkpoint with the point that was just set.
     async fn save_point(&mut self, start: Offset) -> io::Result<()> {
         self.jobs += 1;
-        let mut checkpoint = self.checkpoint(&self.saved);
-        checkpoint.start = start;
-        let job = Job { number: self.jobs, index: None, checkpoint: checkpoint.encode() };
+        let checkpoint = self.checkpoint(&self.saved, start).encode();
+        let job = Job { number: self.jobs, point: self.saved.point, index: None, checkpoint };
         self.saver.save(job).await
     }
 
@@ -330,11 +345,16 @@ impl<I: Io> Log<I> {
         Ok(time)
     }
 
-    /// The producer table as of `place` in segment `number`: from the nearest table that a
-    /// segment's index begins with, and the headers behind it.
-    async fn producers_at(&self, number: usize, place: Place) -> Result<Producers, PlanError> {
+    /// The producer table as of `place` in segment `number`, and the encoded one at that segment's
+    /// base: from the nearest table that a segment's index begins with, and the headers behind it.
+    async fn producers_at(
+        &self,
+        number: usize,
+        place: Place,
+    ) -> Result<(Producers, Vec<u8>), PlanError> {
         let seen = self.io.now();
-        let mut producers = Producers::default();
+        // What wrote nothing that is still here is known from no segment.
+        let mut producers = self.producers.before(self.segments[0].base);
         let mut first = 0;
         for (nearest, segment) in self.segments[..=number].iter().enumerate().rev() {
             let table = match &segment.producers {
@@ -352,7 +372,10 @@ impl<I: Io> Log<I> {
                 break;
             }
         }
+        let mut at_base = Vec::new();
         for segment in &self.segments[first..=number] {
+            at_base.clear();
+            producers.encode(&mut at_base);
             let from = Place { position: 0, base: segment.base };
             let mut walk = segment.walk(self.file(segment).await?, &self.pool, from);
             while let Some((at, header)) = self.noticed(walk.next().await)? {
@@ -362,7 +385,7 @@ impl<I: Io> Log<I> {
                 producers.apply(&header, seen);
             }
         }
-        Ok(producers)
+        Ok((producers, at_base))
     }
 
     /// Flushes, gives back what was allocated ahead and leaves a checkpoint, so that the next open
@@ -379,29 +402,45 @@ impl<I: Io> Log<I> {
         }
     }
 
-    async fn close_cleanly(&mut self) -> io::Result<()> {
+    /// Flushes everything without a ticket; nobody appends meanwhile.
+    async fn flush_now(&mut self) -> io::Result<()> {
         for dirty in std::mem::take(&mut self.dirt.closed) {
             dirty.flush().await?;
         }
-        if let Some(active) = self.segments.last_mut().filter(|_| !self.closed) {
-            let ahead = active.allocated > active.size;
-            if let (true, Some(file)) = (ahead || self.dirt.active, active.file.get_mut()) {
-                if ahead {
-                    file.truncate(active.size).await?;
-                }
-                file.sync().await?;
-            }
+        if self.dirt.active {
+            let active = self.segments.last().expect("an active segment is dirty");
+            let file = active.file.borrow().clone().expect("the active segment is open");
+            file.sync().await?;
         }
         if self.dirt.names {
             self.io.sync_dir(&self.dir).await?;
         }
+        self.dirt.active = false;
+        self.dirt.names = false;
+        self.dirt.bytes = 0;
+        self.dirt.since = None;
         self.offsets.flush(self.end());
+        Ok(())
+    }
+
+    async fn close_cleanly(&mut self) -> io::Result<()> {
+        if let Some(active) = self.segments.last_mut().filter(|_| !self.closed) {
+            let ahead = active.allocated > active.size;
+            if let (true, Some(file)) = (ahead, active.file.get_mut()) {
+                file.truncate(active.size).await?;
+                active.allocated = active.size;
+                self.dirt.active = true;
+            }
+        }
+        self.flush_now().await?;
         if self.saved.point == self.end() {
             return Ok(());
         }
         let (mut job, _) = self.job_at_end();
         if let Some(index) = job.index.take() {
-            write_index(&self.io, &self.dir, index, true).await;
+            if let Some(file) = write_index(&self.io, &self.dir, index).await {
+                file.sync().await?;
+            }
         }
         self.saver.save(job).await
     }

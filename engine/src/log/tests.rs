@@ -278,3 +278,35 @@ fn rot_below_the_checkpoint_is_reported_and_kept() {
         assert_eq!(bases(&read(&plan).await), [48]);
     });
 }
+
+#[test]
+fn verify_names_what_is_wrong() {
+    let ram = Ram::new(9);
+    ram.block_on(async {
+        let dir = Path::new("/p-0");
+        let (mut log, _) = open(&ram, small()).await;
+        for round in 0..12 {
+            add(&mut log, vec![batch(&[round; 4])]).await;
+        }
+        log.close().await.unwrap();
+        let report = verify(&ram, dir).await.unwrap();
+        assert_eq!((report.batches, report.records, report.worst()), (12, 48, None));
+        let mut shown = 0;
+        let count = &mut |item: Item<'_>| shown += i32::from(matches!(item, Item::Batch { .. }));
+        assert_eq!(dump(&ram, dir, count).await.unwrap(), report);
+        assert_eq!(shown, 12);
+        // The last segment's file goes on with half a batch: a torn tail.
+        let names = ram.list(dir).await.unwrap();
+        let last = names.iter().rfind(|entry| entry.name.ends_with(".log")).unwrap();
+        let last = dir.join(&last.name);
+        let whole = ram.peek(&last).unwrap();
+        ram.poke(&last, whole.len() as u64, &whole[..80]).unwrap();
+        assert_eq!(verify(&ram, dir).await.unwrap().worst(), Some(Severity::Tail));
+        // A flipped bit below the checkpoint is damage, and the rest is still counted.
+        ram.poke(&dir.join(&names[0].name), 100, &[0xff]).unwrap();
+        let damaged = verify(&ram, dir).await.unwrap();
+        assert_eq!(damaged.worst(), Some(Severity::Damage));
+        assert!(damaged.batches < 12 && damaged.segments == report.segments);
+        assert!(damaged.problems.iter().any(|problem| problem.to_string().starts_with("DAMAGE")));
+    });
+}

@@ -149,7 +149,12 @@ impl Core {
         effect: impl FnOnce() -> T + 'static,
     ) -> T {
         if self.one_in(2) {
-            return effect();
+            let result = effect();
+            if self.halted.load(Ordering::Relaxed) {
+                // The power was cut just before it: nobody lives to see the result.
+                return std::future::pending().await;
+            }
+            return result;
         }
         let (sender, receiver) = oneshot::channel();
         let core = self.clone();
