@@ -280,10 +280,15 @@ impl<I: Io> Cluster<I> {
         image.topics.get(name).filter(|topic| topic.error == ErrorCode::None).cloned()
     }
 
+    /// Makes a topic one of those that metadata are asked for.
+    pub fn follow(&self, name: &str) {
+        self.interest.borrow_mut().insert(name.to_owned());
+    }
+
     /// A topic, asked for until it is there, it turns out that it cannot be, or `deadline` has
     /// passed.
     pub async fn topic(self: &Rc<Self>, name: &str, deadline: Instant) -> Result<Topic, CallError> {
-        self.interest.borrow_mut().insert(name.to_owned());
+        self.follow(name);
         let mut failures = 0;
         loop {
             if let Some(topic) = self.known_topic(name)

@@ -9,3 +9,4 @@ pub mod fetch;
 pub mod frame;
 pub mod leader;
 pub mod produce;
+mod snappy;

@@ -377,20 +377,19 @@ impl<I: Io> Consumer<I> {
         for key in self.ready() {
             let assigned = &self.assigned[&key];
             let Place::At(offset) = assigned.place else { continue };
-            let known = self.cluster.partition(&key.0, key.1);
-            match known.and_then(|(id, partition)| Some((id, partition.leader?, partition.epoch))) {
+            let generation = assigned.generation;
+            let mut leader = self.leader(&key);
+            if leader.is_none() {
+                self.cluster.follow(&key.0);
+                let _ = self.cluster.refresh().await;
+                leader = self.leader(&key);
+            }
+            match leader {
                 Some((topic_id, leader, epoch)) => {
-                    let generation = assigned.generation;
                     let wish = Wish { key, generation, offset, topic_id, epoch };
                     wishes.entry(leader).or_default().push(wish);
                 }
-                None => {
-                    self.pause(&key, &"no leader is known");
-                    self.astray = true;
-                    // Makes the topic one of those that metadata are asked for.
-                    let now = self.cluster.io.now();
-                    let _ = self.cluster.topic(&key.0, now).await;
-                }
+                None => self.pause(&key, &"no leader is known"),
             }
         }
         for (leader, mut wishes) in wishes {
@@ -412,6 +411,12 @@ impl<I: Io> Consumer<I> {
         }
         self.turn = self.turn.wrapping_add(1);
         Ok(())
+    }
+
+    /// Whom to ask for a partition, with its topic's id and its epoch.
+    fn leader(&self, key: &Key) -> Option<(TopicId, NodeId, LeaderEpoch)> {
+        let (id, partition) = self.cluster.partition(&key.0, key.1)?;
+        Some((id, partition.leader?, partition.epoch))
     }
 
     async fn send(&mut self, leader: NodeId, wishes: Vec<Wish>) -> Result<(), CallError> {
