@@ -103,7 +103,7 @@ fn help_explains_commands_and_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(code(&output), 0);
     let said = text(&output.stdout);
-    for word in ["serve", "topic", "produce", "consume", "Exit codes"] {
+    for word in ["serve", "topic", "produce", "consume", "log", "Exit codes"] {
         assert!(said.contains(word), "{word}: {said}");
     }
     let output = run(&["serve", "--settings-help"]);
@@ -220,6 +220,45 @@ fn assert_orders(broker: &Broker) {
         partitions.dedup();
         assert_eq!(partitions.len(), 1, "one key, one partition");
     }
+}
+
+#[test]
+fn files_are_dumped_and_verified_offline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(broker) = Broker::start(folder.path()) else { return };
+    broker.ask(&["produce", "t", "--compression", "gzip"], "one\ntwo\nthree\n");
+    let data = folder.path().to_str().expect("text");
+    let busy = run(&["log", "verify", data]);
+    assert_eq!(code(&busy), 3, "{}", text(&busy.stderr));
+    assert_eq!(broker.terminate(), 0);
+
+    let objects = |output: &Output| -> Vec<Value> {
+        let object = |line: &str| serde_json::from_str(line).expect("JSON");
+        text(&output.stdout).lines().map(object).collect()
+    };
+    let sound = run(&["log", "verify", data, "--json"]);
+    assert_eq!(code(&sound), 0, "{}", text(&sound.stderr));
+    let verdicts = objects(&sound);
+    assert_eq!(verdicts.len(), 2, "the metadata and the topic");
+    assert!(verdicts.iter().all(|verdict| verdict["damaged"] == false));
+    assert_eq!(verdicts[1]["records"], 3);
+
+    let partition = verdicts[1]["dir"].as_str().expect("a folder").to_owned();
+    let dumped = objects(&run(&["log", "dump", &partition, "--records", "--json"]));
+    let values: Vec<_> =
+        dumped.iter().filter_map(|line| line["record"]["value"].as_str()).collect();
+    assert_eq!(values, ["one", "two", "three"]);
+    let metadata = verdicts[0]["dir"].as_str().expect("a folder").to_owned();
+    let dumped = run(&["log", "dump", &metadata, "--records"]);
+    assert!(text(&dumped.stdout).contains("TopicCreated"), "{}", text(&dumped.stdout));
+
+    let file = Path::new(&partition).join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&file).expect("there");
+    bytes[70] ^= 1;
+    std::fs::write(&file, bytes).expect("writable");
+    let damaged = run(&["log", "verify", data]);
+    assert_eq!(code(&damaged), 6, "{}", text(&damaged.stdout));
+    assert!(text(&damaged.stderr).contains(&partition), "{}", text(&damaged.stderr));
 }
 
 #[test]

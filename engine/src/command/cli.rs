@@ -1,5 +1,7 @@
 //! What can be written on the command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::failure::EXIT_CODES;
@@ -30,6 +32,9 @@ pub enum Command {
     Produce(Produce),
     /// Read records and print each on a line
     Consume(Consume),
+    /// Look at a partition's files while no broker runs on them
+    #[command(subcommand)]
+    Log(Log),
 }
 
 impl Default for Command {
@@ -223,6 +228,26 @@ fn parse_from(text: &str) -> Result<From, String> {
     }
     let moment = || time::parse(text).filter(|&ms| ms >= 0).map(From::Time);
     number(text).map(From::Offset).or_else(moment).ok_or_else(expected)
+}
+
+/// What to do with files.
+#[derive(Debug, Subcommand)]
+pub enum Log {
+    /// Print what a partition's folder holds, batch by batch
+    #[command(after_help = EXIT_CODES)]
+    Dump {
+        /// The partition's folder
+        dir: PathBuf,
+        /// Print the records as well
+        #[arg(long)]
+        records: bool,
+    },
+    /// Check every checksum, every record and every index
+    #[command(after_help = EXIT_CODES)]
+    Verify {
+        /// A partition's folder, or a whole data folder
+        dir: PathBuf,
+    },
 }
 
 #[cfg(test)]

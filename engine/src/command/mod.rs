@@ -9,6 +9,7 @@ mod cli;
 mod consume;
 mod failure;
 mod lines;
+mod log;
 mod output;
 mod produce;
 mod reach;
@@ -56,5 +57,6 @@ fn run(cli: Cli, output: &mut Output) -> Result<(), Failure> {
         Command::Topic(command) => topic::run(command, output),
         Command::Produce(arguments) => produce::run(arguments, output),
         Command::Consume(arguments) => consume::run(arguments, output),
+        Command::Log(command) => log::run(command, output),
     }
 }
