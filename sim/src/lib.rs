@@ -23,5 +23,6 @@ pub mod net;
 pub mod plan;
 pub mod scenario;
 pub mod seed;
+pub mod sweep;
 pub mod trace;
 pub mod world;

@@ -3,6 +3,8 @@
 //! This module is what they share: the [`Recorder`] that writes the history which the judge reads,
 //! and the two acts in which every scenario runs.
 
+pub mod first_light;
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,6 +85,12 @@ impl Recorder {
     #[must_use]
     pub fn new(world: World) -> Self {
         Recorder { world, history: Arc::default() }
+    }
+
+    /// The world that the run is in.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
     /// The number of a topic in this history.
