@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use super::data;
 use crate::id::{LeaderEpoch, Offset};
-use crate::io::{self, Buf, Io, Pool};
+use crate::io::{self, Buf, Io, Pool, watch};
 use crate::limit::METADATA_READ_BYTES;
 use crate::log::{self, First, Log};
 use crate::machine::{Cluster, Command, Image, Record, Refusal, Reply};

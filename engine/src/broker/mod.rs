@@ -29,7 +29,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{info, warn};
 
 pub use data::DataError;
@@ -38,7 +38,7 @@ pub use host::MetadataError;
 
 use crate::config;
 use crate::id::{CoreId, NodeId};
-use crate::io::{self, Connection, Io, Listener, Pool};
+use crate::io::{self, Connection, Io, Listener, Pool, watch};
 use crate::limit::{
     CONNECTIONS_MAX, INBOX_MESSAGES_MAX, METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX,
     REQUEST_MEMORY_UNIT,

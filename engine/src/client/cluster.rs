@@ -10,15 +10,13 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use tokio::sync::watch;
-
 use super::Options;
 use super::fault::CallError;
 use super::image::{Image, Partition, Topic};
 use super::link::{Link, LinkOptions};
 use super::wait::{backoff, until, within};
 use crate::id::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
-use crate::io::{Instant, Io, Pool};
+use crate::io::{Instant, Io, Pool, watch};
 use crate::wire::api::{MetadataRequest, MetadataRequestTopic, MetadataResponse, Request};
 use crate::wire::code::ErrorCode;
 use crate::wire::leader::NodeEndpoint;

@@ -28,6 +28,7 @@ mod chance;
 pub mod conform;
 pub mod ram;
 pub mod ring;
+pub mod watch;
 
 use std::future::Future;
 use std::net::SocketAddr;

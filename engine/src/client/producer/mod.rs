@@ -16,14 +16,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::cluster::Cluster;
 use super::fault::CallError;
 use super::partitioner::{Sticky, by_key};
 use super::wait::{until, within};
 use crate::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
-use crate::io::Io;
+use crate::io::{Io, watch};
 use crate::limit::CLIENT_RECORDS_QUEUED_MAX;
 use crate::wire::api::InitProducerIdRequest;
 use crate::wire::batch::{Builder, Compression, RecordHeader};
