@@ -255,6 +255,7 @@ impl Stage {
             client_id: format!("client {}", Recorder::client(io)),
             request_timeout: self.shape.request_timeout,
             patience: Duration::from_secs(20),
+            auto_create_topics: false,
             ..Options::default()
         };
         let broker = SocketAddr::new(Machine::address(0), PORT);
