@@ -310,6 +310,13 @@ impl Disk {
         matches!(self.nodes.get(&node), Some(Node::Dir(_)))
     }
 
+    /// Whether `inner` is `dir` or somewhere below it.
+    fn holds(&self, dir: Id, inner: Id) -> bool {
+        dir == inner
+            || matches!(self.nodes.get(&dir), Some(Node::Dir(names))
+                if names.live.values().any(|&below| self.holds(below, inner)))
+    }
+
     fn is_empty_dir(&self, node: Id) -> bool {
         matches!(self.nodes.get(&node), Some(Node::Dir(names)) if names.live.is_empty())
     }
@@ -384,9 +391,15 @@ impl Disk {
         let from = self.place(from)?;
         let to = self.place(to)?;
         let node = self.look_up(&from)?.ok_or(ErrorKind::NotFound)?;
+        if self.holds(node, to.0) {
+            return Err(ErrorKind::InvalidInput.into());
+        }
         if let Some(old) = self.look_up(&to)? {
             if old == node {
                 return Ok(());
+            }
+            if self.holds(old, from.0) {
+                return Err(ErrorKind::DirectoryNotEmpty.into());
             }
             match (self.is_dir(node), self.is_dir(old)) {
                 (false, true) => return Err(ErrorKind::IsADirectory.into()),
@@ -415,11 +428,11 @@ impl Disk {
     pub(super) fn make_dir(&mut self, dir: &Path) -> Result<()> {
         self.count()?;
         self.whole(Call::MakeDir)?;
-        let Ok(place) = self.place(dir) else {
-            // The root itself is there already.
-            self.find(dir.parent().unwrap_or(Path::new("/")))?;
+        if dir.parent().is_none() {
+            // The root itself.
             return Err(ErrorKind::AlreadyExists.into());
-        };
+        }
+        let place = self.place(dir)?;
         if self.look_up(&place)?.is_some() {
             return Err(ErrorKind::AlreadyExists.into());
         }

@@ -359,11 +359,14 @@ impl super::File for RamFile {
     }
 
     async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        let end = offset.checked_add(len).ok_or(super::ErrorKind::InvalidInput)?;
+        let end = offset.checked_add(len).filter(|_| len > 0);
+        let end = end.ok_or(super::ErrorKind::InvalidInput)?;
         self.change(move |disk, id| disk.allocate(id, end)).await
     }
 
     async fn truncate(&self, len: u64) -> Result<()> {
+        // The kernel has an error of its own for this one.
+        self.0.writable().map_err(|_| super::ErrorKind::InvalidInput)?;
         self.change(move |disk, id| disk.truncate(id, len)).await
     }
 
