@@ -31,6 +31,9 @@ pub fn row(number: u32, verdict: &Verdict) {
         verdict.taken.as_secs_f64(),
         anomalies(verdict)
     );
+    for (error, count) in &verdict.told {
+        println!("     clients were told {count} times: {error}");
+    }
 }
 
 fn anomalies(verdict: &Verdict) -> String {

@@ -5,6 +5,7 @@
 //! (`own`). Both understand the same orders and write the library's history format; nothing they
 //! say is believed beyond that.
 
+use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ pub struct Summary {
     pub lost_position: Vec<String>,
     /// Partitions that the broker did not know at the end.
     pub missing: Vec<String>,
+    /// What clients were told, by name, with counts.
+    pub errors: BTreeMap<String, u64>,
 }
 
 impl Client {

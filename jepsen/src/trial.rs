@@ -4,6 +4,7 @@
 //! moments themselves still depend on the machine). A run's verdict comes from the library's
 //! checkers, and from what no history shows: clients that gave up, brokers that did not come back.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ use crate::traffic::{Client, Load, Summary, Writers, load};
 const PROGRESS: u64 = 100;
 /// How long clients may take to make that progress, reconnecting and recovery included.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(90);
+/// What a client says of a broker that is gone.
+const EXPECTED: [&str; 2] = ["_TRANSPORT", "_ALL_BROKERS_DOWN"];
 const NEMESIS: Process = Process(9_999);
 
 /// What is done to the broker.
@@ -51,6 +54,8 @@ pub struct Verdict {
     pub report: Report,
     /// What is wrong beyond the history.
     pub troubles: Vec<String>,
+    /// Errors that clients met and that crashes do not explain, with counts. No verdict, a hint.
+    pub told: BTreeMap<String, u64>,
     pub folder: PathBuf,
     pub taken: Duration,
 }
@@ -228,7 +233,11 @@ impl Run {
         keep(&history, &folder)?;
         let report = check::all(&history, &Expect::default());
         let mut troubles = Vec::new();
+        let mut told = BTreeMap::new();
         for summary in summaries {
+            for (error, count) in summary.errors {
+                *told.entry(error).or_default() += count;
+            }
             troubles.extend(summary.fatal);
             troubles.extend(summary.lost_position.into_iter().map(|it| format!("consumer {it}")));
             troubles.extend(summary.missing.into_iter().map(|it| format!("{it} is not there")));
@@ -239,7 +248,8 @@ impl Run {
         if (report.tally.acknowledged as u64) < PROGRESS {
             troubles.push("hardly anything was acknowledged: this run proves nothing".to_owned());
         }
-        let verdict = Verdict { report, troubles, folder, taken: begun.elapsed() };
+        told.retain(|error, _| !EXPECTED.contains(&error.as_str()));
+        let verdict = Verdict { report, troubles, told, folder, taken: begun.elapsed() };
         drop(node);
         if verdict.clean() {
             let image = disk.as_ref().map(|disk| disk.image().to_owned());

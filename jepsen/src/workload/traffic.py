@@ -109,6 +109,10 @@ class Writer(threading.Thread):
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": self.random.choice([0, 2, 10]),
+            # A batch that the broker refuses for good, such as one that no segment can hold, makes
+            # librdkafka go on in a new epoch; what it then repeats may be stored twice, and no
+            # broker can tell. So batches stay small.
+            "batch.size": 65536,
             "compression.type": CODECS[self.number % len(CODECS)],
             # Long enough to live through every outage of a trial.
             "message.timeout.ms": 300_000,
