@@ -118,6 +118,7 @@ fn mistakes_are_named_and_end_with_2() {
         (&["serve", "--set", "num.partitions=0"], "a whole number from 1 to 10000"),
         (&["serve", "--set", "num.partitions"], "write it as key=value"),
         (&["serve", "--listen", "nowhere"], "addresses like PLAINTEXT://127.0.0.1:9092"),
+        (&["serve", "--set", "advertised.listeners=PLAINTEXT://:9092"], "give a host and a port"),
         (&["sevre"], "serve"),
         (&["consume", "t", "--from", "sometime"], "write beginning, end, an offset"),
         (&["topic", "create", "t", "--config", "x"], "write it as key=value"),

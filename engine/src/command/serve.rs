@@ -41,6 +41,7 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
         config.cores = runtime::cores_available();
     }
     let listen = resolve(&config.listeners)?;
+    check_advertised(&config.advertised_listeners)?;
     runtime::show_reports("info");
     let options = Options { data: config.log_dir.clone(), cores: config.cores, listen, config };
     let told = Told { data: options.data.display().to_string(), cores: options.cores };
@@ -206,6 +207,23 @@ fn resolve(listeners: &[config::Listener]) -> Result<SocketAddr, Failure> {
         .to_socket_addrs()
         .map_err(|error| unknown(format!("host '{host}' has no address ({error})")))?;
     addresses.next().ok_or_else(|| unknown(format!("host '{host}' has no address")))
+}
+
+/// Clients must be able to connect to what they are told.
+fn check_advertised(advertised: &[config::Listener]) -> Result<(), Failure> {
+    if advertised.len() > 1 {
+        return Err(Failure::Usage(format!(
+            "advertised.listeners names {} addresses, and this version has one listener",
+            advertised.len()
+        )));
+    }
+    match advertised.iter().find(|one| one.host.is_empty() || one.port == 0) {
+        None => Ok(()),
+        Some(one) => Err(Failure::Usage(format!(
+            "advertised.listeners has '{one}', and no client can connect to that; give a host and \
+             a port"
+        ))),
+    }
 }
 
 /// Why a core ended, if not because it was asked to.
