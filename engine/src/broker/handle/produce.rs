@@ -111,7 +111,8 @@ pub async fn hand_on<I: Io>(
             });
         }
         topics.push(TopicOutcome {
-            name: topic.name.to_owned(),
+            // From version 13 on the request has the id alone; our log names the topic all the same.
+            name: found.as_ref().map_or(topic.name, |known| &known.name).to_owned(),
             topic_id: topic.topic_id,
             partitions,
         });
