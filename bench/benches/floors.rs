@@ -10,7 +10,7 @@ use trialog_bench::broker::{Broker, fetch, produce};
 use trialog_bench::floor::{self, ANSWER_BYTES};
 use trialog_bench::load::{call, connect, in_turn, pipelined};
 use trialog_bench::machine::{LOAD_CORE, load_average, pin, private_network};
-use trialog_bench::versus::{Round, Row, Unit, print_head, versus};
+use trialog_bench::versus::{Row, Unit, print_head, versus};
 
 const MEBI: usize = 1 << 20;
 
@@ -79,21 +79,24 @@ fn hot_fetch(broker: &Broker, dir: &Path, (name, size, bar): Sized) -> Row {
     std::fs::write(&path, vec![1; size * 128]).expect("there is room");
     let floor = floor::send_file(&path, size);
     let mut bare = connect(floor);
-    let rounds = (256 * MEBI / size) as u64;
+    let rounds = (64 * MEBI / size) as u64;
+    let bytes = rounds * size as u64;
     versus(
         name,
         Unit::PerGigabyte,
         bar,
-        || {
-            pipelined(&mut bare, &[0; ANSWER_BYTES], size, rounds, 1);
-            Round { bytes: rounds * size as u64, requests: rounds }
+        |meter| {
+            meter.run(bytes, rounds, || {
+                pipelined(&mut bare, &[0; ANSWER_BYTES], size, rounds, 1);
+            });
         },
-        || {
-            for round in 0..rounds {
-                let request = &requests[usize::try_from(round % BATCHES).expect("small")];
-                pipelined(&mut stream, request, whole, 1, 1);
-            }
-            Round { bytes: rounds * payload, requests: rounds }
+        |meter| {
+            meter.run(rounds * payload, rounds, || {
+                for round in 0..rounds {
+                    let request = &requests[usize::try_from(round % BATCHES).expect("small")];
+                    pipelined(&mut stream, request, whole, 1, 1);
+                }
+            });
         },
     )
 }
@@ -101,32 +104,34 @@ fn hot_fetch(broker: &Broker, dir: &Path, (name, size, bar): Sized) -> Row {
 fn produce_large(broker: &Broker, dir: &Path, (name, size, bar): Sized) -> Row {
     let count = records(size);
     let probe = produce("probe", count, 1024);
-    let rounds = (256 * MEBI / probe.len()) as u64;
+    let rounds = (64 * MEBI / probe.len()) as u64;
     let total = rounds * probe.len() as u64;
     let floor = floor::append(dir, probe.len(), total);
     versus(
         name,
         Unit::PerGigabyte,
         bar,
-        || {
+        |meter| {
             let mut bare = connect(floor);
-            pipelined(&mut bare, &probe, ANSWER_BYTES, rounds, 2);
-            Round { bytes: total, requests: rounds }
+            meter.run(total, rounds, || {
+                pipelined(&mut bare, &probe, ANSWER_BYTES, rounds, 2);
+            });
         },
-        || {
+        |meter| {
             broker.create("large");
             let request = produce("large", count, 1024);
             let mut stream = connect(broker.address);
             let answer = call(&mut stream, &request).len() + 4;
-            pipelined(&mut stream, &request, answer, rounds - 1, 2);
+            meter.run(total, rounds, || {
+                pipelined(&mut stream, &request, answer, rounds, 2);
+            });
             broker.delete("large");
-            Round { bytes: total, requests: rounds }
         },
     )
 }
 
 fn produce_one(broker: &Broker) -> Row {
-    const TIMES: u64 = 20_000;
+    const TIMES: u64 = 5_000;
     broker.create("one");
     let request = produce("one", 1, 100);
     let mut stream = connect(broker.address);
@@ -136,19 +141,13 @@ fn produce_one(broker: &Broker) -> Row {
         "6 produce D1, one 100 B record",
         Unit::PerRequest,
         2.0,
-        || {
-            pipelined(&mut bare, &[0; 128], 128, TIMES, 1);
-            Round { bytes: 0, requests: TIMES }
-        },
-        || {
-            pipelined(&mut stream, &request, answer, TIMES, 1);
-            Round { bytes: 0, requests: TIMES }
-        },
+        |meter| meter.run(0, TIMES, || pipelined(&mut bare, &[0; 128], 128, TIMES, 1)),
+        |meter| meter.run(0, TIMES, || pipelined(&mut stream, &request, answer, TIMES, 1)),
     )
 }
 
 fn produce_deep(broker: &Broker, dir: &Path) -> Row {
-    const TIMES: u64 = 200_000;
+    const TIMES: u64 = 100_000;
     broker.create("deep");
     let request = produce("deep", 1, 100);
     let mut stream = connect(broker.address);
@@ -159,20 +158,17 @@ fn produce_deep(broker: &Broker, dir: &Path) -> Row {
         "20 produce D1, 100 B, 64 deep",
         Unit::PerRequest,
         4.0,
-        || {
-            pipelined(&mut connect(floor), &request, ANSWER_BYTES, TIMES, 64);
-            Round { bytes: 0, requests: TIMES }
+        |meter| {
+            let mut bare = connect(floor);
+            meter.run(0, TIMES, || pipelined(&mut bare, &request, ANSWER_BYTES, TIMES, 64));
         },
-        || {
-            pipelined(&mut stream, &request, answer, TIMES, 64);
-            Round { bytes: 0, requests: TIMES }
-        },
+        |meter| meter.run(0, TIMES, || pipelined(&mut stream, &request, answer, TIMES, 64)),
     )
 }
 
 fn produce_wide(broker: &Broker) -> Row {
     const CONNECTIONS: usize = 64;
-    const ROUNDS: u64 = 1000;
+    const ROUNDS: u64 = 200;
     broker.create("wide");
     let request = produce("wide", 1, 100);
     let mut streams: Vec<_> = (0..CONNECTIONS).map(|_| connect(broker.address)).collect();
@@ -184,13 +180,7 @@ fn produce_wide(broker: &Broker) -> Row {
         "21 produce D1, 100 B, 64 connections",
         Unit::PerRequest,
         2.0,
-        || {
-            in_turn(&mut bare, &[0; 128], 128, ROUNDS);
-            Round { bytes: 0, requests }
-        },
-        || {
-            in_turn(&mut streams, &request, answer, ROUNDS);
-            Round { bytes: 0, requests }
-        },
+        |meter| meter.run(0, requests, || in_turn(&mut bare, &[0; 128], 128, ROUNDS)),
+        |meter| meter.run(0, requests, || in_turn(&mut streams, &request, answer, ROUNDS)),
     )
 }

@@ -44,7 +44,10 @@ impl Stream {
 fn spin<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+            // A pause of about a microsecond, so as not to fight over the socket's lock.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                (0..32).for_each(|_| std::hint::spin_loop());
+            }
             other => return other,
         }
     }

@@ -7,12 +7,25 @@ use crate::machine::server_cpu;
 /// Rounds of each side that count; one of each goes before.
 pub const ROUNDS: usize = 7;
 
-/// What a round of a side did.
-pub struct Round {
-    /// Payload bytes that were moved.
-    pub bytes: u64,
-    /// Requests that were answered.
-    pub requests: u64,
+/// Measures one round of one side. Whatever a side does outside of [`Meter::run`] costs nothing.
+pub struct Meter {
+    unit: Unit,
+    figure: f64,
+}
+
+impl Meter {
+    /// Does `work`, which moves `bytes` of payload and has `requests` answered.
+    pub fn run(&mut self, bytes: u64, requests: u64, work: impl FnOnce()) {
+        let before = server_cpu();
+        work();
+        // The last answer may be out before the server has put its things away.
+        std::thread::sleep(Duration::from_millis(2));
+        let spent = (server_cpu() - before).as_secs_f64();
+        self.figure = match self.unit {
+            Unit::PerGigabyte => spent / (bytes as f64 / 1e9),
+            Unit::PerRequest => spent * 1e6 / requests as f64,
+        };
+    }
 }
 
 /// How a row is to be read.
@@ -75,14 +88,15 @@ pub fn versus(
     name: &'static str,
     unit: Unit,
     bar: f64,
-    mut floor: impl FnMut() -> Round,
-    mut trialog: impl FnMut() -> Round,
+    mut floor: impl FnMut(&mut Meter),
+    mut trialog: impl FnMut(&mut Meter),
 ) -> Row {
     let mut figures = (Vec::new(), Vec::new());
+    let print_all = std::env::var_os("BENCH_ROUNDS").is_some();
     for round in 0..=ROUNDS {
         let floors = measure(unit, &mut floor);
         let ours = measure(unit, &mut trialog);
-        if std::env::var_os("BENCH_ROUNDS").is_some() {
+        if print_all {
             println!("  {name}: round {round}: {floors:.3} {ours:.3}");
         }
         // The first of each warms caches and pools.
@@ -94,16 +108,13 @@ pub fn versus(
     Row { name, unit, bar, figures: (median(figures.0), median(figures.1)) }
 }
 
-fn measure(unit: Unit, side: &mut impl FnMut() -> Round) -> f64 {
-    let before = server_cpu();
-    let Round { bytes, requests } = side();
-    // The last answer may be out before the server has put its things away.
-    std::thread::sleep(Duration::from_millis(5));
-    let spent = (server_cpu() - before).as_secs_f64();
-    match unit {
-        Unit::PerGigabyte => spent / (bytes as f64 / 1e9),
-        Unit::PerRequest => spent * 1e6 / requests as f64,
-    }
+fn measure(unit: Unit, side: &mut impl FnMut(&mut Meter)) -> f64 {
+    let mut meter = Meter { unit, figure: f64::NAN };
+    side(&mut meter);
+    // What was removed behind the measurement (files, with their memory) is gone before the next:
+    // memory that was freed just now is much cheaper to write to than memory never touched.
+    std::thread::sleep(Duration::from_millis(100));
+    meter.figure
 }
 
 /// The middle one, or the upper of two.
