@@ -48,6 +48,11 @@ pub const RECORD_ERRORS_MAX: usize = 100;
 pub const READ_BUFFER_MIN: usize = 4 << 10;
 /// See [`READ_BUFFER_MIN`].
 pub const READ_BUFFER_MAX: usize = 1 << 20;
+/// A request that is larger gets a buffer of its own.
+pub const LARGE_FRAME_BYTES: usize = 128 << 10;
+/// A read buffer above [`READ_BUFFER_MAX`] is at most this many times as large as what has arrived
+/// of the request that it is for.
+pub const READ_AHEAD_FACTOR: usize = 16;
 
 /// Memory of one core for request frames above [`READ_BUFFER_MAX`], in bytes. A connection that
 /// needs more waits, and is closed after [`REQUEST_MEMORY_WAIT`].

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
@@ -24,7 +25,8 @@ use super::dispatch::{self, Client};
 use super::reply::{Pending, Piece, Reply};
 use crate::io::{self, Buf, Connection, Flow, Instant, Io};
 use crate::limit::{
-    READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES, REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
+    LARGE_FRAME_BYTES, READ_AHEAD_FACTOR, READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES,
+    REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
 };
 use crate::wire::frame;
 
@@ -110,6 +112,8 @@ async fn read_requests<I: Io>(
 ) -> String {
     let mut buf = Buf::new();
     let mut want = READ_BUFFER_MIN;
+    // The size of the last frame, if it was a large one: the next one is expected to be like it.
+    let mut alike = 0;
     let mut memory = Vec::new();
     loop {
         let missing = loop {
@@ -133,12 +137,19 @@ async fn read_requests<I: Io>(
             if buf.len() < whole {
                 break whole - buf.len();
             }
+            alike = if whole >= LARGE_FRAME_BYTES { whole } else { 0 };
             let mut request = buf.split_to(whole);
             request.advance(frame::SIZE_BYTES);
             let pending = dispatch::hand_on(core, client, request).await;
             let last = matches!(pending, Pending::Now(Reply::Close));
             let queued = Queued { pending, _memory: std::mem::take(&mut memory) };
-            if queue.send(queued).await.is_err() {
+            let unsent = match queue.try_send(queued) {
+                Ok(()) => None,
+                Err(TrySendError::Full(unsent) | TrySendError::Closed(unsent)) => Some(unsent),
+            };
+            if let Some(queued) = unsent
+                && queue.send(queued).await.is_err()
+            {
                 return "its answers could not be written".to_owned();
             }
             if last {
@@ -147,8 +158,22 @@ async fn read_requests<I: Io>(
         };
         let wished = if missing > 0 { missing.min(want) } else { want / 2 };
         if buf.spare().len() < wished {
-            // Room for all of a frame that has begun, but never more than twice what has arrived.
-            let room = (buf.len() + missing).min((2 * buf.len()).max(READ_BUFFER_MAX)).max(want);
+            // Room for all of a frame that has begun, but never more than a few times what has
+            // arrived. Where large frames follow each other, each gets a buffer of its own, so
+            // that the beginning of the next need not be moved.
+            let whole = buf.len() + missing;
+            let room = whole.min((READ_AHEAD_FACTOR * buf.len()).max(READ_BUFFER_MAX));
+            let is_large = whole >= LARGE_FRAME_BYTES;
+            let expected = match alike {
+                _ if !buf.is_empty() => 0,
+                // Too large to be claimed before any of it has come.
+                READ_BUFFER_MAX.. => READ_BUFFER_MAX / READ_AHEAD_FACTOR,
+                alike => alike,
+            };
+            let room = match expected.max(if is_large { room } else { 0 }) {
+                0 => room.max(want),
+                exact => exact,
+            };
             if room > READ_BUFFER_MAX {
                 match reserve(core, room - buf.capacity().min(room)).await {
                     Some(permit) => memory.push(permit),
@@ -210,6 +235,7 @@ async fn write_replies<I: Io>(
         let queued = match replies.try_recv() {
             Ok(queued) => queued,
             Err(_) => {
+                link.last_active.set(io.now());
                 flush::<I>(connection, &mut out).await?;
                 match replies.recv().await {
                     Some(queued) => queued,
@@ -239,7 +265,6 @@ async fn write_replies<I: Io>(
             }
             Reply::Send(pieces) => send::<I>(connection, &mut out, pieces).await?,
         }
-        link.last_active.set(io.now());
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::partition::{self, Ask};
@@ -60,7 +61,14 @@ pub async fn pump<I: Io>(core: Rc<Core<I>>, mut inbox: inbox::Receiver<Message<I
     }
 }
 
-async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) {
+async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, mut ask: Ask<I::File>) {
+    // Nearly always the partition runs and has room: then nothing is cloned and nothing waits.
+    if let Some(queue) = core.shard.partitions.borrow().get(&to) {
+        match queue.try_send(ask) {
+            Ok(()) => return,
+            Err(TrySendError::Full(unsent) | TrySendError::Closed(unsent)) => ask = unsent,
+        }
+    }
     match reach(core, to) {
         Some(queue) => {
             if let Err(mpsc::error::SendError(ask)) = queue.send(ask).await {

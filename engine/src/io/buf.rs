@@ -19,7 +19,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::limit::POOL_BUFFERS_MAX;
 
 /// Sizes that a pool keeps. A larger request is served by the allocator alone.
-const CLASSES: [usize; 4] = [4 << 10, 64 << 10, 256 << 10, 1 << 20];
+const CLASSES: [usize; 5] = [4 << 10, 64 << 10, 256 << 10, 1 << 20, 2 << 20];
 
 type Queue = ArrayQueue<Box<[u8]>>;
 

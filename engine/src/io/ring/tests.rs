@@ -196,7 +196,7 @@ fn abandoned_operations_keep_their_buffers() {
         .expect("a ring");
         // All are back: those that waited for a peer at the same time, and at most all others.
         let idle = format!("{pool:?}");
-        let expected = |count| format!("Pool {{ idle: [{count}, 0, 0, 0] }}");
+        let expected = |count| format!("Pool {{ idle: [{count}, 0, 0, 0, 0] }}");
         assert!((EACH..=2 * EACH).any(|count| idle == expected(count)), "{idle}");
     }
 }
