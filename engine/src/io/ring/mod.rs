@@ -1,9 +1,9 @@
 //! The seam on Linux io_uring: production.
 //!
-//! One thread per core, pinned, runs a current-thread tokio runtime under tokio-uring. Each core
-//! has two rings: tokio-uring's for receiving and for waiting on sockets, and one of our own
+//! One thread per core, pinned, runs a current-thread tokio runtime. Each core has a ring
 //! ([`queue`]) for files, for accepting and connecting. What is cheaper inline is inline: appends
-//! into the page cache, reads out of it, sends and send file for as long as the socket has room.
+//! into the page cache, reads out of it, and, when the runtime's reactor says that the socket has
+//! bytes or room, receives, sends and send file.
 //!
 //! [`run`] is the way in. A file may be used from any core's `run`, a connection only from the
 //! one that made it.
@@ -59,13 +59,13 @@ where
 {
     available().map_err(|reason| Error::new(super::ErrorKind::Unsupported, reason))?;
     setup::pin(core)?;
-    let runtime = setup::runtime()?;
+    let runtime = setup::Runtime::new()?;
     let queue = Queue::new(setup::storage_ring()?);
     Queue::set_current(Some(queue.clone()));
     let io = RingIo { chance: Rc::new(RefCell::new(Chance::new(seed()?))) };
     let driver = queue.clone();
     let result = runtime.block_on(async move {
-        tokio_uring::spawn(driver.drive());
+        tokio::task::spawn_local(driver.drive());
         body(io).await
     });
     // The tasks go first: they leave operations behind, which the ring then waits for.
@@ -124,7 +124,7 @@ impl Io for RingIo {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        tokio_uring::spawn(async move {
+        tokio::task::spawn_local(async move {
             let mut task = pin!(task);
             std::future::poll_fn(|cx| poll_or_abort(task.as_mut(), cx)).await;
         });

@@ -1,17 +1,18 @@
-//! Sockets on the ring: receiving through tokio-uring's ring, accepting and connecting through the
-//! storage ring (which neither leaks a descriptor nor loses a peer when it is not waited for any
-//! more), sending inline for as long as the socket has room.
+//! Sockets: receiving and sending inline whenever the reactor says that there is something to do,
+//! accepting and connecting through the storage ring (which loses no peer when it is not waited
+//! for any more).
+//!
+//! A receive through a ring costs an entry, a poll, and a signal to the thread on top of the copy;
+//! with a readiness that is remembered, one system call per receive is all, and a dropped read
+//! loses no bytes (`docs/adr/0006-sockets-by-readiness.md`).
 //!
 //! All sockets are non-blocking and send without delay; what must be gathered is marked with the
 //! more-data flag instead.
-//!
-//! Keeps: a socket's descriptor stays open until the last operation on it has completed. A
-//! dropped connection with operations under way is shut down, so that they do complete.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -19,15 +20,14 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use io_uring::{opcode, types};
-use io_uring_06 as socket_ring;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
-use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::descriptor::checked;
 use super::file::RingFile;
 use super::queue::{Held, Queue};
 use super::sendfile::{self, Ahead};
-use crate::io::{self, Buf, Error, ErrorKind, Flow, Result};
+use crate::io::{self, Buf, ErrorKind, Flow, Result};
 use crate::limit::LISTEN_BACKLOG;
 
 /// How long accepting rests when descriptors or memory are short.
@@ -36,11 +36,14 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// What one receive asks for at most, in bytes.
 const RECEIVE_BYTES_MAX: usize = 1 << 30;
 
-/// How many bytes a core sends inline before everybody else has a turn.
+/// How many bytes a core moves inline before everybody else has a turn.
 const TURN_BYTES: usize = 1 << 20;
 
+/// What one call counts at least, in bytes: small ones take their time too.
+const CALL_BYTES: usize = 8 << 10;
+
 thread_local! {
-    static SENT: Cell<usize> = const { Cell::new(0) };
+    static MOVED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A listening socket. All cores accept from the one descriptor: a second broker on the same port
@@ -61,9 +64,9 @@ pub(super) struct Listening {
 #[derive(Clone)]
 pub struct RingConnection(Rc<End>);
 
-/// What the clones of a connection share; operations in flight share only the socket in it.
+/// What the clones of a connection share.
 struct End {
-    socket: Rc<TcpStream>,
+    socket: AsyncFd<TcpStream>,
     local: SocketAddr,
     peer: SocketAddr,
     ahead: Ahead,
@@ -194,36 +197,17 @@ fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t)
     (unsafe { storage.assume_init() }, libc::socklen_t::try_from(len).expect("small"))
 }
 
-/// What an operation on the socket ring comes back with.
-struct Outcome<D>(std::marker::PhantomData<D>);
-
-impl<D> OneshotOutputTransform for Outcome<D> {
-    type Output = (Result<usize>, D);
-    type StoredData = D;
-
-    fn transform_oneshot_output(self, data: D, entry: socket_ring::cqueue::Entry) -> Self::Output {
-        let result = usize::try_from(entry.result());
-        (result.map_err(|_| Error::from_raw_os_error(-entry.result())), data)
-    }
-}
-
-/// Runs an operation on the socket ring. Every pointer in `entry` must lead to memory that `data`
-/// owns at a stable address, and every descriptor in it must be kept open by `data`: the ring
-/// keeps `data` until the operation completes, also when the future is dropped.
-async fn operate<D: Unpin + 'static>(
-    entry: socket_ring::squeue::Entry,
-    data: D,
-) -> (Result<usize>, D) {
-    UnsubmittedOneshot::new(data, Outcome(std::marker::PhantomData), entry).submit().await
-}
-
-/// Lets the others have a turn once enough was sent inline. Before the next operation, not after
+/// Lets the others have a turn once enough was moved inline. Before the next operation, not after
 /// the last: what was done must be reported.
 async fn take_turns() {
-    if SENT.get() >= TURN_BYTES {
-        SENT.set(0);
+    if MOVED.get() >= TURN_BYTES {
+        MOVED.set(0);
         tokio::task::yield_now().await;
     }
+}
+
+fn moved(count: usize) {
+    MOVED.set(MOVED.get() + count.max(CALL_BYTES));
 }
 
 impl RingConnection {
@@ -232,87 +216,23 @@ impl RingConnection {
         socket.set_nodelay(true)?;
         let peer = socket.peer_addr()?;
         let local = socket.local_addr()?;
-        let ahead = Ahead::default();
-        Ok(RingConnection(Rc::new(End { socket: Rc::new(socket), local, peer, ahead })))
+        // SAFETY: the socket's descriptor stays open and the same for as long as the socket lives.
+        let socket = unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)?;
+        Ok(RingConnection(Rc::new(End { socket, local, peer, ahead: Ahead::default() })))
     }
 
-    fn fd(&self) -> socket_ring::types::Fd {
-        socket_ring::types::Fd(self.0.socket.as_raw_fd())
+    fn raw(&self) -> RawFd {
+        self.0.socket.as_raw_fd()
     }
 
-    /// Waits until one of the `events` or the end of the connection.
-    async fn wait(&self, events: i16) -> Result<()> {
-        let entry = socket_ring::opcode::PollAdd::new(self.fd(), events as u32).build();
-        operate(entry, self.0.socket.clone()).await.0.map(drop)
-    }
-}
-
-impl io::Connection for RingConnection {
-    type File = RingFile;
-
-    async fn read(&self, mut buf: Buf) -> (Result<usize>, Buf) {
+    /// Repeats `attempt` until the socket has room for some of it.
+    async fn when_writable(&self, attempt: impl Fn() -> Result<usize>) -> Result<usize> {
         loop {
-            let room = buf.spare();
-            if room.is_empty() {
-                return (Ok(0), buf);
-            }
-            let len = u32::try_from(room.len().min(RECEIVE_BYTES_MAX)).expect("bounded");
-            let entry = socket_ring::opcode::Recv::new(self.fd(), room.as_mut_ptr(), len).build();
-            let (result, (_, mut returned)) = operate(entry, (self.0.socket.clone(), buf)).await;
-            match result {
+            let mut ready = self.0.socket.writable().await?;
+            match attempt() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(count) => {
-                    returned.commit(count);
-                    return (Ok(count), returned);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if let Err(error) = self.wait(libc::POLLIN).await {
-                        return (Err(error), returned);
-                    }
-                }
-                Err(error) => return (Err(error), returned),
-            }
-            buf = returned;
-        }
-    }
-
-    async fn write(&self, buf: Buf, flow: Flow) -> (Result<usize>, Buf) {
-        let more = if flow == Flow::More { libc::MSG_MORE } else { 0 };
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | more;
-        take_turns().await;
-        loop {
-            // SAFETY: the descriptor is open, and the call only reads the buffer's contents.
-            let result = checked(unsafe {
-                libc::send(self.0.socket.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags)
-            });
-            match result {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if let Err(error) = self.wait(libc::POLLOUT).await {
-                        return (Err(error), buf);
-                    }
-                }
-                Ok(count) => {
-                    SENT.set(SENT.get() + count);
-                    return (Ok(count), buf);
-                }
-                Err(error) => return (Err(error), buf),
-            }
-        }
-    }
-
-    async fn send_file(&self, file: &RingFile, offset: u64, len: u64, _: Flow) -> Result<usize> {
-        take_turns().await;
-        loop {
-            // Beyond the end there is nothing to warm. The kernel marks the last part of what one
-            // call sends as the end of a run by itself.
-            let end = file.0.length()?;
-            let len = end.saturating_sub(offset).min(len).min(sendfile::STEP_BYTES_MAX);
-            sendfile::warm(&file.0, &self.0.ahead, offset, len, end).await?;
-            match sendfile::step(&self.0.socket, &file.0, offset, len) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.wait(libc::POLLOUT).await?;
-                }
-                Ok(count) => {
-                    SENT.set(SENT.get() + count);
+                    moved(count);
                     return Ok(count);
                 }
                 Err(error) => return Err(error),
@@ -320,13 +240,76 @@ impl io::Connection for RingConnection {
         }
     }
 
+    /// Receives into `room` once there is something.
+    async fn receive(&self, room: &mut [u8]) -> Result<usize> {
+        let len = room.len().min(RECEIVE_BYTES_MAX);
+        loop {
+            let mut ready = self.0.socket.readable().await?;
+            // SAFETY: the descriptor is open, and the call writes into the room alone.
+            let result = checked(unsafe {
+                libc::recv(self.raw(), room.as_mut_ptr().cast(), len, libc::MSG_DONTWAIT)
+            });
+            match result {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready.clear_ready(),
+                Ok(count) => {
+                    // There was less than the room: what comes next announces itself. An end that
+                    // was announced stays so.
+                    if count < len {
+                        ready.clear_ready();
+                    }
+                    moved(count);
+                    return Ok(count);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl io::Connection for RingConnection {
+    type File = RingFile;
+
+    async fn read(&self, mut buf: Buf) -> (Result<usize>, Buf) {
+        if buf.spare().is_empty() {
+            return (Ok(0), buf);
+        }
+        take_turns().await;
+        let result = self.receive(buf.spare()).await;
+        if let Ok(count) = result {
+            buf.commit(count);
+        }
+        (result, buf)
+    }
+
+    async fn write(&self, buf: Buf, flow: Flow) -> (Result<usize>, Buf) {
+        let more = if flow == Flow::More { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | more;
+        take_turns().await;
+        // SAFETY: the descriptor is open, and the call only reads the buffer's contents.
+        let send =
+            || checked(unsafe { libc::send(self.raw(), buf.as_ptr().cast(), buf.len(), flags) });
+        let result = self.when_writable(send).await;
+        (result, buf)
+    }
+
+    async fn send_file(&self, file: &RingFile, offset: u64, len: u64, _: Flow) -> Result<usize> {
+        take_turns().await;
+        // Beyond the end there is nothing to warm. The kernel marks the last part of what one call
+        // sends as the end of a run by itself.
+        let end = file.0.length()?;
+        let len = end.saturating_sub(offset).min(len).min(sendfile::STEP_BYTES_MAX);
+        sendfile::warm(&file.0, &self.0.ahead, offset, len, end).await?;
+        let socket = self.0.socket.get_ref();
+        self.when_writable(|| sendfile::step(socket, &file.0, offset, len)).await
+    }
+
     async fn shutdown(&self) -> Result<()> {
-        self.0.socket.shutdown(Shutdown::Write)
+        self.0.socket.get_ref().shutdown(Shutdown::Write)
     }
 
     fn close(&self) {
         // A peer that is gone already is as closed as can be.
-        let _ = self.0.socket.shutdown(Shutdown::Both);
+        let _ = self.0.socket.get_ref().shutdown(Shutdown::Both);
     }
 
     fn peer_address(&self) -> SocketAddr {
@@ -335,14 +318,5 @@ impl io::Connection for RingConnection {
 
     fn local_address(&self) -> SocketAddr {
         self.0.local
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        if Rc::strong_count(&self.socket) > 1 {
-            // As in `close`.
-            let _ = self.socket.shutdown(Shutdown::Both);
-        }
     }
 }

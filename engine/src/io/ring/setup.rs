@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use io_uring::{IoUring, Probe, opcode};
+use tokio::task::LocalSet;
 
 use crate::io::{Error, Result};
 use crate::limit::{RING_ENTRIES as ENTRIES, RING_WORKERS_MAX};
@@ -59,9 +60,7 @@ fn try_ring() -> std::result::Result<(), Unavailable> {
             ("fsync", opcode::Fsync::CODE),
             ("mkdirat", opcode::MkDirAt::CODE),
             ("openat", opcode::OpenAt::CODE),
-            ("poll", opcode::PollAdd::CODE),
             ("read", opcode::Read::CODE),
-            ("recv", opcode::Recv::CODE),
             ("renameat", opcode::RenameAt::CODE),
             ("unlinkat", opcode::UnlinkAt::CODE),
         ]
@@ -121,15 +120,21 @@ pub(super) fn storage_ring() -> Result<IoUring> {
     Ok(ring)
 }
 
-/// tokio-uring's ring, and the runtime on top of it.
-pub(super) fn runtime() -> Result<tokio_uring::Runtime> {
-    // A runtime whose ring is refused leaks, so the size is found out before.
-    let entries = shrinking("socket", |entries| build(entries).map(|_| entries))?;
-    let mut ring = tokio_uring::uring_builder();
-    ring.setup_coop_taskrun().setup_single_issuer();
-    let mut builder = tokio_uring::builder();
-    builder.entries(entries).uring_builder(&ring);
-    tokio_uring::Runtime::new(&builder)
+/// One core's runtime and its tasks, which go first.
+pub(super) struct Runtime {
+    tasks: LocalSet,
+    reactor: tokio::runtime::Runtime,
+}
+
+impl Runtime {
+    pub(super) fn new() -> Result<Runtime> {
+        let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Runtime { tasks: LocalSet::new(), reactor })
+    }
+
+    pub(super) fn block_on<T>(&self, body: impl Future<Output = T>) -> T {
+        self.tasks.block_on(&self.reactor, body)
+    }
 }
 
 /// Binds the calling thread to the processor of core number `core`: the `core`-th of those that
