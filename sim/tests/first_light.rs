@@ -1,6 +1,7 @@
 //! The broker on trial: the sweep that plain `cargo test` runs.
 
-use trialog_sim::scenario::first_light;
+use trialog_sim::scenario::first_light::{self, BrokerDisk};
+use trialog_sim::scenario::{Failed, Failure};
 use trialog_sim::sweep::{sweep, twice};
 
 /// How many seeds a test run covers; TRIALOG_SEEDS changes it.
@@ -29,4 +30,25 @@ fn one_seed_runs_twice_the_same() {
             Err(failure) => panic!("{failure}"),
         }
     }
+}
+
+/// The same trial on a disk that only pretends to flush. Records get lost there, or the broker
+/// notices that its files do not fit together and keeps a partition closed: a trial that passed
+/// would not notice a broker that forgets to flush either.
+#[test]
+fn a_disk_that_lies_about_flushes_is_found_out() {
+    let mut kinds = std::collections::BTreeMap::new();
+    for seed in 0..20 {
+        match first_light::run_on(BrokerDisk::Lying, seed, false) {
+            Ok(_) => *kinds.entry("passed".to_owned()).or_insert(0) += 1,
+            Err(Failure { how: how @ (Failed::Safety | Failed::Liveness), text, .. }) => {
+                println!("seed {seed}: {how:?}: {text}");
+                *kinds.entry(format!("{how:?}")).or_insert(0) += 1;
+            }
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    println!("{kinds:?}");
+    let passed = kinds.get("passed").copied().unwrap_or(0);
+    assert!(passed <= 10, "most crashes must show that nothing was flushed: {kinds:?}");
 }

@@ -35,6 +35,9 @@ pub struct Faults {
     pub sync_errors: u32,
     /// In how many of 1,000 calls a read or a write is cut short.
     pub short_per_mille: u64,
+    /// Flushes of files report success and do nothing. Nobody can keep a promise on such a disk:
+    /// it is for showing that a trial bites.
+    pub flushes_lie: bool,
 }
 
 /// How often each running fault really happened.
@@ -208,6 +211,9 @@ impl Disk {
     /// An armed fault. What was dirty is then marked clean all the same.
     pub fn sync_end(&mut self, ino: Ino, flush: &Flush) -> Result<()> {
         let failed = take(&mut self.faults.sync_errors, &mut self.fired.sync_errors);
+        if self.faults.flushes_lie && !failed {
+            return Ok(());
+        }
         let contents = self.files.get_mut(&ino).expect("an open file");
         if failed {
             contents.flush_fail(flush, &mut self.random);
@@ -624,7 +630,7 @@ mod tests {
         let mut disk = disk(1 << 20, 3);
         let ino = disk.open(Path::new("f"), Open::Create).expect("created");
         disk.faults =
-            Faults { read_errors: 1, write_errors: 1, sync_errors: 2, short_per_mille: 0 };
+            Faults { read_errors: 1, write_errors: 1, sync_errors: 2, ..Faults::default() };
         disk.write(ino, 0, &[b"abc"]).expect_err("armed");
         assert_eq!(disk.write(ino, 0, &[b"abc"]).expect("fired already"), 3);
         let mut byte = [0];

@@ -128,14 +128,31 @@ struct Stage {
     complaints: Arc<Mutex<Vec<String>>>,
 }
 
+/// The disk under the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerDisk {
+    /// Fails, but keeps its word.
+    Honest,
+    /// Says that it has flushed, and has not. A trial on it must fail, or it does not bite.
+    Lying,
+}
+
 /// Runs one seed.
 ///
 /// # Errors
 /// What went wrong, with the command that repeats it.
 pub fn run(seed: u64, loud: bool) -> Result<Passed, Failure> {
+    run_on(BrokerDisk::Honest, seed, loud)
+}
+
+/// Runs one seed on a certain kind of disk.
+///
+/// # Errors
+/// What went wrong; the command repeats it only on an honest disk.
+pub fn run_on(disk: BrokerDisk, seed: u64, loud: bool) -> Result<Passed, Failure> {
     let frame = Frame { loud, ..Frame::new(seed) };
     let fail = |how, text| Failure { seed, how, text };
-    let outcome = simulate(frame, move |cluster| play(cluster, Seed(seed)));
+    let outcome = simulate(frame, move |cluster| play(cluster, Seed(seed), disk));
     let outcome = outcome.map_err(|text| fail(Failed::Panic, text))?;
     let (tally, counts) = outcome.value.map_err(|(how, text)| fail(how, text))?;
     let (digest, simulated) = (outcome.digest, outcome.simulated);
@@ -151,7 +168,7 @@ fn plan(seed: Seed, shape: &Shape) -> Plan {
 
 type Verdict = Result<(trialog_jepsen::check::Tally, Counts), (Failed, String)>;
 
-async fn play(cluster: Cluster, seed: Seed) -> Verdict {
+async fn play(cluster: Cluster, seed: Seed, broker_disk: BrokerDisk) -> Verdict {
     let shape = Arc::new(Shape::draw(&mut seed.stream("shape", 0)));
     let plan = plan(seed, &shape);
     let world = cluster.world().clone();
@@ -167,6 +184,9 @@ async fn play(cluster: Cluster, seed: Seed) -> Verdict {
     };
     let disk = shape.disk_bytes;
     let host = cluster.add("broker", disk, with(&stage, serve));
+    cluster.world().machine(host, |machine| {
+        machine.disk.faults.flushes_lie = broker_disk == BrokerDisk::Lying;
+    });
     let producers: Vec<usize> = (0..shape.producers)
         .map(|number| cluster.add(&format!("producer {number}"), disk, with(&stage, produce)))
         .collect();
