@@ -244,6 +244,8 @@ impl<I: Io> Log<I> {
         self.io.sync_dir(&self.dir).await?;
         if !recovery.clean {
             self.save_recovered().await;
+            self.remove_unneeded().await;
+            self.io.sync_dir(&self.dir).await?;
         }
         Ok(recovery)
     }

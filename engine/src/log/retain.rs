@@ -164,7 +164,7 @@ impl<I: Io> Log<I> {
 
     /// Removes segments that neither readers nor recovery need: those below both the start and
     /// the point on the disk. A recovery from an older point would miss them and end there.
-    async fn remove_unneeded(&mut self) {
+    pub(super) async fn remove_unneeded(&mut self) {
         let floor = self.start().min(self.saver.written());
         while let Some(oldest) = self.segments.first() {
             let active = self.segments.len() == 1 && !self.closed;
