@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use io_uring::{IoUring, Probe, opcode};
-use tokio::task::LocalSet;
 
 use crate::io::{Error, Result};
 use crate::limit::{RING_ENTRIES as ENTRIES, RING_WORKERS_MAX};
@@ -120,21 +119,15 @@ pub(super) fn storage_ring() -> Result<IoUring> {
     Ok(ring)
 }
 
-/// One core's runtime and its tasks, which go first.
-pub(super) struct Runtime {
-    tasks: LocalSet,
-    reactor: tokio::runtime::Runtime,
-}
-
-impl Runtime {
-    pub(super) fn new() -> Result<Runtime> {
-        let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Runtime { tasks: LocalSet::new(), reactor })
-    }
-
-    pub(super) fn block_on<T>(&self, body: impl Future<Output = T>) -> T {
-        self.tasks.block_on(&self.reactor, body)
-    }
+/// One core's runtime: tokio-uring's, with a current-thread reactor and a ring of its own.
+pub(super) fn runtime() -> Result<tokio_uring::Runtime> {
+    // A runtime whose ring is refused leaks, so the size is found out before.
+    let entries = shrinking("runtime", |entries| build(entries).map(|_| entries))?;
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_coop_taskrun().setup_single_issuer();
+    let mut builder = tokio_uring::builder();
+    builder.entries(entries).uring_builder(&ring);
+    tokio_uring::Runtime::new(&builder)
 }
 
 /// Binds the calling thread to the processor of core number `core`: the `core`-th of those that
