@@ -25,6 +25,7 @@ mod wait;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -308,7 +309,18 @@ async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
                 let core = core.clone();
                 let io = core.io.clone();
                 io.spawn(async move {
-                    conn::serve(core.clone(), connection).await;
+                    let mut running = core.shared.running.subscribe();
+                    let mut serving = pin!(conn::serve(core.clone(), connection.clone()));
+                    tokio::select! {
+                        biased; // A connection that ends needs no closing.
+                        () = &mut serving => {}
+                        // A stopped broker must not go on answering that it has no partitions:
+                        // its clients would believe it and stay.
+                        _ = running.wait_for(|running| *running == 0) => {
+                            connection.close();
+                            serving.await;
+                        }
+                    }
                     core.connections.set(core.connections.get() - 1);
                 });
             }

@@ -19,8 +19,6 @@ mod image;
 mod link;
 mod partitioner;
 mod producer;
-#[cfg(test)]
-mod tests;
 mod wait;
 
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 //! network and on a bad one.
 
 mod proxy;
+mod restart;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
