@@ -79,11 +79,13 @@ fn beside(
                 spent
             });
         });
-        median(each)
+        // Nothing if the command line asks for others only.
+        (!each.is_empty()).then(|| median(each))
     };
     let floors = bench(floor.0, floor.1);
     let ours = bench("trialog", trialog);
     group.finish();
+    let (Some(floors), Some(ours)) = (floors, ours) else { return };
     println!(
         "{name}: {:.2} times the floor ({}); load average {}\n",
         ours / floors,
