@@ -60,6 +60,10 @@ impl Nemesis {
     /// A nemesis for a cluster of which `brokers` run brokers.
     #[must_use]
     pub fn new(cluster: Cluster, brokers: Vec<usize>) -> Self {
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "shared with madsim's tasks on one thread"
+        )]
         let state = Arc::new(Mutex::new(State { brokers, ..State::default() }));
         let nemesis = Nemesis { cluster, state };
         madsim::task::spawn_local(nemesis.clone().judge());

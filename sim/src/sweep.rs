@@ -1,5 +1,7 @@
 //! Many seeds: runs them one after another or on several threads, and adds up what they proved.
 
+#![allow(clippy::disallowed_methods, reason = "how long a sweep takes is real time")]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;

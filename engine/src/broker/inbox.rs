@@ -128,6 +128,7 @@ mod tests {
 
     /// Real threads, a tiny queue, many wraps: every message arrives once, each sender's in order.
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "real threads are what is tested")]
     fn stress_across_threads() {
         const SENDERS: usize = 4;
         const EACH: usize = 20_000;

@@ -94,7 +94,7 @@ pub struct Shared<I: Io> {
     node: NodeId,
     inboxes: Vec<inbox::Sender<shard::Message<I::File>>>,
     /// Each core takes its own when it starts.
-    receivers: Mutex<Vec<Option<inbox::Receiver<shard::Message<I::File>>>>>,
+    receivers: Mutex<Vec<Option<Inbox<I>>>>,
     images: watch::Sender<Arc<Image>>,
     orders: mpsc::Sender<Order>,
     orders_taken: Mutex<Option<mpsc::Receiver<Order>>>,
@@ -102,6 +102,8 @@ pub struct Shared<I: Io> {
     stop: watch::Sender<bool>,
     running: watch::Sender<u16>,
 }
+
+type Inbox<I> = inbox::Receiver<shard::Message<<I as Io>::File>>;
 
 /// One core's view of the broker.
 pub struct Core<I: Io> {

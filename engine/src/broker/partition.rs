@@ -247,7 +247,7 @@ async fn open<I: Io>(
         parked: Parked::default(),
         reported,
         size_reported,
-        tick_at: core.io.now().after(retention_check(&core)),
+        tick_at: core.io.now().after(retention_check(core)),
     })
 }
 

@@ -13,7 +13,10 @@ use crate::wire::batch::Rules;
 
 /// The parsed settings of one core's topics.
 #[derive(Default)]
-pub struct Settings(RefCell<BTreeMap<TopicId, (Arc<Topic>, Rc<config::Topic>)>>);
+pub struct Settings(RefCell<BTreeMap<TopicId, Known>>);
+
+/// A topic as it was in the image, and what its settings say.
+type Known = (Arc<Topic>, Rc<config::Topic>);
 
 impl Settings {
     /// The settings of `topic` as it stands in the image it was taken from.

@@ -248,6 +248,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "real threads are what is tested")]
     fn who_waits_is_woken_from_another_thread_and_leaves_no_trace() {
         let (sender, reader) = channel(0_u64);
         let readers: Vec<_> = (0..3)

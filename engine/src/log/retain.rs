@@ -44,10 +44,11 @@ impl<I: Io> Log<I> {
             if let Err(error) = self.advance(to).await {
                 tracing::warn!(dir = %self.dir.display(), %error, "retention will try again");
             }
-        } else if self.is_flushed() && self.checkpoint_lags() {
-            if let Err(error) = self.save_now(self.start()).await {
-                tracing::warn!(dir = %self.dir.display(), %error, "a checkpoint will be retried");
-            }
+        } else if self.is_flushed()
+            && self.checkpoint_lags()
+            && let Err(error) = self.save_now(self.start()).await
+        {
+            tracing::warn!(dir = %self.dir.display(), %error, "a checkpoint will be retried");
         }
         self.remove_unneeded().await;
         self.usable()
@@ -437,10 +438,10 @@ impl<I: Io> Log<I> {
             return Ok(());
         }
         let (mut job, _) = self.job_at_end();
-        if let Some(index) = job.index.take() {
-            if let Some(file) = write_index(&self.io, &self.dir, index).await {
-                file.sync().await?;
-            }
+        if let Some(index) = job.index.take()
+            && let Some(file) = write_index(&self.io, &self.dir, index).await
+        {
+            file.sync().await?;
         }
         self.saver.save(job).await
     }

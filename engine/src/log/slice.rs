@@ -203,11 +203,11 @@ impl<I: Io> Log<I> {
     fn close_unused(&self) {
         let Some((_, old)) = self.segments.split_last() else { return };
         let open = || old.iter().filter(|segment| segment.file.borrow().is_some());
-        if open().count() > OPEN_SEGMENTS_PER_LOG_MAX {
-            if let Some(unused) = open().min_by_key(|segment| segment.used.get()) {
-                *unused.file.borrow_mut() = None;
-                *unused.index.borrow_mut() = None;
-            }
+        if open().count() > OPEN_SEGMENTS_PER_LOG_MAX
+            && let Some(unused) = open().min_by_key(|segment| segment.used.get())
+        {
+            *unused.file.borrow_mut() = None;
+            *unused.index.borrow_mut() = None;
         }
     }
 

@@ -50,12 +50,8 @@ async fn metadata(peer: &mut Peer, version: i16, name: &str) -> MetadataResponse
 }
 
 async fn offset_at(peer: &mut Peer, version: i16, to: &To<'_>, timestamp: i64) -> (i16, i64, i64) {
-    let partition = ListOffsetsPartition {
-        partition_index: to.index.0,
-        current_leader_epoch: -1,
-        timestamp,
-        ..ListOffsetsPartition::default()
-    };
+    let partition =
+        ListOffsetsPartition { partition_index: to.index.0, current_leader_epoch: -1, timestamp };
     let topic = ListOffsetsTopic { name: to.name.to_owned(), partitions: vec![partition] };
     let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
     let found = peer.call(version, &request).await.topics[0].partitions[0].clone();
@@ -341,7 +337,6 @@ fn api_versions_are_told_to_everybody() {
             let request = ApiVersionsRequest {
                 client_software_name: "peer".to_owned(),
                 client_software_version: "1.0".to_owned(),
-                ..ApiVersionsRequest::default()
             };
             let answer = peer.call(version, &request).await;
             assert_eq!(answer.error_code, 0);

@@ -176,7 +176,7 @@ impl Names {
             .into_iter()
             .partition(|change| numbers.contains(&change.number));
         self.pending = pending;
-        for change in Vec::<Change>::from(hardened) {
+        for change in hardened {
             change.apply(&mut self.durable);
             if let Some((_, ino)) = &change.to
                 && self.live.contains_key(ino)
