@@ -59,20 +59,33 @@ where
 {
     available().map_err(|reason| Error::new(super::ErrorKind::Unsupported, reason))?;
     setup::pin(core)?;
+    let entered = Entered::new(Queue::new(setup::storage_ring()?));
+    // Dropped before the queue, on a panic too: the tasks leave operations behind, which the ring
+    // then waits for.
     let runtime = setup::runtime()?;
-    let queue = Queue::new(setup::storage_ring()?);
-    Queue::set_current(Some(queue.clone()));
     let io = RingIo { chance: Rc::new(RefCell::new(Chance::new(seed()?))) };
-    let driver = queue.clone();
-    let result = runtime.block_on(async move {
+    let driver = entered.0.clone();
+    Ok(runtime.block_on(async move {
         tokio_uring::spawn(driver.drive());
         body(io).await
-    });
-    // The tasks go first: they leave operations behind, which the ring then waits for.
-    drop(runtime);
-    queue.finish();
-    Queue::set_current(None);
-    Ok(result)
+    }))
+}
+
+/// Makes a storage ring the thread's until dropped, and then ends it.
+struct Entered(Rc<Queue>);
+
+impl Entered {
+    fn new(queue: Rc<Queue>) -> Entered {
+        Queue::set_current(Some(queue.clone()));
+        Entered(queue)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.finish();
+        Queue::set_current(None);
+    }
 }
 
 fn seed() -> Result<u64> {

@@ -193,7 +193,7 @@ impl Queue {
     }
 
     /// Ends the ring: waits for what is in flight, but not for ever.
-    pub(super) fn finish(self: Rc<Self>) {
+    pub(super) fn finish(&self) {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
         loop {
             let mut inner = self.inner.borrow_mut();
@@ -214,9 +214,8 @@ impl Queue {
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let mut inner = self.inner.borrow_mut();
-        tracing::warn!(operations = inner.slots.len(), "the kernel does not finish; leaked");
-        std::mem::forget(std::mem::take(&mut inner.slots));
+        let operations = self.inner.borrow().slots.len();
+        tracing::warn!(operations, "the kernel does not finish; what they own is leaked");
     }
 }
 
@@ -236,6 +235,13 @@ fn forget_outcome(held: Held, result: i32) {
             drop(unsafe { OwnedFd::from_raw_fd(result) });
         }
         held => drop(held),
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // What is left here the kernel may still write to.
+        std::mem::forget(std::mem::take(&mut self.slots));
     }
 }
 

@@ -201,6 +201,25 @@ fn abandoned_operations_keep_their_buffers() {
     }
 }
 
+/// A panic unwinds through `run` past what is in flight, and the thread may run a core again.
+#[test]
+fn a_panic_in_the_body_leaves_the_thread_usable() {
+    if skipped() {
+        return;
+    }
+    let panicked = catch_unwind(|| {
+        run(0, |io| async move {
+            let listener = io.listen(localhost()).await.expect("listen");
+            let near = io.connect(listener.local_address()).await.expect("connect");
+            io.spawn(async move { drop(near.read(Buf::with_capacity(9)).await) });
+            drop(poll_immediate(listener.accept()).await);
+            assert_eq!(listener.local_address().port(), 0, "on purpose");
+        })
+    });
+    assert!(panicked.is_err());
+    assert!(run(0, |io| async move { io.now() > Instant(0) }).expect("a ring"));
+}
+
 /// Runs the named test of this module again in a process of its own, where it may do its worst.
 fn alone(name: &str) -> Output {
     let binary = std::env::current_exe().expect("this test's binary");
