@@ -419,12 +419,17 @@ enum Reading {
 async fn consume(io: SimIo, stage: Stage, reading: Reading) {
     let mut random = stage.random(&io);
     let client = stage.client(&io);
-    let mut consumer = client.consumer(ConsumerOptions {
+    let mut options = ConsumerOptions {
         wait_max: Duration::from_millis(random.pick(&[0, 50, 500])),
         bytes_min: random.pick(&[1, 1, 2000]),
         partition_bytes_max: random.pick(&[300, 20_000, 1 << 20]),
         ..ConsumerOptions::default()
-    });
+    };
+    if reading == Reading::ToTheEnd {
+        // More than one answer may hold: each would wait to the end of its patience, by right.
+        options.bytes_min = 1;
+    }
+    let mut consumer = client.consumer(options);
     let partitions = stage.partitions().map(|partition| (stage.topic, partition)).collect();
     stage.recorder.record(&io, Phase::Ok, Op::Assign { partitions });
     for partition in stage.partitions() {
