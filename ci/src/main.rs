@@ -98,8 +98,9 @@ fn test(root: &Path) -> Result<String, String> {
 }
 
 fn doc(root: &Path) -> Result<String, String> {
-    // The workspace's own flag must stay: an environment variable replaces the setting.
-    let flags = [("RUSTDOCFLAGS", "--cfg madsim -D warnings")];
+    // The workspace's own flag must stay: an environment variable replaces the setting. Private
+    // items are documented too, so links to them lead somewhere.
+    let flags = [("RUSTDOCFLAGS", "--cfg madsim -D warnings -A rustdoc::private_intra_doc_links")];
     let arguments = ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"];
     cargo(root, &arguments, &flags).map(|()| String::new())
 }

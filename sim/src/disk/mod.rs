@@ -1,7 +1,7 @@
 //! The simulated disk of one machine: files, folders, room, locks and faults.
 //!
 //! It is a plain data structure, without time or tasks: the world decides when a call takes
-//! effect. Contents are in [`file`], names in [`names`]; this module joins them, counts room, and
+//! effect. Contents are in [`mod@file`], names in [`names`]; this module joins them, counts room, and
 //! injects the faults that are armed in [`Faults`]. Contracts are those of `trialog_engine::io`.
 //!
 //! The three ways in which a process can end are three methods: [`Disk::process_death`] (the page
