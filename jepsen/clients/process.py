@@ -7,6 +7,7 @@ Must not know: clients and jobs.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,9 +26,17 @@ class BrokerError(Exception):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the kernel's ports for outgoing connections: a client that connects while the broker is
+    down could else be given the very port, and connect to itself."""
+    for port in range(random.randrange(20000, 31000), 32000):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise BrokerError("no port is free")
 
 
 def text(value):

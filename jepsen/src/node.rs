@@ -140,7 +140,15 @@ impl Node {
 
 /// An address on loopback that nobody listens on just now. It is kept over restarts, as clients
 /// know it.
+///
+/// It lies below the ports that the kernel gives to outgoing connections: a client that connects
+/// while the broker is down could else be given the very port, connect to itself, and keep the
+/// restarted broker from listening.
 fn free_address() -> Result<SocketAddr, Stop> {
-    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(broken("finding a port"))?;
-    probe.local_addr().map_err(broken("finding a port"))
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("below 10,000");
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    match (first..32_000).find(free) {
+        Some(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => Err(broken("finding a port")("all from 20000 to 32000 are taken")),
+    }
 }
