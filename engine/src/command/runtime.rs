@@ -19,7 +19,7 @@ where
 pub fn refused(error: &io::Error) -> Failure {
     let remedy = match error.kind() {
         ErrorKind::Unsupported | ErrorKind::PermissionDenied => {
-            "; trialog needs Linux 5.19 or newer with io_uring allowed (containers often forbid \
+            "; trialog needs Linux 6.0 or newer with io_uring allowed (containers often forbid \
              it: for Docker, run with --security-opt seccomp=unconfined)"
         }
         _ => "",
