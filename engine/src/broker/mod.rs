@@ -7,6 +7,7 @@
 //!
 //! Must not know which `Io` it runs on.
 
+mod ask;
 mod auth;
 mod conn;
 mod data;

@@ -19,129 +19,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use super::wait::{Parked, Wait};
+use super::ask::{Accepted, Ask, Fetch, Fetched, FoundOffset, Produce, Rejection};
+use super::wait::Parked;
 use super::{Core, data};
 use crate::id::{LeaderEpoch, Offset, PartitionIndex};
-use crate::io::{Buf, Instant, Io};
+use crate::io::{Instant, Io};
 use crate::limit::PARTITION_MESSAGES_MAX;
-use crate::log::{self, AppendError, Appended, First, Flushed, Log, PlanError, Slice};
+use crate::log::{self, AppendError, Appended, Flushed, Log, PlanError};
 use crate::machine::Topic;
 use crate::wire::code::ErrorCode;
-
-/// Everything that can be asked of a partition. A dropped answer channel means that nobody waits
-/// any more.
-pub enum Ask<F> {
-    /// Append one verified batch.
-    Produce(Produce),
-    /// Plan a read.
-    Fetch(Fetch<F>),
-    /// Find an offset by time or by name.
-    Offset {
-        /// Kafka's timestamp argument: milliseconds, or one of the negative names.
-        timestamp: i64,
-        /// The epoch the client believes in, or none.
-        leader_epoch: LeaderEpoch,
-        /// The answer.
-        answer: oneshot::Sender<Result<FoundOffset, ErrorCode>>,
-    },
-    /// Where an epoch ends (KIP-320).
-    EpochEnd {
-        /// The epoch the client believes to be the current one, or none.
-        current: LeaderEpoch,
-        /// The epoch whose end is asked for.
-        asked: LeaderEpoch,
-        /// The answer.
-        answer: oneshot::Sender<Result<(LeaderEpoch, Offset), ErrorCode>>,
-    },
-    /// Answer once the log is open.
-    Ready(oneshot::Sender<Result<(), ErrorCode>>),
-    /// Take over changed settings.
-    Configure(Arc<Topic>),
-    /// Close the log cleanly and end.
-    Close(oneshot::Sender<()>),
-    /// Remove the log and end.
-    Delete(oneshot::Sender<()>),
-}
-
-/// One batch to append.
-pub struct Produce {
-    /// Exactly one verified batch.
-    pub batch: Buf,
-    /// The answer: leaves when the batch is as durable as the topic promises.
-    pub answer: oneshot::Sender<Result<Accepted, Rejection>>,
-}
-
-/// A batch that was appended, or had been before.
-#[derive(Clone, Copy, Debug)]
-pub struct Accepted {
-    /// The offset of its first record.
-    pub base: Offset,
-    /// The broker's time stamp in milliseconds, -1 with CreateTime.
-    pub append_time_ms: i64,
-    /// The first offset the partition still has.
-    pub start: Offset,
-}
-
-/// A batch that was not appended.
-#[derive(Clone, Debug)]
-pub struct Rejection {
-    /// Kafka's code.
-    pub code: ErrorCode,
-    /// What was wrong.
-    pub message: String,
-}
-
-/// One read to plan.
-pub struct Fetch<F> {
-    /// Where to begin.
-    pub from: Offset,
-    /// The epoch the client believes in, or none.
-    pub leader_epoch: LeaderEpoch,
-    /// The epoch of the record before `from`, if the client says (KIP-595).
-    pub last_fetched_epoch: LeaderEpoch,
-    /// The most bytes, unless the first batch alone is larger and `first` lets it pass.
-    pub max_bytes: u64,
-    /// Whether one batch may exceed `max_bytes`.
-    pub first: First,
-    /// Told about later appends if the plan is short of what the client wants.
-    pub wait: Option<Arc<Wait>>,
-    /// The answer.
-    pub answer: oneshot::Sender<Fetched<F>>,
-}
-
-/// A planned read.
-pub struct Fetched<F> {
-    /// Kafka's code; with anything but `None` there are no slices.
-    pub error: ErrorCode,
-    /// The end of what consumers may read.
-    pub high_watermark: Offset,
-    /// The first offset there is.
-    pub start: Offset,
-    /// Where the client's history parts from this log's (KIP-595).
-    pub diverging: Option<(LeaderEpoch, Offset)>,
-    /// The epoch in force, for clients that have another.
-    pub leader_epoch: LeaderEpoch,
-    /// Whole batches, in order.
-    pub slices: Vec<Slice<F>>,
-    /// Their size together.
-    pub bytes: u64,
-}
-
-/// An offset found by time or by name.
-#[derive(Clone, Copy, Debug)]
-pub struct FoundOffset {
-    /// The offset, -1 for none.
-    pub offset: Offset,
-    /// Its record's time stamp, -1 where that has no meaning.
-    pub timestamp: i64,
-    /// Its record's epoch, or none.
-    pub leader_epoch: LeaderEpoch,
-}
-
-impl FoundOffset {
-    const NONE: FoundOffset =
-        FoundOffset { offset: Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
-}
 
 /// Kafka's names among the timestamps of ListOffsets.
 mod timestamp {
@@ -271,50 +157,6 @@ async fn offline<I: Io>(
                 return;
             }
             other => other.refuse(ErrorCode::KafkaStorageError),
-        }
-    }
-}
-
-impl<F> Ask<F> {
-    /// Answers that it cannot be done, and why.
-    pub fn refuse(self, code: ErrorCode) {
-        // Whoever asked may be gone; then there is nobody to tell.
-        match self {
-            Ask::Produce(Produce { answer, .. }) => {
-                let _ = answer.send(Err(Rejection { code, message: code.message().to_owned() }));
-            }
-            Ask::Fetch(Fetch { answer, .. }) => {
-                let _ = answer.send(Fetched::failed(code));
-            }
-            Ask::Offset { answer, .. } => {
-                let _ = answer.send(Err(code));
-            }
-            Ask::EpochEnd { answer, .. } => {
-                let _ = answer.send(Err(code));
-            }
-            Ask::Ready(answer) => {
-                let _ = answer.send(Err(code));
-            }
-            Ask::Configure(_) => {}
-            Ask::Close(done) | Ask::Delete(done) => {
-                let _ = done.send(());
-            }
-        }
-    }
-}
-
-impl<F> Fetched<F> {
-    /// A read that failed.
-    #[must_use]
-    pub fn failed(error: ErrorCode) -> Self {
-        Fetched {
-            error,
-            high_watermark: Offset(-1),
-            start: Offset(-1),
-            diverging: None,
-            leader_epoch: LeaderEpoch::NONE,
-            slices: Vec::new(),
-            bytes: 0,
         }
     }
 }

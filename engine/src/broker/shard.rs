@@ -13,8 +13,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::partition::{self, Ask};
-use super::{Core, inbox};
+use super::ask::Ask;
+use super::{Core, inbox, partition};
 use crate::id::{PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::machine::{Image, Topic, place};

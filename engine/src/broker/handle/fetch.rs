@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use super::find_topic;
 use crate::broker::Core;
+use crate::broker::ask::{Ask, Fetch, Fetched};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::{self, Incoming};
-use crate::broker::partition::{Ask, Fetch, Fetched};
 use crate::broker::reply::{Pending, Piece, Reply};
 use crate::broker::session::{Fetching, Key, Turn, Wanted};
 use crate::broker::shard;

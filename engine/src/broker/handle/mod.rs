@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::ask::Ask;
 use super::auth::{Operation, Resource};
 use super::dispatch::Client;
-use super::partition::Ask;
 use super::{Core, shard};
 use crate::id::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
 use crate::io::Io;

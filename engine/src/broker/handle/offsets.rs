@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 
 use super::find_topic;
 use crate::broker::Core;
+use crate::broker::ask::{Ask, FoundOffset};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::Incoming;
-use crate::broker::partition::{Ask, FoundOffset};
 use crate::broker::shard;
 use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::io::Io;

@@ -13,9 +13,9 @@ use tokio::sync::oneshot::error::RecvError;
 
 use super::{find_topic, leader};
 use crate::broker::Core;
+use crate::broker::ask::{Accepted, Ask, Produce, Rejection};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::{self, Incoming};
-use crate::broker::partition::{Accepted, Ask, Produce, Rejection};
 use crate::broker::reply::{Pending, Reply};
 use crate::broker::{settings, shard};
 use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
