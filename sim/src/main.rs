@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use trialog_sim::scenario::{Failed, Failure, first_light};
+use clap::{Parser, Subcommand, ValueEnum};
+use trialog_sim::scenario::{self, Failed, Failure, Run, Size, Watch};
 use trialog_sim::sweep::{sweep, twice};
 
 /// Runs the broker in simulated worlds. Everything follows from a seed.
@@ -18,6 +18,9 @@ struct Arguments {
 enum Command {
     /// Runs many seeds; fails if one of them does.
     Run {
+        /// How large each is.
+        #[arg(long, default_value = "small")]
+        size: SizeName,
         /// How many.
         #[arg(long, default_value_t = 100)]
         seeds: u64,
@@ -32,16 +35,34 @@ enum Command {
     Replay {
         /// Which.
         seed: u64,
+        /// How large.
+        #[arg(long, default_value = "small")]
+        size: SizeName,
         /// Print every event of the (first) run to standard error.
         #[arg(long)]
         trace: bool,
     },
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum SizeName {
+    Small,
+    Full,
+}
+
+impl From<SizeName> for Size {
+    fn from(name: SizeName) -> Size {
+        match name {
+            SizeName::Small => Size::Small,
+            SizeName::Full => Size::Full,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { seeds, from, jobs } => {
-            let run = |seed| first_light::run(seed, false);
+        Command::Run { size, seeds, from, jobs } => {
+            let run = |seed| scenario::run(&Run::new(seed, size.into()));
             let totals = sweep(from..from.saturating_add(seeds), jobs, run, |result| {
                 if let Err(failure) = result {
                     eprintln!("{failure}");
@@ -50,14 +71,17 @@ fn main() -> ExitCode {
             print!("{totals}");
             totals.failures.first().map_or(ExitCode::SUCCESS, exit)
         }
-        Command::Replay { seed, trace } => {
+        Command::Replay { seed, size, trace } => {
             if trace {
-                let _ = first_light::run(seed, true);
+                let loud = Run { watch: Watch::Loud, ..Run::new(seed, size.into()) };
+                let _ = scenario::run(&loud);
             }
-            match twice(seed, |seed| first_light::run(seed, false)) {
+            match twice(seed, |seed| scenario::run(&Run::new(seed, size.into()))) {
                 Ok(passed) => {
-                    println!("seed {seed} passed, twice the same: {}", passed.digest);
-                    println!("{:?}\n{:?}", passed.tally, passed.counts);
+                    let facts = passed.facts;
+                    let digest = facts.digest.map_or_else(String::new, |digest| digest.to_string());
+                    println!("seed {seed} passed, twice the same: {digest}");
+                    println!("{:?}\n{:?}", facts.tally, facts.counts);
                     ExitCode::SUCCESS
                 }
                 Err(failure) => {

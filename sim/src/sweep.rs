@@ -67,7 +67,7 @@ pub fn sweep(
         }
     });
     let mut totals = totals.into_inner().expect("nobody panics with it");
-    totals.failures.sort_by_key(|failure| failure.seed);
+    totals.failures.sort_by_key(Failure::seed);
     totals.elapsed = start.elapsed();
     totals
 }
@@ -78,9 +78,12 @@ pub fn sweep(
 /// The failure of the run, or the two hashes.
 pub fn twice(seed: u64, run: impl Fn(u64) -> Result<Passed, Failure>) -> Result<Passed, Failure> {
     let (first, second) = (run(seed)?, run(seed)?);
-    if first.digest != second.digest {
-        let text = format!("two runs, two hashes: {} and {}", first.digest, second.digest);
-        return Err(Failure { seed, how: Failed::Determinism, text });
+    let digests = [first.facts.digest, second.facts.digest];
+    if digests[0] != digests[1] {
+        let [one, other] = digests.map(|digest| digest.map_or_else(String::new, |d| d.to_string()));
+        let text = format!("two runs, two hashes: {one} and {other}");
+        let (how, found_by) = (Failed::Determinism, vec!["digest".to_owned()]);
+        return Err(Failure { how, found_by, text, facts: second.facts });
     }
     Ok(first)
 }
@@ -90,22 +93,22 @@ impl Totals {
         if self.slowest.is_none_or(|(_, slowest)| took > slowest) {
             self.slowest = Some((seed, took));
         }
-        let passed = match result {
-            Ok(passed) => passed,
+        let facts = match result {
+            Ok(passed) => passed.facts,
             Err(failure) => return self.failures.push(failure),
         };
-        let crashes = crashes(&passed.counts);
+        let crashes = crashes(&facts.counts);
         let first = self.passed == 0;
-        let acknowledged = passed.tally.acknowledged;
+        let acknowledged = facts.tally.acknowledged;
         self.acknowledged_min =
             if first { acknowledged } else { self.acknowledged_min.min(acknowledged) };
         self.crashes_min = if first { crashes } else { self.crashes_min.min(crashes) };
         self.passed += 1;
         self.acknowledged += acknowledged;
-        self.read += passed.tally.read;
-        self.events += passed.digest.events;
-        self.simulated += passed.simulated;
-        for (kind, count) in passed.counts {
+        self.read += facts.tally.read;
+        self.events += facts.digest.map_or(0, |digest| digest.events);
+        self.simulated += facts.simulated;
+        for (kind, count) in facts.counts {
             *self.counts.entry(kind).or_default() += count;
         }
     }

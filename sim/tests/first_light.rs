@@ -1,7 +1,7 @@
 //! The broker on trial: the sweep that plain `cargo test` runs.
 
-use trialog_sim::scenario::first_light::{self, BrokerDisk};
-use trialog_sim::scenario::{Failed, Failure};
+use trialog_sim::scenario::first_light::BrokerDisk;
+use trialog_sim::scenario::{self, Failed, Failure, Run, Size};
 use trialog_sim::sweep::{sweep, twice};
 
 /// How many seeds a test run covers; TRIALOG_SEEDS changes it.
@@ -11,7 +11,7 @@ fn seeds() -> u64 {
 
 #[test]
 fn every_acknowledged_record_is_there_once_and_in_order() {
-    let totals = sweep(0..seeds(), 2, |seed| first_light::run(seed, false), |_| {});
+    let totals = sweep(0..seeds(), 2, |seed| scenario::run(&Run::new(seed, Size::Small)), |_| {});
     println!("{totals}");
     for failure in &totals.failures {
         println!("{failure}");
@@ -24,9 +24,9 @@ fn every_acknowledged_record_is_there_once_and_in_order() {
 #[test]
 fn one_seed_runs_twice_the_same() {
     for seed in [1, 17] {
-        let passed = twice(seed, |seed| first_light::run(seed, false));
+        let passed = twice(seed, |seed| scenario::run(&Run::new(seed, Size::Small)));
         match passed {
-            Ok(passed) => println!("seed {seed}: {}", passed.digest),
+            Ok(passed) => println!("seed {seed}: {:?}", passed.facts.digest),
             Err(failure) => panic!("{failure}"),
         }
     }
@@ -39,7 +39,7 @@ fn one_seed_runs_twice_the_same() {
 fn a_disk_that_lies_about_flushes_is_found_out() {
     let mut kinds = std::collections::BTreeMap::new();
     for seed in 0..20 {
-        match first_light::run_on(BrokerDisk::Lying, seed, false) {
+        match scenario::run_on(BrokerDisk::Lying, &Run::new(seed, Size::Small)) {
             Ok(_) => *kinds.entry("passed".to_owned()).or_insert(0) += 1,
             Err(Failure { how: how @ (Failed::Safety | Failed::Liveness), text, .. }) => {
                 println!("seed {seed}: {how:?}: {text}");

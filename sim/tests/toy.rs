@@ -253,7 +253,7 @@ async fn consumer(io: SimIo, recorder: Recorder, until: Option<usize>) {
 
 /// One run: chaos, then healing, then a reading of everything.
 async fn trial(cluster: Cluster, seed: u64, mistake: Mistake) -> Report {
-    let recorder = Recorder::new(cluster.world().clone());
+    let recorder = Recorder::new(cluster.world().clone(), std::sync::Arc::default());
     let done = Arc::new(AtomicU64::new(0));
     let (goal, chaos) = (150, Duration::from_secs(6));
     let host = cluster.add("service", 1 << 20, move |io| server(io, mistake));

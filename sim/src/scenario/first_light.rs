@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use trialog_engine::broker;
@@ -25,22 +25,20 @@ use trialog_engine::config;
 use trialog_engine::id::{CoreId, Offset, PartitionIndex};
 use trialog_engine::io::{Io, Pool};
 use trialog_engine::wire::batch::Compression;
-use trialog_jepsen::check::Expect;
-use trialog_jepsen::history::{BEGINNING, Op, Phase, Record, Topic, Value};
+use trialog_jepsen::check::{Expect, Report, Tally};
+use trialog_jepsen::history::{BEGINNING, History, Op, Phase, Record, Topic, Value};
 
-use super::{Failed, Failure, Passed, Recorder, anomalies};
+use super::{Cut, Facts, Failed, Failure, Passed, Recorder, Run, Size, Step, Watch};
 use crate::cluster::{Cluster, Frame, simulate};
 use crate::io::SimIo;
 use crate::machine::Machine;
 use crate::nemesis::{Counts, Nemesis};
-use crate::plan::{Kind, Plan, Scope};
+use crate::plan::{Plan, Scope};
 use crate::seed::{Seed, Stream};
+use crate::sweep::crashes;
 
 const PORT: u16 = 9092;
 const TOPIC: &str = "trial";
-/// Acknowledged records and crashes that a run must have had, or it proves too little.
-const ACKNOWLEDGED_MIN: usize = 200;
-const CRASHES_MIN: usize = 2;
 /// How long the healed system may take to get the producers' work done, in simulated time.
 const LIVENESS: Duration = Duration::from_secs(90);
 /// How long the last reader may take.
@@ -68,7 +66,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn draw(random: &mut Stream) -> Shape {
+    fn draw(size: Size, random: &mut Stream) -> Shape {
         let mut topic = BTreeMap::new();
         let mut set = |key: &str, value: String| topic.insert(key.to_owned(), value);
         set("retention.ms", "-1".to_owned());
@@ -96,8 +94,14 @@ impl Shape {
             partitions: random.within(1..5) as i32,
             producers: random.within(2..4) as usize,
             consumers: 2,
-            goal: random.within(220..320),
-            chaos: random.duration(Duration::from_secs(6)..Duration::from_secs(12)),
+            goal: match size {
+                Size::Small => random.within(220..320),
+                Size::Full => random.within(1050..1400),
+            },
+            chaos: match size {
+                Size::Small => random.duration(Duration::from_secs(6)..Duration::from_secs(12)),
+                Size::Full => random.duration(Duration::from_secs(60)..Duration::from_secs(70)),
+            },
             burst: random.within(1..12),
             pause: Duration::from_millis(random.pick(&[20, 100, 300])),
             value_bytes: random.pick(&[8, 8, 100, 2000]),
@@ -123,7 +127,10 @@ struct Stage {
     shape: Arc<Shape>,
     recorder: Recorder,
     topic: Topic,
-    acknowledged: Arc<AtomicU64>,
+    cut: Arc<Cut>,
+    kept: Kept,
+    /// Records that were acknowledged, or left out.
+    done: Arc<AtomicU64>,
     /// What a client saw that no history shows.
     complaints: Arc<Mutex<Vec<String>>>,
 }
@@ -137,50 +144,130 @@ pub enum BrokerDisk {
     Lying,
 }
 
-/// Runs one seed.
+/// Carries a run out.
 ///
 /// # Errors
 /// What went wrong, with the command that repeats it.
-pub fn run(seed: u64, loud: bool) -> Result<Passed, Failure> {
-    run_on(BrokerDisk::Honest, seed, loud)
+pub fn run(run: &Run) -> Result<Passed, Failure> {
+    run_on(BrokerDisk::Honest, run)
 }
 
-/// Runs one seed on a certain kind of disk.
+/// Carries a run out on a certain kind of disk.
 ///
 /// # Errors
 /// What went wrong; the command repeats it only on an honest disk.
-pub fn run_on(disk: BrokerDisk, seed: u64, loud: bool) -> Result<Passed, Failure> {
-    let frame = Frame { loud, ..Frame::new(seed) };
-    let fail = |how, text| Failure { seed, how, text };
-    let outcome = simulate(frame, move |cluster| play(cluster, Seed(seed), disk));
-    let outcome = outcome.map_err(|text| fail(Failed::Panic, text))?;
-    let (tally, counts) = outcome.value.map_err(|(how, text)| fail(how, text))?;
-    let (digest, simulated) = (outcome.digest, outcome.simulated);
-    Ok(Passed { seed, tally, counts, digest, simulated })
+pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
+    let seed = Seed(run.seed);
+    let shape = Arc::new(Shape::draw(run.size, &mut seed.stream("shape", 0)));
+    let plan = plan(seed, run.size, &shape);
+    let kept = Kept { history: Arc::default(), steps: Arc::default() };
+    kept.steps().resize(shape.producers + shape.consumers + 1, 0);
+    let mut facts = Box::new(Facts {
+        run: run.clone(),
+        plan: plan.clone(),
+        steps: Vec::new(),
+        tally: Tally::default(),
+        counts: Counts::default(),
+        digest: None,
+        simulated: Duration::ZERO,
+        history: None,
+    });
+    let frame = Frame { loud: run.watch == Watch::Loud, ..Frame::new(run.seed) };
+    let play = {
+        let (run, kept) = (run.clone(), kept.clone());
+        move |cluster| play(cluster, run, disk, shape, plan, kept)
+    };
+    let verdict = match simulate(frame, play) {
+        Ok(outcome) => {
+            facts.digest = Some(outcome.digest);
+            facts.simulated = outcome.simulated;
+            facts.counts = outcome.value.counts;
+            facts.tally = outcome.value.tally;
+            outcome.value.verdict
+        }
+        Err(text) => Err(Wrong { how: Failed::Panic, found_by: vec!["panic".to_owned()], text }),
+    };
+    facts.steps.clone_from(&kept.steps());
+    if run.watch == Watch::Tape {
+        let mut history = kept.history.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.history = Some(std::mem::take(&mut history));
+    }
+    match verdict.and_then(|()| thick_enough(&facts)) {
+        Ok(()) => Ok(Passed { facts }),
+        Err(Wrong { how, found_by, text }) => Err(Failure { how, found_by, text, facts }),
+    }
+}
+
+/// Whether a run of which nothing was left out proved enough.
+fn thick_enough(facts: &Facts) -> Result<(), Wrong> {
+    let Facts { run, tally, simulated, .. } = facts;
+    let (size, crashes) = (run.size, crashes(&facts.counts));
+    let enough = tally.acknowledged >= size.acknowledged_min()
+        && crashes >= size.crashes_min() as u64
+        && *simulated >= size.simulated_min();
+    if enough || !run.cut.is_empty() {
+        return Ok(());
+    }
+    let (acknowledged, seconds) = (tally.acknowledged, simulated.as_secs_f64());
+    let text = format!("only {acknowledged} records, {crashes} crashes and {seconds:.1} s");
+    Err(Wrong { how: Failed::Thin, found_by: vec!["thin".to_owned()], text })
 }
 
 /// The fault plan of a seed.
-fn plan(seed: Seed, shape: &Shape) -> Plan {
+fn plan(seed: Seed, size: Size, shape: &Shape) -> Plan {
     let clients = (1..=shape.producers + shape.consumers).collect();
-    let scope = Scope { brokers: vec![0], clients, chaos: shape.chaos, crashes_min: CRASHES_MIN };
+    let crashes_min = size.crashes_min();
+    let scope = Scope { brokers: vec![0], clients, chaos: shape.chaos, crashes_min };
     Plan::draw(&mut seed.stream("plan", 0), &scope)
 }
 
-type Verdict = Result<(trialog_jepsen::check::Tally, Counts), (Failed, String)>;
+/// What outlives the simulated world, even if it ends in a panic.
+#[derive(Clone)]
+struct Kept {
+    history: Arc<Mutex<History>>,
+    steps: Arc<Mutex<Vec<u32>>>,
+}
 
-async fn play(cluster: Cluster, seed: Seed, broker_disk: BrokerDisk) -> Verdict {
-    let shape = Arc::new(Shape::draw(&mut seed.stream("shape", 0)));
-    let plan = plan(seed, &shape);
+/// What a run in its world came to.
+struct Played {
+    verdict: Result<(), Wrong>,
+    counts: Counts,
+    tally: Tally,
+}
+
+/// What went wrong.
+struct Wrong {
+    how: Failed,
+    found_by: Vec<String>,
+    text: String,
+}
+
+impl Wrong {
+    fn stuck(what: &str, text: String) -> Wrong {
+        Wrong { how: Failed::Liveness, found_by: vec![what.to_owned()], text }
+    }
+}
+
+async fn play(
+    cluster: Cluster,
+    run: Run,
+    broker_disk: BrokerDisk,
+    shape: Arc<Shape>,
+    plan: Plan,
+    kept: Kept,
+) -> Played {
     let world = cluster.world().clone();
     world.say(&format!("{shape:#?}\n{plan}"));
-    let recorder = Recorder::new(world);
+    let recorder = Recorder::new(world, kept.history.clone());
     let stage = Stage {
-        seed,
+        seed: Seed(run.seed),
         topic: recorder.topic(TOPIC),
         recorder,
-        acknowledged: Arc::default(),
+        done: Arc::default(),
         complaints: Arc::default(),
         shape: Arc::clone(&shape),
+        cut: Arc::new(run.cut.clone()),
+        kept,
     };
     let disk = shape.disk_bytes;
     let host = cluster.add("broker", disk, with(&stage, serve));
@@ -196,47 +283,68 @@ async fn play(cluster: Cluster, seed: Seed, broker_disk: BrokerDisk) -> Verdict 
     }
     let nemesis = Nemesis::new(cluster.clone(), vec![host]);
     stage.recorder.watch(&nemesis, vec![host]);
+    let faults = plan.faults.iter().enumerate();
+    let faults = faults.filter(|(index, _)| !run.cut.faults.contains(index));
+    let plan = Plan { faults: faults.map(|(_, fault)| fault.clone()).collect() };
+    let stuck = act(&cluster, &stage, &nemesis, &plan, &producers).await;
+    let report = stage.recorder.judge(&Expect::default());
+    let verdict = match stuck {
+        Err(stuck) => Err(stuck),
+        Ok(()) => verdict(&stage, &report),
+    };
+    Played { verdict, counts: nemesis.counts(), tally: report.tally }
+}
 
-    nemesis.run(&plan).await;
+/// The two acts.
+async fn act(
+    cluster: &Cluster,
+    stage: &Stage,
+    nemesis: &Nemesis,
+    plan: &Plan,
+    producers: &[usize],
+) -> Result<(), Wrong> {
+    let begun = cluster.world().now();
+    nemesis.run(plan).await;
+    let over = begun + crate::seed::nanos(stage.shape.chaos);
+    cluster.pass(Duration::from_nanos(over.saturating_sub(cluster.world().now()))).await;
     nemesis.heal().await;
-    if !within(&cluster, LIVENESS, || producers.iter().all(|&m| cluster.has_exited(m))).await {
-        let acknowledged = stage.acknowledged.load(Ordering::Relaxed);
+    if !within(cluster, LIVENESS, || producers.iter().all(|&m| cluster.has_exited(m))).await {
         let text = format!(
-            "{acknowledged} of {} records were acknowledged {} s after everything healed\n{}",
-            shape.goal,
+            "{} of {} records were acknowledged {} s after everything healed\n{}",
+            stage.done.load(Ordering::Relaxed),
+            stage.shape.goal,
             LIVENESS.as_secs(),
             stage.complaints()
         );
-        return Err((Failed::Liveness, text));
+        return Err(Wrong::stuck("stuck-producer", text));
     }
     stage.recorder.finale();
-    let last = with(&stage, |io, stage| consume(io, stage, Reading::ToTheEnd));
-    let last = cluster.add("last reader", disk, last);
-    if !within(&cluster, CATCH_UP, || cluster.has_exited(last)).await {
+    let last = with(stage, |io, stage| consume(io, stage, Reading::ToTheEnd));
+    let last = cluster.add("last reader", stage.shape.disk_bytes, last);
+    if !within(cluster, CATCH_UP, || cluster.has_exited(last)).await {
         let text = format!("the last reader is stuck\n{}", stage.complaints());
-        return Err((Failed::Liveness, text));
+        return Err(Wrong::stuck("stuck-reader", text));
     }
-    verdict(&stage, nemesis.counts())
+    Ok(())
 }
 
 /// Whether the history and the complaints are what they must be.
-fn verdict(stage: &Stage, counts: Counts) -> Verdict {
-    let report = stage.recorder.judge(&Expect::default());
-    if let Some(text) = anomalies(&report) {
-        return Err((Failed::Safety, text));
+fn verdict(stage: &Stage, report: &Report) -> Result<(), Wrong> {
+    let mut found_by: Vec<String> =
+        report.anomalies().map(|(anomaly, _)| anomaly.to_string()).collect();
+    let mut text = String::new();
+    if !found_by.is_empty() {
+        text = report.to_string();
     }
     let complaints = stage.complaints();
     if !complaints.is_empty() {
-        return Err((Failed::Safety, complaints));
+        found_by.push("complaint".to_owned());
+        text.push_str(&complaints);
     }
-    let tally = report.tally;
-    let kinds = [Kind::Kill, Kind::PowerLoss, Kind::KillAtCall, Kind::PowerLossAtCall];
-    let crashes: u64 = kinds.iter().filter_map(|kind| counts.get(kind)).sum();
-    if tally.acknowledged < ACKNOWLEDGED_MIN || crashes < CRASHES_MIN as u64 {
-        let text = format!("only {} records and {crashes} crashes", tally.acknowledged);
-        return Err((Failed::Thin, text));
+    if found_by.is_empty() {
+        return Ok(());
     }
-    Ok((tally, counts))
+    Err(Wrong { how: Failed::Safety, found_by, text })
 }
 
 /// A program that is given the stage.
@@ -261,6 +369,12 @@ async fn within(cluster: &Cluster, limit: Duration, done: impl Fn() -> bool) -> 
 }
 
 impl Stage {
+    /// How many records the producers that are not left out have to get acknowledged.
+    fn goal(&self) -> u64 {
+        let here = (0..self.shape.producers).filter(|client| !self.cut.clients.contains(client));
+        self.shape.goal * here.count() as u64 / self.shape.producers as u64
+    }
+
     fn complain(&self, text: String) {
         self.recorder.world().say(&text);
         self.complaints.lock().expect("nobody panics with it").push(text);
@@ -282,14 +396,38 @@ impl Stage {
         Client::new(io.clone(), Pool::new(), vec![broker], options)
     }
 
-    /// What a client draws from: its own stream, whatever the rest of the world does.
-    fn random(&self, io: &SimIo) -> Stream {
-        self.seed.stream("workload", io.process().number)
+    /// The next step of the client that runs on this machine: what it draws from, whatever the
+    /// rest of the world does, and whether it is left out.
+    fn step(&self, io: &SimIo) -> (Stream, bool) {
+        let client = client_number(io);
+        let number = {
+            let mut steps = self.kept.steps();
+            steps[client] += 1;
+            steps[client] - 1
+        };
+        let random = self.seed.stream("step", (client as u64) << 32 | u64::from(number));
+        (random, self.cut.steps.contains(&Step { client, number }))
+    }
+
+    /// Whether the client that runs on this machine is left out.
+    fn left_out(&self, io: &SimIo) -> bool {
+        self.cut.clients.contains(&client_number(io))
     }
 
     fn partitions(&self) -> impl Iterator<Item = PartitionIndex> + use<> {
         (0..self.shape.partitions).map(PartitionIndex)
     }
+}
+
+impl Kept {
+    fn steps(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The clients are on the machines behind the broker's.
+fn client_number(io: &SimIo) -> usize {
+    io.process().machine - 1
 }
 
 /// The broker's program.
@@ -332,14 +470,22 @@ async fn prepare(io: &SimIo, stage: &Stage, client: &Client<SimIo>) {
 
 /// A producer's program: bursts of records until all producers together have their share.
 async fn produce(io: SimIo, stage: Stage) {
-    let (mut random, shape) = (stage.random(&io), Arc::clone(&stage.shape));
+    if stage.left_out(&io) {
+        return;
+    }
+    let shape = Arc::clone(&stage.shape);
     let client = stage.client(&io);
     prepare(&io, &stage, &client).await;
     let producer = client.producer(shape.producer.clone());
     let pending = Rc::new(Cell::new(0_u64));
     let mut counter = 0;
-    while stage.acknowledged.load(Ordering::Relaxed) < shape.goal {
-        for _ in 0..random.within(1..shape.burst + 1) {
+    while stage.done.load(Ordering::Relaxed) < stage.goal() {
+        let (mut random, left_out) = stage.step(&io);
+        let burst = random.within(1..shape.burst + 1);
+        if left_out {
+            stage.done.fetch_add(burst, Ordering::Relaxed);
+        }
+        for _ in 0..if left_out { 0 } else { burst } {
             let partition = PartitionIndex(random.below(shape.partitions as u64) as i32);
             let value = Value::new(Recorder::client(&io), counter);
             counter += 1;
@@ -392,7 +538,7 @@ async fn settle(io: SimIo, stage: Stage, send: Sending, ticket: Ticket, pending:
     match ticket.await {
         Outcome::Stored(receipt) => {
             stage.recorder.record(&io, Phase::Ok, send.op(receipt.offset));
-            stage.acknowledged.fetch_add(1, Ordering::Relaxed);
+            stage.done.fetch_add(1, Ordering::Relaxed);
         }
         Outcome::Failed(reason) => {
             io.world().say(&format!("{} failed: {reason}", send.value));
@@ -417,7 +563,10 @@ enum Reading {
 
 /// A consumer's program.
 async fn consume(io: SimIo, stage: Stage, reading: Reading) {
-    let mut random = stage.random(&io);
+    if stage.left_out(&io) {
+        return;
+    }
+    let (mut random, _) = stage.step(&io);
     let client = stage.client(&io);
     let mut options = ConsumerOptions {
         wait_max: Duration::from_millis(random.pick(&[0, 50, 500])),
@@ -436,6 +585,11 @@ async fn consume(io: SimIo, stage: Stage, reading: Reading) {
         begin(&io, &stage, &mut consumer, partition);
     }
     loop {
+        let (mut random, left_out) = stage.step(&io);
+        if left_out {
+            io.sleep(Duration::from_millis(300)).await;
+            continue;
+        }
         match consumer.poll(Duration::from_millis(300)).await {
             Ok(records) => hear(&io, &stage, &records),
             Err(error) => {

@@ -1,52 +1,116 @@
 //! Scenarios: what runs in the simulated world, under which faults, and what must hold.
 //!
-//! This module is what they share: the [`Recorder`] that writes the history which the judge reads,
-//! and the two acts in which every scenario runs.
+//! [`run`] is the one way in, for tests, sweeps, replays and shrinking alike: a [`Run`] says which
+//! seed, how large, what to leave out and what to keep; what comes back is [`Passed`] or a
+//! [`Failure`], each with the [`Facts`] of the run. Leaving a fault or a client's step out shifts no
+//! other draw: each of them has a stream of its own, and a step that is left out still counts.
 
 pub mod first_light;
+mod record;
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use trialog_jepsen::check::{self, Expect, Report};
-use trialog_jepsen::history::{Event, Fault, History, Op, Phase, Process, Topic};
+use trialog_jepsen::check;
+use trialog_jepsen::history::History;
 
-use crate::io::SimIo;
-use crate::nemesis::{Counts, Nemesis, Seen};
-use crate::trace;
+use crate::nemesis::Counts;
+use crate::plan::Plan;
 use crate::trace::Digest;
-use crate::world::World;
 
-/// The process number under which the nemesis appears in a history.
-const NEMESIS: Process = Process(u32::MAX);
+pub use first_light::{run, run_on};
+pub use record::Recorder;
 
-/// Writes the history of a run. Clones write to the same one.
-#[derive(Clone)]
-pub struct Recorder {
-    world: World,
-    history: Arc<Mutex<History>>,
+/// What to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The number that everything follows from.
+    pub seed: u64,
+    /// How much of it.
+    pub size: Size,
+    /// What is left out.
+    pub cut: Cut,
+    /// What is kept of it beside the facts.
+    pub watch: Watch,
+}
+
+/// How large a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Size {
+    /// For `cargo test`: at least 200 acknowledged records and two broker crashes.
+    Small,
+    /// For sweeps: at least 1,000 acknowledged records, two broker crashes and 60 simulated
+    /// seconds.
+    Full,
+}
+
+/// What is left out of a run, so that less of it still shows the same. What it proves then may be
+/// thin; that is no failure of such a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Faults, as indexes into the drawn plan ([`Facts::plan`]).
+    pub faults: BTreeSet<usize>,
+    /// Clients that do nothing at all, as indexes into [`Facts::steps`].
+    pub clients: BTreeSet<usize>,
+    /// Single steps of clients.
+    pub steps: BTreeSet<Step>,
+}
+
+/// One step of a client: a burst of records, a poll, a call. Steps are counted over all
+/// incarnations of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step {
+    /// Index into [`Facts::steps`].
+    pub client: usize,
+    /// Counted from 0.
+    pub number: u32,
+}
+
+/// What is kept of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// The facts.
+    #[default]
+    Quiet,
+    /// Every event is printed to standard error.
+    Loud,
+    /// The history is kept.
+    Tape,
+}
+
+/// What is known of a run, however it ended.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What was run.
+    pub run: Run,
+    /// The fault plan as drawn, before anything is left out.
+    pub plan: Plan,
+    /// How many steps each client took, those left out included.
+    pub steps: Vec<u32>,
+    /// What the judge counted.
+    pub tally: check::Tally,
+    /// Faults that fired.
+    pub counts: Counts,
+    /// The hash over every event; none if a simulated program panicked.
+    pub digest: Option<Digest>,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// The whole history, if it is [taped](Watch::Tape).
+    pub history: Option<History>,
 }
 
 /// A run that went well.
 #[derive(Clone, Debug)]
 pub struct Passed {
-    /// Its seed.
-    pub seed: u64,
-    /// What the judge counted.
-    pub tally: check::Tally,
-    /// Faults that fired.
-    pub counts: Counts,
-    /// The hash over every event.
-    pub digest: Digest,
-    /// Simulated time.
-    pub simulated: Duration,
+    /// What is known of it.
+    pub facts: Box<Facts>,
 }
 
 /// How a run failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failed {
-    /// The history shows what must never happen.
+    /// The history or an invariant shows what must never happen.
     Safety,
     /// The healed system did not do its work in time.
     Liveness,
@@ -61,119 +125,81 @@ pub enum Failed {
 /// A run that failed. Its text ends with the command that repeats it.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Its seed.
-    pub seed: u64,
     /// How.
     pub how: Failed,
+    /// What found it: names of anomalies, ids of invariants, or what was stuck; sorted, each once.
+    pub found_by: Vec<String>,
     /// What was seen.
     pub text: String,
+    /// What is known of the run.
+    pub facts: Box<Facts>,
+}
+
+impl Run {
+    /// A quiet run of `seed` with nothing left out.
+    #[must_use]
+    pub fn new(seed: u64, size: Size) -> Run {
+        Run { seed, size, cut: Cut::default(), watch: Watch::Quiet }
+    }
+}
+
+impl Cut {
+    /// Whether nothing is left out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.faults.is_empty() && self.clients.is_empty() && self.steps.is_empty()
+    }
+}
+
+impl Size {
+    /// Acknowledged records that a run must have had, or it proves too little.
+    #[must_use]
+    pub fn acknowledged_min(self) -> usize {
+        match self {
+            Size::Small => 200,
+            Size::Full => 1000,
+        }
+    }
+
+    /// Broker crashes that a run must have had.
+    #[must_use]
+    pub fn crashes_min(self) -> usize {
+        2
+    }
+
+    /// Simulated time that a run must have taken.
+    #[must_use]
+    pub fn simulated_min(self) -> Duration {
+        match self {
+            Size::Small => Duration::ZERO,
+            Size::Full => Duration::from_secs(60),
+        }
+    }
+}
+
+impl Failure {
+    /// The seed that failed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.facts.run.seed
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Size::Small => "small",
+            Size::Full => "full",
+        })
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { seed, how, text } = self;
-        write!(
-            f,
-            "seed {seed} failed ({how:?}): {}\n\n  cargo sim replay {seed}\n",
-            text.trim_end()
-        )
+        let Failure { how, found_by, text, facts } = self;
+        let Run { seed, size, .. } = facts.run;
+        let (found_by, text) = (found_by.join(", "), text.trim_end());
+        write!(f, "seed {seed} failed ({how:?}, {found_by}): {text}\n\n")?;
+        writeln!(f, "  cargo sim replay {seed} --size {size}")
     }
-}
-
-impl Recorder {
-    /// A recorder with an empty history.
-    #[must_use]
-    pub fn new(world: World) -> Self {
-        Recorder { world, history: Arc::default() }
-    }
-
-    /// The world that the run is in.
-    #[must_use]
-    pub fn world(&self) -> &World {
-        &self.world
-    }
-
-    /// The number of a topic in this history.
-    #[must_use]
-    pub fn topic(&self, name: &str) -> Topic {
-        self.with(|history| history.topic(name))
-    }
-
-    /// The number of a client: its process, so that one that was restarted is another client.
-    #[must_use]
-    pub fn client(io: &SimIo) -> u32 {
-        u32::try_from(io.process().number).expect("few processes in a run")
-    }
-
-    /// Records what a client did. What a dead client would say is not heard.
-    pub fn record(&self, io: &SimIo, phase: Phase, op: Op) {
-        if self.world.is_alive(io.process()) {
-            self.push(Process(Self::client(io)), phase, op);
-        }
-    }
-
-    /// Records every crash and start of a machine.
-    pub fn watch(&self, nemesis: &Nemesis, brokers: Vec<usize>) {
-        let recorder = self.clone();
-        nemesis.watch(move |machine, seen| {
-            if brokers.contains(&machine) {
-                let fault = match seen {
-                    Seen::Crash(_) => Fault::Crash,
-                    Seen::Start => Fault::Restart,
-                };
-                let node = machine as u32;
-                recorder.push(NEMESIS, Phase::Info, Op::Nemesis { fault, node });
-            }
-        });
-    }
-
-    /// From here on readers read everything.
-    pub fn finale(&self) {
-        self.push(NEMESIS, Phase::Info, Op::Final);
-    }
-
-    /// Judges what has been recorded.
-    #[must_use]
-    pub fn judge(&self, expect: &Expect) -> Report {
-        self.with(|history| check::all(history, expect))
-    }
-
-    /// A copy of the history.
-    #[must_use]
-    pub fn history(&self) -> History {
-        self.with(|history| history.clone())
-    }
-
-    fn push(&self, process: Process, phase: Phase, op: Op) {
-        let time_ns = self.world.now();
-        let mut facts = vec![u64::from(process.0), phase as u64];
-        match &op {
-            Op::Send { partition, value, offset, .. } => {
-                let partition = partition.map_or(-1, |partition| partition.0);
-                let offset = offset.map_or(-1, |offset| offset.0);
-                facts.extend([value.0, partition as u64, offset as u64]);
-            }
-            Op::Poll { records } => {
-                for record in records {
-                    let (partition, offset) = (record.partition.0 as u64, record.offset.0 as u64);
-                    facts.extend([partition, offset, record.value.0]);
-                }
-            }
-            Op::Seek { offset, .. } => facts.push(offset.0 as u64),
-            Op::Assign { .. } | Op::Nemesis { .. } | Op::Final => {}
-        }
-        self.world.note(trace::Event::Client, &facts);
-        self.world.say(&format!("client {}: {phase:?} {op:?}", process.0));
-        self.with(|history| history.push(Event { time_ns, process, phase, op }));
-    }
-
-    fn with<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
-        look(&mut self.history.lock().expect("nobody panics with it"))
-    }
-}
-
-/// The worst of what a report found, as a text.
-#[must_use]
-pub fn anomalies(report: &Report) -> Option<String> {
-    (!report.clean()).then(|| report.to_string())
 }

@@ -1,0 +1,110 @@
+//! The recorder: writes the history of a run, which the judge reads.
+//!
+//! Everything that a client does or is told goes through [`Recorder::record`], into the history and
+//! into the trace. What a dead client would still say is not heard. Draws no randomness.
+
+use std::sync::{Arc, Mutex};
+
+use trialog_jepsen::check::{self, Expect, Report};
+use trialog_jepsen::history::{Event, Fault, History, Op, Phase, Process, Topic};
+
+use crate::io::SimIo;
+use crate::nemesis::{Nemesis, Seen};
+use crate::trace;
+use crate::world::World;
+
+/// The process number under which the nemesis appears in a history.
+const NEMESIS: Process = Process(u32::MAX);
+
+/// Writes the history of a run. Clones write to the same one.
+#[derive(Clone)]
+pub struct Recorder {
+    world: World,
+    history: Arc<Mutex<History>>,
+}
+
+impl Recorder {
+    /// A recorder that writes to `history`.
+    #[must_use]
+    pub fn new(world: World, history: Arc<Mutex<History>>) -> Self {
+        Recorder { world, history }
+    }
+
+    /// The world that the run is in.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The number of a topic in this history.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Topic {
+        self.with(|history| history.topic(name))
+    }
+
+    /// The number of a client: its process, so that one that was restarted is another client.
+    #[must_use]
+    pub fn client(io: &SimIo) -> u32 {
+        u32::try_from(io.process().number).expect("few processes in a run")
+    }
+
+    /// Records what a client did. What a dead client would say is not heard.
+    pub fn record(&self, io: &SimIo, phase: Phase, op: Op) {
+        if self.world.is_alive(io.process()) {
+            self.push(Process(Self::client(io)), phase, op);
+        }
+    }
+
+    /// Records every crash and start of a machine.
+    pub fn watch(&self, nemesis: &Nemesis, brokers: Vec<usize>) {
+        let recorder = self.clone();
+        nemesis.watch(move |machine, seen| {
+            if brokers.contains(&machine) {
+                let fault = match seen {
+                    Seen::Crash(_) => Fault::Crash,
+                    Seen::Start => Fault::Restart,
+                };
+                let node = machine as u32;
+                recorder.push(NEMESIS, Phase::Info, Op::Nemesis { fault, node });
+            }
+        });
+    }
+
+    /// From here on readers read everything.
+    pub fn finale(&self) {
+        self.push(NEMESIS, Phase::Info, Op::Final);
+    }
+
+    /// Judges what has been recorded.
+    #[must_use]
+    pub fn judge(&self, expect: &Expect) -> Report {
+        self.with(|history| check::all(history, expect))
+    }
+
+    fn push(&self, process: Process, phase: Phase, op: Op) {
+        let time_ns = self.world.now();
+        let mut facts = vec![u64::from(process.0), phase as u64];
+        match &op {
+            Op::Send { partition, value, offset, .. } => {
+                let partition = partition.map_or(-1, |partition| partition.0);
+                let offset = offset.map_or(-1, |offset| offset.0);
+                facts.extend([value.0, partition as u64, offset as u64]);
+            }
+            Op::Poll { records } => {
+                for record in records {
+                    let (partition, offset) = (record.partition.0 as u64, record.offset.0 as u64);
+                    facts.extend([partition, offset, record.value.0]);
+                }
+            }
+            Op::Seek { offset, .. } => facts.push(offset.0 as u64),
+            Op::Assign { .. } | Op::Nemesis { .. } | Op::Final => {}
+        }
+        self.world.note(trace::Event::Client, &facts);
+        self.world.say(&format!("client {}: {phase:?} {op:?}", process.0));
+        self.with(|history| history.push(Event { time_ns, process, phase, op }));
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
+        look(&mut self.history.lock().expect("nobody panics with it"))
+    }
+}
