@@ -19,7 +19,7 @@ use trialog_engine::id::CoreId;
 use crate::io::SimIo;
 use crate::machine::Crash;
 use crate::seed::Seed;
-use crate::trace::{Digest, Event};
+use crate::trace::{Digest, Event, Watcher};
 use crate::world::World;
 
 /// All machines of a run. Clones share it.
@@ -31,12 +31,12 @@ pub struct Cluster {
 }
 
 /// How a run is carried out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Frame {
     /// The seed that everything follows from.
     pub seed: Seed,
-    /// Print every event.
-    pub loud: bool,
+    /// Who watches the events.
+    pub watcher: Watcher,
     /// Simulated time after which the run is stopped as hung.
     pub limit: Duration,
 }
@@ -55,10 +55,10 @@ pub struct Outcome<T> {
 type Program = Arc<dyn Fn(SimIo) -> LocalBoxFuture<'static, ()> + Send + Sync>;
 
 impl Frame {
-    /// A quiet run of `seed` with a limit of ten simulated minutes.
+    /// An unwatched run of `seed` with a limit of ten simulated minutes.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Frame { seed: Seed(seed), loud: false, limit: Duration::from_secs(600) }
+        Frame { seed: Seed(seed), watcher: Watcher::Nobody, limit: Duration::from_secs(600) }
     }
 }
 
@@ -82,7 +82,7 @@ where
         let handle = runtime.handle().clone();
         runtime.block_on(async move {
             let time = madsim::time::TimeHandle::current();
-            let world = World::new(frame.seed, time, frame.loud);
+            let world = World::new(frame.seed, time, frame.watcher);
             madsim::task::spawn_local(world.clone().drive());
             madsim::task::spawn_local(tidy_up(handle.clone()));
             let nodes = Arc::default();

@@ -24,5 +24,6 @@ pub mod plan;
 pub mod scenario;
 pub mod seed;
 pub mod sweep;
+pub mod tape;
 pub mod trace;
 pub mod world;

@@ -1,40 +1,74 @@
-//! The trace of a run: a rolling 128-bit hash over every event.
+//! The trace of a run: a rolling 128-bit hash over every event, and who watches them pass.
 //!
 //! Two runs of one seed must end with the same [`Digest`]; each operation on disk and network,
 //! each fault and each thing that a client did goes in with its simulated time. The trace draws no
-//! randomness and changes nothing. When it is loud, it also prints each event, for `replay --trace`.
+//! randomness and changes nothing, whoever watches: [`Watcher`] says whether events are also printed,
+//! or kept on a [`Tape`] for reports and for finding the first event in which two runs differ.
 
 use std::fmt;
 
-/// What happened, for [`Trace::note`]. The names are what a loud trace prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum Event {
-    Boot,
-    Kill,
-    PowerLoss,
-    Exit,
-    DiskCall,
-    DiskDone,
-    DiskCrash,
-    Listen,
-    Connect,
-    Connected,
-    Refused,
-    Accept,
-    Write,
-    SendFile,
-    Read,
-    Deliver,
-    Shutdown,
-    Close,
-    Reset,
-    TimedOut,
-    Fault,
-    Heal,
-    Client,
-    Tick,
+use crate::tape::{Entry, Tape};
+
+/// Declares the events: names as they are printed, and the names of the facts that each carries.
+macro_rules! events {
+    ($($name:ident [$($fact:ident)*],)*) => {
+        /// What happened, for [`Trace::note`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        #[allow(missing_docs, reason = "their facts say what they are")]
+        pub enum Event {
+            $($name,)*
+        }
+
+        impl Event {
+            /// What the facts of this event are, in order. Further ones have no name.
+            #[must_use]
+            pub const fn facts(self) -> &'static [&'static str] {
+                match self {
+                    $(Event::$name => &[$(stringify!($fact),)*],)*
+                }
+            }
+        }
+    };
+}
+
+events! {
+    Boot [machine process],
+    Kill [machine process],
+    PowerLoss [machine process],
+    Exit [machine process],
+    DiskCall [call kind file offset machine],
+    DiskDone [call ok number],
+    DiskCrash [machine kept dropped garbled],
+    Listen [machine port],
+    Connect [machine server attempt],
+    Connected [attempt connection],
+    Refused [attempt],
+    Accept [machine connection],
+    Write [connection side bytes],
+    SendFile [connection side bytes],
+    Read [connection side bytes],
+    Deliver [connection side bytes end refused],
+    Shutdown [connection side],
+    Close [connection side],
+    Reset [connection side],
+    TimedOut [connection side],
+    Fault [],
+    Heal [],
+    Client [client phase],
+    Tick [],
+}
+
+/// Who watches the events of a run. None of them changes the run.
+#[derive(Clone, Debug, Default)]
+pub enum Watcher {
+    /// Nobody: the hash is all that is kept.
+    #[default]
+    Nobody,
+    /// Every event is printed to standard error.
+    Print,
+    /// Every event is kept. The tape is shared: it outlives a run that panics.
+    Tape(Tape),
 }
 
 /// The rolling hash of one run.
@@ -43,7 +77,7 @@ pub struct Trace {
     low: u64,
     high: u64,
     events: u64,
-    loud: bool,
+    watcher: Watcher,
 }
 
 /// The hash of a whole run and how many events went into it.
@@ -56,10 +90,10 @@ pub struct Digest {
 }
 
 impl Trace {
-    /// An empty trace; a loud one prints every event to standard error.
+    /// An empty trace.
     #[must_use]
-    pub fn new(loud: bool) -> Self {
-        Trace { low: 0x243f_6a88_85a3_08d3, high: 0x1319_8a2e_0370_7344, events: 0, loud }
+    pub fn new(watcher: Watcher) -> Self {
+        Trace { low: 0x243f_6a88_85a3_08d3, high: 0x1319_8a2e_0370_7344, events: 0, watcher }
     }
 
     /// Takes in one event of simulated time `at` (nanoseconds).
@@ -69,8 +103,10 @@ impl Trace {
         for &fact in facts {
             self.mix(fact);
         }
-        if self.loud {
-            eprintln!("{:>14.6} ms {event:?} {facts:x?}", at as f64 / 1e6);
+        match &self.watcher {
+            Watcher::Nobody => {}
+            Watcher::Print => eprintln!("{}", Entry::event(at, event, facts)),
+            Watcher::Tape(tape) => tape.add(Entry::event(at, event, facts)),
         }
     }
 
@@ -86,10 +122,27 @@ impl Trace {
         self.mix(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 1));
     }
 
-    /// Prints `what` if the trace is loud. Not part of the hash.
+    /// Whether anybody watches: texts for [`Trace::say`] need not be made otherwise.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        !matches!(self.watcher, Watcher::Nobody)
+    }
+
+    /// The tape that the events are kept on, if they are.
+    #[must_use]
+    pub fn tape(&self) -> Option<&Tape> {
+        match &self.watcher {
+            Watcher::Tape(tape) => Some(tape),
+            Watcher::Nobody | Watcher::Print => None,
+        }
+    }
+
+    /// Tells `what` to whoever watches. Not part of the hash.
     pub fn say(&self, at: u64, what: fmt::Arguments<'_>) {
-        if self.loud {
-            eprintln!("{:>14.6} ms {what}", at as f64 / 1e6);
+        match &self.watcher {
+            Watcher::Nobody => {}
+            Watcher::Print => eprintln!("{}", Entry::text(at, what)),
+            Watcher::Tape(tape) => tape.add(Entry::text(at, what)),
         }
     }
 
@@ -120,7 +173,7 @@ mod tests {
     #[test]
     fn order_time_facts_and_bytes_all_count() {
         let digest = |events: &[(u64, Event, u64, &[u8])]| {
-            let mut trace = Trace::new(false);
+            let mut trace = Trace::new(Watcher::Nobody);
             for (at, event, fact, bytes) in events {
                 trace.note_bytes(*at, *event, &[*fact], bytes);
             }

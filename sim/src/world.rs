@@ -23,7 +23,7 @@ use crate::disk::{Disk, Fired, Ino};
 use crate::machine::{Ask, Crash, Machine, Pending, Reply, Speed};
 use crate::net::{Around, Net, Tuning};
 use crate::seed::{Seed, Stream};
-use crate::trace::{Digest, Event, Trace};
+use crate::trace::{Digest, Event, Trace, Watcher};
 
 /// A handle to the world. Clones share it.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ pub struct Process {
 impl World {
     /// An empty world, on the clock of the madsim runtime that `time` belongs to.
     #[must_use]
-    pub fn new(seed: Seed, time: TimeHandle, loud: bool) -> Self {
+    pub fn new(seed: Seed, time: TimeHandle, watcher: Watcher) -> Self {
         let mut random = seed.stream("network", 0);
         let tuning = Tuning::drawn(&mut random);
         let inner = Inner {
@@ -84,7 +84,7 @@ impl World {
             machines: Vec::new(),
             net: Net::new(tuning, random),
             agenda: Agenda::default(),
-            trace: Trace::new(loud),
+            trace: Trace::new(watcher),
             timers: BTreeMap::new(),
             numbered: 0,
             processes: 0,
@@ -209,7 +209,7 @@ impl World {
         self.lock().trace.note(now, event, facts);
     }
 
-    /// Takes something that a client did into the trace, with a text that a loud trace prints.
+    /// Takes something that a client did into the trace, with a text for whoever watches.
     pub fn note_client(&self, text: &str) {
         let now = self.now();
         let mut inner = self.lock();
@@ -217,7 +217,7 @@ impl World {
         inner.trace.say(now, format_args!("{text}"));
     }
 
-    /// Prints `text` if the trace is loud.
+    /// Tells `text` to whoever watches.
     pub fn say(&self, text: &str) {
         let now = self.now();
         self.lock().trace.say(now, format_args!("{text}"));
@@ -387,7 +387,8 @@ impl World {
         };
         host.calls.insert(id, pending);
         inner.agenda.enter(at, Due::Disk { machine: process.machine, call: id });
-        inner.trace.note(now, Event::DiskCall, &[id, facts[0], facts[1], facts[2]]);
+        let facts = [id, facts[0], facts[1], facts[2], process.machine as u64];
+        inner.trace.note(now, Event::DiskCall, &facts);
         Some(id)
     }
 

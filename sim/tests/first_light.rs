@@ -1,8 +1,9 @@
 //! The broker on trial: the sweep that plain `cargo test` runs.
 
 use trialog_sim::scenario::first_light::BrokerDisk;
-use trialog_sim::scenario::{self, Failed, Failure, Run, Size};
+use trialog_sim::scenario::{self, Failed, Failure, Run, Size, Watch};
 use trialog_sim::sweep::{sweep, twice};
+use trialog_sim::tape::{Entry, What};
 
 /// How many seeds a test run covers; TRIALOG_SEEDS changes it.
 fn seeds() -> u64 {
@@ -51,4 +52,16 @@ fn a_disk_that_lies_about_flushes_is_found_out() {
     println!("{kinds:?}");
     let passed = kinds.get("passed").copied().unwrap_or(0);
     assert!(passed <= 10, "most crashes must show that nothing was flushed: {kinds:?}");
+}
+
+#[test]
+fn who_watches_changes_nothing() {
+    let quiet = Run::new(3, Size::Small);
+    let taped = Run { watch: Watch::Tape, ..quiet.clone() };
+    let unseen = scenario::run(&quiet).expect("passes").facts;
+    let seen = scenario::run(&taped).expect("passes").facts;
+    assert_eq!(unseen.digest, seen.digest);
+    let is_event = |entry: &&Entry| matches!(entry.what, What::Event { .. });
+    let events = seen.tape.iter().filter(is_event).count() as u64;
+    assert!(events >= seen.digest.expect("no panic").events, "every event is on the tape");
 }

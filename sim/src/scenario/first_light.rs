@@ -36,6 +36,8 @@ use crate::nemesis::{Counts, Nemesis};
 use crate::plan::{Plan, Scope};
 use crate::seed::{Seed, Stream};
 use crate::sweep::crashes;
+use crate::tape::Tape;
+use crate::trace::Watcher;
 
 const PORT: u16 = 9092;
 const TOPIC: &str = "trial";
@@ -171,8 +173,15 @@ pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
         digest: None,
         simulated: Duration::ZERO,
         history: None,
+        tape: Vec::new(),
     });
-    let frame = Frame { loud: run.watch == Watch::Loud, ..Frame::new(run.seed) };
+    let tape = Tape::new();
+    let watcher = match run.watch {
+        Watch::Quiet => Watcher::Nobody,
+        Watch::Loud => Watcher::Print,
+        Watch::Tape => Watcher::Tape(tape.clone()),
+    };
+    let frame = Frame { watcher, ..Frame::new(run.seed) };
     let play = {
         let (run, kept) = (run.clone(), kept.clone());
         move |cluster| play(cluster, run, disk, shape, plan, kept)
@@ -191,6 +200,7 @@ pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
     if run.watch == Watch::Tape {
         let mut history = kept.history.lock().unwrap_or_else(PoisonError::into_inner);
         facts.history = Some(std::mem::take(&mut history));
+        facts.tape = tape.take();
     }
     match verdict.and_then(|()| thick_enough(&facts)) {
         Ok(()) => Ok(Passed { facts }),

@@ -17,6 +17,7 @@ use trialog_jepsen::history::History;
 
 use crate::nemesis::Counts;
 use crate::plan::Plan;
+use crate::tape::Entry;
 use crate::trace::Digest;
 
 pub use first_light::{run, run_on};
@@ -75,7 +76,7 @@ pub enum Watch {
     Quiet,
     /// Every event is printed to standard error.
     Loud,
-    /// The history is kept.
+    /// The history and every event are kept.
     Tape,
 }
 
@@ -98,6 +99,8 @@ pub struct Facts {
     pub simulated: Duration,
     /// The whole history, if it is [taped](Watch::Tape).
     pub history: Option<History>,
+    /// Every event, if they are [taped](Watch::Tape).
+    pub tape: Vec<Entry>,
 }
 
 /// A run that went well.
