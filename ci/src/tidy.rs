@@ -18,6 +18,12 @@ const SEAM_METHODS_MAX: usize = 30;
 /// A file of more lines is two things.
 const LINES_MAX: usize = 1000;
 
+/// Rooms with probes, which mark the rare paths that a sweep of the simulator must reach.
+const PROBED: &[&str] = &["engine/src/log/", "engine/src/broker/"];
+
+/// A probed room has at least one probe for so many lines of code.
+const LINES_PER_PROBE_MAX: usize = 150;
+
 /// Checks every file.
 pub fn check(root: &Path) -> Result<String, String> {
     let sources = rust::sources(root)?;
@@ -26,6 +32,7 @@ pub fn check(root: &Path) -> Result<String, String> {
         wrong.extend(file(source));
         wrong.extend(lines(source));
     }
+    wrong.extend(probes(&sources));
     let seam = sources.iter().find(|source| source.path == "engine/src/io/mod.rs");
     wrong.extend(seam.ok_or("the seam is not where it belongs")?.seam_methods());
     if !wrong.is_empty() {
@@ -102,6 +109,45 @@ fn lines(source: &Source) -> Vec<String> {
     wrong
 }
 
+/// Probes are dense enough, and each of them stands somewhere.
+fn probes(sources: &[Source]) -> Vec<String> {
+    const HIT: &str = "probe::hit(";
+    let mut wrong = Vec::new();
+    for room in PROBED {
+        let files = sources.iter().filter(|source| source.path.starts_with(room));
+        let (mut count, mut placed) = (0, 0);
+        for (_, line) in files.flat_map(Source::code_lines) {
+            count += 1;
+            placed += Source::bare(line).matches(HIT).count();
+        }
+        if placed * LINES_PER_PROBE_MAX < count {
+            wrong.push(format!(
+                "{room}: {placed} probes in {count} lines; agreed is one in {LINES_PER_PROBE_MAX}"
+            ));
+        }
+    }
+    let Some(table) = sources.iter().find(|source| source.path == "engine/src/probe.rs") else {
+        wrong.push("engine/src/probe.rs is not where it belongs".to_owned());
+        return wrong;
+    };
+    let named = table.code_lines().skip_while(|(_, line)| !line.starts_with("probes! {"));
+    let named = named.skip(1).take_while(|(_, line)| !line.starts_with('}'));
+    let names = named.filter_map(|(_, line)| line.trim().strip_suffix(',').map(str::to_owned));
+    for name in names {
+        let mark = format!("Probe::{name}");
+        let ends = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric());
+        let mut lines = sources
+            .iter()
+            .filter(|source| PROBED.iter().any(|room| source.path.starts_with(room)))
+            .flat_map(Source::code_lines);
+        let stands = |line: &str| line.split(&mark).skip(1).any(ends);
+        if !lines.any(|(_, line)| stands(&Source::bare(line))) {
+            wrong.push(format!("{}: {name} stands nowhere", table.path));
+        }
+    }
+    wrong
+}
+
 impl Source {
     fn seam_methods(&self) -> Option<String> {
         let methods = self.code_lines().filter(|(_, line)| line.starts_with("    fn ")).count();
@@ -152,6 +198,25 @@ mod tests {
     fn the_top_level_is_fixed() {
         let tracked = ["engine/x", "docs/y", ".gitignore", "README.md"].map(str::to_owned);
         assert_eq!(top_level(&tracked).len(), 1);
+    }
+
+    #[test]
+    fn probes_are_counted_and_looked_for() {
+        let table = source("engine/src/probe.rs", "probes! {\n    /// A.\n    A,\n    Ab,\n}\n");
+        let with = |lines: usize, marks: &str| {
+            let log = format!("{marks}{}", "x;\n".repeat(lines));
+            let broker = source("engine/src/broker/b.rs", "");
+            [source("engine/src/log/a.rs", &log), broker, source("", "")]
+                .into_iter()
+                .chain([source(&table.path, &table.text)])
+                .collect::<Vec<_>>()
+        };
+        let both = "probe::hit(Probe::A);\nprobe::hit(Probe::Ab);\n";
+        assert!(probes(&with(298, both)).is_empty());
+        assert_eq!(probes(&with(299, both)).len(), 1);
+        assert_eq!(probes(&with(10, "probe::hit(Probe::Ab);\n")).len(), 1);
+        assert_eq!(probes(&with(10, "probe::hit(Probe::A); // Probe::Ab\n")).len(), 1);
+        assert_eq!(probes(&[]).len(), 1);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::limit::{
     LARGE_FRAME_BYTES, READ_AHEAD_FACTOR, READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES,
     REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
 };
+use crate::probe::{self, Probe};
 use crate::wire::frame;
 
 /// What the two tasks and the requests of one connection share.
@@ -135,6 +136,7 @@ async fn read_requests<I: Io>(
             };
             let whole = frame::SIZE_BYTES + size;
             if buf.len() < whole {
+                probe::hit(Probe::FrameInPieces);
                 break whole - buf.len();
             }
             alike = if whole >= LARGE_FRAME_BYTES { whole } else { 0 };
@@ -145,7 +147,11 @@ async fn read_requests<I: Io>(
             let queued = Queued { pending, _memory: std::mem::take(&mut memory) };
             let unsent = match queue.try_send(queued) {
                 Ok(()) => None,
-                Err(TrySendError::Full(unsent) | TrySendError::Closed(unsent)) => Some(unsent),
+                Err(TrySendError::Full(unsent)) => {
+                    probe::hit(Probe::AnswersQueueFull);
+                    Some(unsent)
+                }
+                Err(TrySendError::Closed(unsent)) => Some(unsent),
             };
             if let Some(queued) = unsent
                 && queue.send(queued).await.is_err()
@@ -193,7 +199,10 @@ async fn read_requests<I: Io>(
         link.last_active.set(core.io.now());
         match result {
             Ok(0) if buf.is_empty() => return "the peer closed it".to_owned(),
-            Ok(0) => return "the peer closed it in the middle of a request".to_owned(),
+            Ok(0) => {
+                probe::hit(Probe::PeerGoneMidway);
+                return "the peer closed it in the middle of a request".to_owned();
+            }
             Ok(read) => want = next_want(want, read, missing),
             Err(error) => return error.to_string(),
         }
@@ -278,7 +287,10 @@ async fn send<I: Io>(
     while let Some(piece) = pieces.next() {
         match piece {
             Piece::Bytes(bytes) if out.is_empty() => *out = bytes,
-            Piece::Bytes(bytes) => out.extend_from_slice(&bytes),
+            Piece::Bytes(bytes) => {
+                probe::hit(Probe::AnswersGathered);
+                out.extend_from_slice(&bytes);
+            }
             Piece::File(slice) => {
                 let flow = if pieces.peek().is_some() { Flow::More } else { Flow::Done };
                 let head = Buf::from(std::mem::take(out));

@@ -17,6 +17,7 @@ use tracing::info;
 use crate::id::{NodeId, PartitionIndex};
 use crate::io::{self, Buf, ErrorKind, File, Io, Open};
 use crate::machine::{ClusterId, Image, Topic};
+use crate::probe::{self, Probe};
 
 const LOCK: &str = "lock";
 const META: &str = "meta.properties";
@@ -184,6 +185,7 @@ pub async fn remove_orphans<I: Io>(io: &I, data: &Path, image: &Image) -> io::Re
         let id = image.topic(&name.name).map(|topic| topic.id.to_string());
         for partition in io.list(&folder).await?.into_iter().filter(|entry| entry.is_dir) {
             if !id.as_ref().is_some_and(|id| partition.name.starts_with(id.as_str())) {
+                probe::hit(Probe::OrphanRemoved);
                 info!(topic = name.name, folder = partition.name, "removing a deleted topic's log");
                 remove_tree(io, &folder.join(&partition.name)).await?;
             }

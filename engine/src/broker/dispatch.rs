@@ -17,6 +17,7 @@ use super::handle;
 use super::reply::{Pending, Reply};
 use crate::id::CorrelationId;
 use crate::io::{Buf, Connection, Io};
+use crate::probe::{self, Probe};
 use crate::wire::api::{ApiKey, Message, Request};
 use crate::wire::codec::{DecodeError, Reader};
 use crate::wire::frame::{self, RequestHeader};
@@ -155,6 +156,7 @@ pub async fn hand_on<I: Io>(
         if *api == ApiKey::ApiVersions {
             return Pending::now(handle::versions::unsupported(&incoming));
         }
+        probe::hit(Probe::VersionRefused);
         incoming.warn(
             &format!("versions {} to {} are served", versions.start(), versions.end()),
             "use a client that asks ApiVersions first, or set its protocol version",
@@ -204,6 +206,7 @@ where
 
 /// Refuses a request that cannot be decoded: without its fields there is nothing to answer.
 pub fn malformed<F>(incoming: &Incoming, error: &DecodeError) -> Pending<F> {
+    probe::hit(Probe::RequestMalformed);
     incoming.warn(
         &format!("the request cannot be decoded: {error}"),
         "closing the connection; report this to the client's makers if it persists",

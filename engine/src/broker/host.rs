@@ -16,6 +16,7 @@ use crate::io::{self, Buf, Io, Pool, watch};
 use crate::limit::METADATA_READ_BYTES;
 use crate::log::{self, First, Log};
 use crate::machine::{Cluster, Command, Image, Record, Refusal, Reply};
+use crate::probe::{self, Probe};
 use crate::wire::batch::{Batch, Builder};
 
 /// A command on its way to the machine.
@@ -73,6 +74,9 @@ impl<I: Io> Host<I> {
         if let Some(damage) = recovery.damage.first() {
             return Err(failed(damage));
         }
+        if !recovery.clean {
+            probe::hit(Probe::MetadataRecovered);
+        }
         let epoch = LeaderEpoch(log.latest_epoch().0 + 1);
         log.begin_epoch(epoch);
         let cluster = replay(&log).await.map_err(|error| failed(&error))?;
@@ -89,14 +93,20 @@ impl<I: Io> Host<I> {
     /// Decides one command, and returns once it is durable and applied.
     pub async fn carry_out(&mut self, command: Command) -> Result<Reply, Refused> {
         if let Some(reason) = &self.failed {
+            probe::hit(Probe::MetadataOffline);
             return Err(Refused::Storage(reason.clone()));
         }
-        let (records, reply) = self.cluster.decide(command).map_err(Refused::Machine)?;
+        let (records, reply) = self.cluster.decide(command).map_err(|refusal| {
+            probe::hit(Probe::CommandRefused);
+            Refused::Machine(refusal)
+        })?;
         if records.is_empty() {
+            probe::hit(Probe::CommandIdle);
             return Ok(reply);
         }
         if let Err(reason) = self.write(&records).await {
             error!(reason, "metadata can no longer be changed, until the broker is restarted");
+            probe::hit(Probe::MetadataFailed);
             self.failed = Some(reason.clone());
             return Err(Refused::Storage(reason));
         }

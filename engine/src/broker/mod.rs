@@ -46,6 +46,7 @@ use crate::limit::{
     REQUEST_MEMORY_UNIT,
 };
 use crate::machine::{Command, Image, Refusal, Reply, Topic};
+use crate::probe::{self, Probe};
 use host::{Host, Order, Refused};
 
 /// What a broker is started with.
@@ -320,6 +321,7 @@ async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
                         // A stopped broker must not go on answering that it has no partitions:
                         // its clients would believe it and stay.
                         _ = running.wait_for(|running| *running == 0) => {
+                            probe::hit(Probe::StoppedServing);
                             connection.close();
                             serving.await;
                         }
@@ -328,6 +330,7 @@ async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
                 });
             }
             Err(error) => {
+                probe::hit(Probe::AcceptFailed);
                 warn!(%error, "could not accept a connection");
                 core.io.sleep(Duration::from_millis(10)).await;
             }

@@ -27,6 +27,7 @@ use crate::io::{Instant, Io};
 use crate::limit::PARTITION_MESSAGES_MAX;
 use crate::log::{self, AppendError, Appended, Flushed, Log, PlanError};
 use crate::machine::Topic;
+use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 
 /// Kafka's names among the timestamps of ListOffsets.
@@ -88,6 +89,7 @@ async fn run<I: Io>(
     match open(&core, &topic, index).await {
         Ok(owner) => owner.serve(asks).await,
         Err(reason) => {
+            probe::hit(Probe::PartitionOffline);
             error!(topic = %topic.name, partition = %index, reason,
                 "the partition is offline: its log cannot be opened; `trialog log verify` on its \
                  folder says where it is damaged");
@@ -207,6 +209,9 @@ impl<I: Io> Owner<I> {
                             }
                         }
                     }
+                    if group.len() > 1 {
+                        probe::hit(Probe::ProducesTogether);
+                    }
                     self.produce(group).await;
                 }
                 Ask::Fetch(fetch) => self.fetch(fetch).await,
@@ -236,7 +241,10 @@ impl<I: Io> Owner<I> {
         let flushed = self.log.flushed_end();
         for (result, answer) in results.into_iter().zip(answers) {
             match result {
-                Ok(Appended { base, last, append_time_ms, .. }) => {
+                Ok(Appended { base, last, append_time_ms, duplicate }) => {
+                    if duplicate && last >= flushed {
+                        probe::hit(Probe::DuplicateWaits);
+                    }
                     let accepted = Accepted { base, append_time_ms, start };
                     let end = last.plus(1);
                     if self.durability == log::Durability::PageCache || end <= flushed {
@@ -277,6 +285,9 @@ impl<I: Io> Owner<I> {
     fn on_flushed(&mut self, flushed: Flushed) {
         match self.log.flushed(flushed) {
             Ok(end) => {
+                if self.waiting.get(1).is_some_and(|waiting| waiting.end <= end) {
+                    probe::hit(Probe::FlushShared);
+                }
                 while self.waiting.front().is_some_and(|waiting| waiting.end <= end) {
                     let waiting = self.waiting.pop_front().expect("there is a front");
                     let _ = waiting.answer.send(Ok(waiting.accepted));
@@ -285,6 +296,9 @@ impl<I: Io> Owner<I> {
             Err(poisoned) => {
                 let message = poisoned.to_string();
                 self.log_failure(&message);
+                if !self.waiting.is_empty() {
+                    probe::hit(Probe::FlushFailedWaiting);
+                }
                 for waiting in self.waiting.drain(..) {
                     let code = ErrorCode::KafkaStorageError;
                     let _ = waiting.answer.send(Err(Rejection { code, message: message.clone() }));
@@ -319,6 +333,7 @@ impl<I: Io> Owner<I> {
         if let Err(code) = self.check_epoch(leader_epoch) {
             fetched.error = code;
         } else if let Some(diverging) = self.diverging(last_fetched_epoch, from) {
+            probe::hit(Probe::Diverging);
             fetched.diverging = Some(diverging);
         } else {
             match self.log.plan(from, high_watermark, max_bytes, first).await {
@@ -328,7 +343,9 @@ impl<I: Io> Owner<I> {
                 }
                 Err(error) => {
                     fetched.error = plan_code(&error);
-                    if !matches!(error, PlanError::OutOfRange { .. }) {
+                    if matches!(error, PlanError::OutOfRange { .. }) {
+                        probe::hit(Probe::OutOfRange);
+                    } else {
                         error!(topic = %self.topic.name, partition = %self.index, %from, %error,
                             "cannot read");
                     }
@@ -336,6 +353,7 @@ impl<I: Io> Owner<I> {
             }
         }
         if let Some(wait) = wait.filter(|_| fetched.error == ErrorCode::None) {
+            probe::hit(Probe::FetchParked);
             self.parked.park(&wait);
         }
         let _ = answer.send(fetched);
@@ -353,8 +371,10 @@ impl<I: Io> Owner<I> {
         if claimed == LeaderEpoch::NONE || claimed == self.epoch {
             Ok(())
         } else if claimed < self.epoch {
+            probe::hit(Probe::EpochFenced);
             Err(ErrorCode::FencedLeaderEpoch)
         } else {
+            probe::hit(Probe::EpochUnknown);
             Err(ErrorCode::UnknownLeaderEpoch)
         }
     }
@@ -417,12 +437,17 @@ impl<I: Io> Owner<I> {
         self.parked.wake_all();
         asks.close();
         while let Ok(ask) = asks.try_recv() {
+            probe::hit(Probe::ClosedWithAsks);
             ask.refuse(ErrorCode::NotLeaderOrFollower);
         }
         let delete = matches!(end, Ask::Delete(_));
         if let Some(flushing) = self.flushing.take().filter(|_| !delete) {
+            probe::hit(Probe::ClosedInFlush);
             let flushed = flushing.await;
             self.on_flushed(flushed);
+        }
+        if delete && !self.waiting.is_empty() {
+            probe::hit(Probe::DeletedWithWaiting);
         }
         let outcome = if delete {
             self.log.delete().await

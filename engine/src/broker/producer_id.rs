@@ -10,6 +10,7 @@ use super::host::Refused;
 use crate::id::ProducerId;
 use crate::io::Io;
 use crate::machine::{Command, Reply};
+use crate::probe::{self, Probe};
 
 /// The ids `next .. end`.
 #[derive(Default)]
@@ -27,6 +28,9 @@ impl Block {
                 unreachable!("ids are answered with ids");
             };
             // Another request may have brought a block meanwhile; then that one is dropped.
+            if self.next.get() != self.end.get() {
+                probe::hit(Probe::ProducerBlockDropped);
+            }
             self.next.set(first.0);
             self.end.set(first.0 + count);
         }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::io::Instant;
 use crate::limit::FETCH_SESSION_IDLE;
+use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 
 /// One partition as a client wants it.
@@ -101,8 +102,12 @@ impl Sessions {
             let session = if turn.epoch == 0 { self.open(&turn, now, random) } else { 0 };
             return Ok(Fetching { session, incremental: false, wanted: turn.wanted });
         }
-        let session = self.sessions.get_mut(&turn.id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        let Some(session) = self.sessions.get_mut(&turn.id) else {
+            probe::hit(Probe::SessionUnknown);
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        };
         if session.epoch != turn.epoch {
+            probe::hit(Probe::SessionEpochWrong);
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
         if session.by_id != turn.by_id {
@@ -112,6 +117,7 @@ impl Sessions {
         session.last_used = now;
         for key in turn.forgotten {
             if let Some(place) = session.places.remove(&key) {
+                probe::hit(Probe::SessionForgot);
                 session.order.remove(&place);
             }
         }
@@ -127,10 +133,14 @@ impl Sessions {
             let idlest = self.sessions.iter().min_by_key(|(_, session)| session.last_used);
             match idlest {
                 Some((&id, session)) if now.since(session.last_used) >= FETCH_SESSION_IDLE => {
+                    probe::hit(Probe::SessionEvicted);
                     self.sessions.remove(&id);
                 }
                 // Everybody is busy: the client does without.
-                _ => return 0,
+                _ => {
+                    probe::hit(Probe::SessionRefused);
+                    return 0;
+                }
             }
         }
         let mut id = i32::try_from(random >> 33).expect("31 bits").max(1);

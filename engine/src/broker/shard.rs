@@ -18,6 +18,7 @@ use super::{Core, inbox, partition};
 use crate::id::{PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::machine::{Image, Topic, place};
+use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 
 /// A partition, by the identity of its topic.
@@ -66,16 +67,24 @@ async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, mut ask: Ask<I::File>) {
     if let Some(queue) = core.shard.partitions.borrow().get(&to) {
         match queue.try_send(ask) {
             Ok(()) => return,
-            Err(TrySendError::Full(unsent) | TrySendError::Closed(unsent)) => ask = unsent,
+            Err(TrySendError::Full(unsent)) => {
+                probe::hit(Probe::QueueFull);
+                ask = unsent;
+            }
+            Err(TrySendError::Closed(unsent)) => ask = unsent,
         }
     }
     match reach(core, to) {
         Some(queue) => {
             if let Err(mpsc::error::SendError(ask)) = queue.send(ask).await {
+                probe::hit(Probe::QueueClosed);
                 ask.refuse(ErrorCode::NotLeaderOrFollower);
             }
         }
-        None => ask.refuse(ErrorCode::UnknownTopicOrPartition),
+        None => {
+            probe::hit(Probe::AskUnknown);
+            ask.refuse(ErrorCode::UnknownTopicOrPartition);
+        }
     }
 }
 

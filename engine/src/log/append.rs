@@ -12,6 +12,7 @@ use super::{Appended, Log};
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{Buf, Error, ErrorKind, File, Io, Open, Wall, write_all_at};
 use crate::limit::ALLOCATE_AHEAD_BYTES_MAX;
+use crate::probe::{self, Probe};
 use crate::wire::batch::{self, Header};
 
 /// What must be known of a batch once it is written.
@@ -45,6 +46,7 @@ impl<I: Io> Log<I> {
         now: Wall,
     ) -> Vec<Result<Appended, AppendError>> {
         if self.failure.is_some() {
+            probe::hit(Probe::AppendToPoisoned);
             return batches.iter().map(|_| Err(AppendError::Poisoned)).collect();
         }
         assert!(epoch >= self.latest_epoch(), "an append of an old leader epoch");
@@ -71,6 +73,9 @@ impl<I: Io> Log<I> {
                 }
             };
             if self.must_roll(&header, &group, now) {
+                if group.bytes > 0 {
+                    probe::hit(Probe::GroupAcrossSegments);
+                }
                 let rolled = match self.write(&mut group, epoch, now).await {
                     Ok(()) => self.roll(now).await,
                     Err(error) => Err(error),
@@ -114,6 +119,7 @@ impl<I: Io> Log<I> {
         match self.producers.check(&header)? {
             Verdict::Append => Ok(Admitted::New(header)),
             Verdict::Duplicate { base, last, max_timestamp } => {
+                probe::hit(Probe::Duplicate);
                 let append_time_ms = if self.config.append_time { max_timestamp } else { -1 };
                 let duplicate = true;
                 Ok(Admitted::Duplicate(Appended { base, last, append_time_ms, duplicate }))
@@ -155,9 +161,17 @@ impl<I: Io> Log<I> {
             return false;
         }
         let last = group.end.plus(i64::from(header.last_offset_delta()));
-        filled + header.size() as u64 > u64::from(self.config.segment_bytes)
+        if filled + header.size() as u64 > u64::from(self.config.segment_bytes)
             || last.0 - active.base.0 > i64::from(i32::MAX)
-            || (group.bytes == 0 && self.is_old(active, now))
+        {
+            probe::hit(Probe::RolledBySize);
+            return true;
+        }
+        let old = group.bytes == 0 && self.is_old(active, now);
+        if old {
+            probe::hit(Probe::RolledByAge);
+        }
+        old
     }
 
     pub(super) fn is_old(&self, active: &Segment<I::File>, now: Wall) -> bool {
@@ -220,11 +234,15 @@ impl<I: Io> Log<I> {
         let to = (size + ahead).min(segment_bytes).max(end);
         let from = allocated.max(size);
         match file.allocate(from, to - from).await {
-            Ok(()) => self.active().allocated = to,
+            Ok(()) => {
+                probe::hit(Probe::AllocatedAhead);
+                self.active().allocated = to;
+            }
             Err(error) if error.kind() == ErrorKind::Unsupported => self.can_allocate = false,
             // There may be just enough for the batches themselves. Some of it may have been
             // allocated, so the segment is cut when it is closed.
             Err(error) if error.kind() == ErrorKind::StorageFull => {
+                probe::hit(Probe::AllocateFull);
                 self.active().allocated = to;
             }
             Err(error) => return Err(self.append_failed("allocating", error)),
@@ -270,6 +288,7 @@ impl<I: Io> Log<I> {
             // appended next.
             match file.truncate(position).await {
                 Ok(()) => {
+                    probe::hit(Probe::WriteFull);
                     let active = self.active();
                     active.allocated = position;
                     self.dirt.active = true;
@@ -290,6 +309,9 @@ impl<I: Io> Log<I> {
     }
 
     fn take_back(&mut self) {
+        if !self.scratch.undo.is_empty() {
+            probe::hit(Probe::ProducersUndone);
+        }
         self.producers.undo(&mut self.scratch.undo);
     }
 
@@ -306,6 +328,7 @@ impl<I: Io> Log<I> {
         let file = match self.io.open(&path, Open::CreateNew).await {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::StorageFull => {
+                probe::hit(Probe::RollFull);
                 self.take_back();
                 return Err(AppendError::Full);
             }
@@ -317,7 +340,8 @@ impl<I: Io> Log<I> {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(self.append_failed("removing a stale index", error));
             }
-            _ => {}
+            Ok(()) => probe::hit(Probe::IndexOfNobody),
+            Err(_) => {}
         }
         let producers = self.producer_table();
         self.segments.push(Segment::new(base, file, now.0, producers));
@@ -336,6 +360,9 @@ impl<I: Io> Log<I> {
         self.closed = true;
         let size = active.size;
         let cut = (active.allocated > size).then_some(size);
+        if cut.is_some() {
+            probe::hit(Probe::AheadGivenBack);
+        }
         if self.dirt.active || cut.is_some() {
             if let Some(file) = active.file.get_mut().clone() {
                 self.dirt.closed.push(Dirty { base: active.base, file, cut });

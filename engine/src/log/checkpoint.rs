@@ -13,6 +13,7 @@ use super::bytes::{Bytes, crc};
 use super::index::index_name;
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{self, Buf, ErrorKind, File, Io, Open, write_all_at};
+use crate::probe::{self, Probe};
 
 /// The file's name.
 pub(super) const NAME: &str = "checkpoint";
@@ -177,6 +178,7 @@ impl<I: Io> Saver<I> {
     pub(super) async fn save(&self, job: Job) -> io::Result<()> {
         let mut newest = self.newest.lock().await;
         if job.number <= *newest {
+            probe::hit(Probe::CheckpointOvertaken);
             return Ok(());
         }
         if let Some(index) = job.index {
@@ -240,6 +242,7 @@ pub(super) async fn replace_index<I: Io>(io: &I, dir: &Path, job: IndexJob) -> i
 }
 
 fn not_saved(path: &Path, error: &io::Error) {
+    probe::hit(Probe::IndexNotSaved);
     tracing::warn!(path = %path.display(), %error, "an index was not saved; it can be rebuilt");
 }
 

@@ -4,6 +4,7 @@
 //! next one began leaves no entry.
 
 use crate::id::{LeaderEpoch, Offset};
+use crate::probe::{self, Probe};
 
 /// The table. See the module's head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,7 @@ impl Epochs {
             return;
         }
         while self.entries.last().is_some_and(|entry| entry.1 >= start) {
+            probe::hit(Probe::EpochEmpty);
             self.entries.pop();
         }
         self.entries.push((epoch, start));
@@ -51,7 +53,10 @@ impl Epochs {
         match next.checked_sub(1) {
             Some(floor) => (self.entries[floor].0, next_start),
             // Older than all known: whatever it wrote ended where the oldest known begins.
-            None => (epoch, next_start),
+            None => {
+                probe::hit(Probe::EpochForgotten);
+                (epoch, next_start)
+            }
         }
     }
 
@@ -63,6 +68,9 @@ impl Epochs {
     /// Records below `to` are gone.
     pub(super) fn advance(&mut self, to: Offset) {
         let keep = self.entries.partition_point(|entry| entry.1 <= to);
+        if keep > 1 {
+            probe::hit(Probe::EpochCut);
+        }
         if keep > 0 {
             self.entries.drain(..keep - 1);
             self.entries[0].1 = self.entries[0].1.max(to);

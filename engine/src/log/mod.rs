@@ -36,6 +36,7 @@ use std::rc::Rc;
 
 use crate::id::{LeaderEpoch, Offset, ProducerId};
 use crate::io::{self, Buf, Instant, Io, Pool, Wall};
+use crate::probe::{self, Probe};
 
 use append::Meta;
 use checkpoint::{Checkpoint, IndexJob, Job, Row, Saver};
@@ -173,10 +174,14 @@ impl<I: Io> Log<I> {
         match self.config.durability {
             Durability::Flushed => self.dirt.active,
             Durability::PageCache => {
-                self.dirt.active
+                let due = self.dirt.active
                     && (records >= self.config.flush_messages
                         || age >= self.config.flush_ms
-                        || self.dirt.bytes >= crate::limit::DIRTY_BYTES_PER_LOG_MAX)
+                        || self.dirt.bytes >= crate::limit::DIRTY_BYTES_PER_LOG_MAX);
+                if due {
+                    probe::hit(Probe::PageCacheFlush);
+                }
+                due
             }
         }
     }
@@ -186,14 +191,20 @@ impl<I: Io> Log<I> {
         self.usable()?;
         let ticket = self.ticket.take().expect("an outcome belongs to the ticket that is out");
         if let Err(error) = outcome.result {
+            probe::hit(Probe::FlushFailed);
             return Err(self.poison("a flush", &error));
+        }
+        if ticket.end < self.end() {
+            probe::hit(Probe::FlushOvertaken);
         }
         self.offsets.flush(ticket.end);
         if let Some((job, saved)) = ticket.job {
+            probe::hit(Probe::CheckpointByBytes);
             self.saved = Saved { bytes_since: self.saved.bytes_since, ..saved };
             let saver = self.saver.clone();
             self.io.spawn(async move {
                 if let Err(error) = saver.save(job).await {
+                    probe::hit(Probe::CheckpointLost);
                     tracing::warn!(%error, "a checkpoint was not written; recovery takes longer");
                 }
             });
@@ -281,6 +292,7 @@ impl<I: Io> Log<I> {
     /// Takes the log out of use.
     fn poison(&mut self, what: &str, error: &io::Error) -> Poisoned {
         if self.failure.is_none() {
+            probe::hit(Probe::LogPoisoned);
             tracing::error!(dir = %self.dir.display(), %error, "{what} failed: the log is offline");
             self.failure = Some(format!("{what} failed: {error}"));
         }

@@ -15,6 +15,7 @@ use super::fault::AppendError;
 use crate::id::{Offset, ProducerEpoch, ProducerId};
 use crate::io::Instant;
 use crate::limit::PRODUCERS_PER_LOG_MAX;
+use crate::probe::{self, Probe};
 use crate::wire::batch::Header;
 
 /// As many as a producer may have in flight.
@@ -101,6 +102,7 @@ impl Producers {
             return Ok(Verdict::Append);
         };
         if header.producer_epoch() < producer.epoch {
+            probe::hit(Probe::ProducerFenced);
             let (current, found) = (producer.epoch, header.producer_epoch());
             return Err(AppendError::InvalidProducerEpoch { current, found });
         }
@@ -130,6 +132,7 @@ impl Producers {
         if found == expected {
             Ok(Verdict::Append)
         } else {
+            probe::hit(Probe::SequenceRefused);
             Err(AppendError::OutOfOrderSequence { expected, found })
         }
     }
@@ -191,6 +194,7 @@ impl Producers {
 
     /// Forgets the sixteenth that was silent longest, but never `except`.
     fn forget_oldest(&mut self, except: ProducerId) {
+        probe::hit(Probe::ProducersEvicted);
         let mut seen: Vec<(Instant, ProducerId)> =
             self.table.iter().map(|(&id, producer)| (producer.seen, id)).collect();
         seen.sort_unstable();
@@ -202,7 +206,11 @@ impl Producers {
     /// Forgets producers that were silent for `expiry` and have no open transaction.
     pub(super) fn expire(&mut self, now: Instant, expiry: Duration) {
         self.table.retain(|_, producer| {
-            now.since(producer.seen) < expiry || producer.transaction != Offset(-1)
+            let keep = now.since(producer.seen) < expiry || producer.transaction != Offset(-1);
+            if !keep {
+                probe::hit(Probe::ProducerExpired);
+            }
+            keep
         });
     }
 

@@ -20,6 +20,7 @@ use super::slice::Recent;
 use super::{Config, Dirt, IndexJob, Log, Row, Saved, Scratch};
 use crate::id::Offset;
 use crate::io::{self, Buf, ErrorKind, File, Io, Open, Pool, fill_at, write_all_at};
+use crate::probe::{self, Probe};
 
 /// What opening a log found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,6 +135,9 @@ impl<I: Io> Log<I> {
             .ok_or_else(|| corrupt("its producer table does not fit"))?;
         let mut log = Log::over(io, pool, dir, config, &checkpoint, epochs, producers);
         let recovery = log.recover(checkpoint, names).await.map_err(storage(dir.to_owned()))?;
+        if recovery.clean {
+            probe::hit(Probe::OpenedClean);
+        }
         for damage in &recovery.damage {
             tracing::error!(dir = %dir.display(), "{damage}");
         }
@@ -215,6 +219,7 @@ impl<I: Io> Log<I> {
     async fn recover(&mut self, checkpoint: Checkpoint, names: Names) -> io::Result<Recovery> {
         let mut recovery = Recovery::default();
         for name in &names.new {
+            probe::hit(Probe::UnfinishedRemoved);
             removed(self.io.remove(&self.dir.join(name)).await)?;
         }
         self.take_rows(&checkpoint, &names, &mut recovery).await?;
@@ -223,6 +228,7 @@ impl<I: Io> Log<I> {
         if end < checkpoint.start {
             // The start was raised over records that were never flushed, and they are lost: there
             // is nothing left but the promise of where the log begins.
+            probe::hit(Probe::StartBeyondEnd);
             self.segments.clear();
             self.closed = true;
             self.offsets = Offsets::flushed_log(checkpoint.start, checkpoint.start);
@@ -232,10 +238,12 @@ impl<I: Io> Log<I> {
         if !stale.is_empty() {
             recovery.clean = false;
             for base in &stale {
+                probe::hit(Probe::SegmentStale);
                 removed(self.io.remove(&self.dir.join(log_name(*base))).await)?;
             }
         }
         for base in names.indexes.difference(&kept) {
+            probe::hit(Probe::IndexStale);
             removed(self.io.remove(&self.dir.join(index_name(*base))).await)?;
         }
         self.epochs.advance(self.start());
@@ -263,6 +271,7 @@ impl<I: Io> Log<I> {
             let there = names.logs.contains(&row.base);
             let unneeded = row.end <= checkpoint.start && (number != last || !there);
             if unneeded || (row.size == 0 && !there) {
+                probe::hit(Probe::RowRemoved);
                 // Removed, or about to be when the process ended.
                 continue;
             }
@@ -281,6 +290,7 @@ impl<I: Io> Log<I> {
                 segment.damage.set(Some(0));
             }
             if let Some(position) = segment.damage.get() {
+                probe::hit(Probe::SegmentDamaged);
                 recovery.damage.push(format!(
                     "{}: {} bytes were flushed, {position} are there",
                     log_name(row.base),
@@ -332,6 +342,7 @@ impl<I: Io> Log<I> {
             self.segments.push(segment);
             self.closed = false;
             recovery.clean = false;
+            probe::hit(Probe::SegmentFound);
             self.scan_segment(&mut chain, recovery).await?;
         }
         Ok(chain.next)
@@ -382,7 +393,14 @@ impl<I: Io> Log<I> {
                     self.producers.apply(&header, self.io.now());
                 }
                 Found::End => break None,
-                Found::Bad(bad) => break Some(bad),
+                Found::Bad(bad) => {
+                    probe::hit(match bad {
+                        Bad::Structure(_) | Bad::Size(_) => Probe::TailTorn,
+                        Bad::Checksum => Probe::TailChecksum,
+                        Bad::Offset { .. } | Bad::Epoch { .. } => Probe::TailStranger,
+                    });
+                    break Some(bad);
+                }
             }
         };
         let size = scan.position();
@@ -394,6 +412,12 @@ impl<I: Io> Log<I> {
             let file = log_name(segment.base);
             tracing::warn!(dir = %self.dir.display(), "{file} ends at byte {size}: {bad}");
             recovery.cut_bytes += length - size;
+        }
+        if size > from {
+            probe::hit(Probe::TailKept);
+        }
+        if length > size && bad.is_none() {
+            probe::hit(Probe::TailZeros);
         }
         recovery.kept_bytes += size - from;
         rewrite(&file, &self.pool, from, size).await?;
@@ -415,6 +439,7 @@ impl<I: Io> Log<I> {
         let (job, saved) = self.job_at_end();
         self.saved = saved;
         if let Err(error) = self.saver.save(job).await {
+            probe::hit(Probe::CheckpointLost);
             tracing::warn!(dir = %self.dir.display(), %error, "no checkpoint after recovery");
         }
     }

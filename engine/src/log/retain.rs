@@ -16,6 +16,7 @@ use super::segment::{Place, Segment, read_file};
 use super::{Durability, Log, Saved};
 use crate::id::Offset;
 use crate::io::{self, File, Io, Wall};
+use crate::probe::{self, Probe};
 
 /// Kafka's `log.retention.check.interval.ms`.
 const TICK_MS_MAX: i64 = 300_000;
@@ -34,6 +35,7 @@ impl<I: Io> Log<I> {
         self.producers.expire(self.io.now(), Duration::from_millis(expiry));
         let active = self.segments.last().filter(|_| !self.closed);
         if active.is_some_and(|active| self.is_old(active, now)) {
+            probe::hit(Probe::RolledAtRest);
             self.close_active().await;
         }
         let to = self.retention_start(now);
@@ -44,11 +46,12 @@ impl<I: Io> Log<I> {
             if let Err(error) = self.advance(to).await {
                 tracing::warn!(dir = %self.dir.display(), %error, "retention will try again");
             }
-        } else if self.is_flushed()
-            && self.checkpoint_lags()
-            && let Err(error) = self.save_now(self.start()).await
-        {
-            tracing::warn!(dir = %self.dir.display(), %error, "a checkpoint will be retried");
+        } else if self.is_flushed() && self.checkpoint_lags() {
+            probe::hit(Probe::CheckpointAtRest);
+            if let Err(error) = self.save_now(self.start()).await {
+                probe::hit(Probe::CheckpointLost);
+                tracing::warn!(dir = %self.dir.display(), %error, "a checkpoint will be retried");
+            }
         }
         self.remove_unneeded().await;
         self.usable()
@@ -97,6 +100,7 @@ impl<I: Io> Log<I> {
             if !safe || !(old || surplus) {
                 break;
             }
+            probe::hit(if old { Probe::RetainedByTime } else { Probe::RetainedBySize });
             start = start.max(segment.end);
         }
         start
@@ -170,12 +174,16 @@ impl<I: Io> Log<I> {
         while let Some(oldest) = self.segments.first() {
             let active = self.segments.len() == 1 && !self.closed;
             if active || oldest.end > floor || oldest.size == 0 {
+                if oldest.end <= self.start() && oldest.end > floor {
+                    probe::hit(Probe::SegmentNeeded);
+                }
                 break;
             }
             let names = [log_name(oldest.base), index_name(oldest.base)];
             if self.remove_names(&names).await.is_err() {
                 break;
             }
+            probe::hit(Probe::SegmentRemoved);
             let gone = self.segments.remove(0);
             self.dirt.closed.retain(|dirty| dirty.base != gone.base);
             if self.saved.row.is_some_and(|row| row.base == gone.base) {
@@ -435,6 +443,7 @@ impl<I: Io> Log<I> {
         }
         self.flush_now().await?;
         if self.saved.point == self.end() {
+            probe::hit(Probe::ClosedAtRest);
             return Ok(());
         }
         let (mut job, _) = self.job_at_end();

@@ -12,6 +12,7 @@ use super::fault::PlanError;
 use super::index::{Index, NO_TIME, index_name, log_name};
 use crate::id::Offset;
 use crate::io::{self, Buf, ErrorKind, File, Io, Open, Pool, fill_at};
+use crate::probe::{self, Probe};
 use crate::wire::batch::{HEADER_BYTES, Header};
 
 /// Bytes that a walk reads at once: two intervals of the default index.
@@ -147,8 +148,14 @@ impl<F: File> Segment<F> {
         let index = if complete || self.size == 0 {
             decoded.index
         } else {
+            probe::hit(if decoded.index.entries().is_empty() {
+                Probe::IndexRebuilt
+            } else {
+                Probe::IndexCompleted
+            });
             match self.complete(io, pool, dir, interval_bytes, decoded.index).await {
                 Err(PlanError::Corrupt { .. }) => {
+                    probe::hit(Probe::IndexMistrusted);
                     self.complete(io, pool, dir, interval_bytes, Index::default()).await?
                 }
                 other => other?,

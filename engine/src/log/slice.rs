@@ -13,6 +13,7 @@ use super::segment::{Place, Segment};
 use crate::id::Offset;
 use crate::io::Io;
 use crate::limit::{OPEN_SEGMENTS_PER_LOG_MAX, RECENT_BATCHES_MAX, RECENT_READS_MAX};
+use crate::probe::{self, Probe};
 
 /// Whether a plan must hold a batch even if that is larger than its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,9 @@ impl<I: Io> Log<I> {
             if at >= bound {
                 break;
             }
+            if !plan.slices.is_empty() {
+                probe::hit(Probe::PlanAcrossSegments);
+            }
             let whole = first == First::AtLeastOneBatch && plan.slices.is_empty();
             let left = max_bytes - plan.bytes.min(max_bytes);
             match self.plan_segment(segment, at, bound, left, whole).await {
@@ -145,7 +149,10 @@ impl<I: Io> Log<I> {
                 }
                 Ok(None) => break,
                 // What was found before the damage is good; the next plan meets the damage.
-                Err(_) if !plan.slices.is_empty() => break,
+                Err(_) if !plan.slices.is_empty() => {
+                    probe::hit(Probe::PlanBeforeDamage);
+                    break;
+                }
                 Err(error) => return Err(error),
             }
             at = segment.end;
@@ -168,8 +175,12 @@ impl<I: Io> Log<I> {
         let to = if stop.position - from.position <= left {
             stop
         } else {
+            probe::hit(Probe::PlanCut);
             self.cut(segment, from, left, whole, stop).await?
         };
+        if from.base < at {
+            probe::hit(Probe::ReadInsideBatch);
+        }
         if to.position <= from.position {
             return Ok(None);
         }
@@ -206,6 +217,7 @@ impl<I: Io> Log<I> {
         if open().count() > OPEN_SEGMENTS_PER_LOG_MAX
             && let Some(unused) = open().min_by_key(|segment| segment.used.get())
         {
+            probe::hit(Probe::SegmentUnused);
             *unused.file.borrow_mut() = None;
             *unused.index.borrow_mut() = None;
         }
@@ -232,6 +244,7 @@ impl<I: Io> Log<I> {
     }
 
     pub(super) async fn mistrust(&self, segment: &Segment<I::File>) -> Result<(), PlanError> {
+        probe::hit(Probe::IndexMistrusted);
         let interval = self.config.index_interval_bytes;
         self.noticed(segment.rebuild_index(&self.io, &self.pool, &self.dir, interval).await)
     }
@@ -256,6 +269,7 @@ impl<I: Io> Log<I> {
                 return Ok(place);
             }
         }
+        probe::hit(Probe::ColdRead);
         let relative = segment.relative(offset);
         let hint = self.ask(segment, |index| index.floor_offset(relative)).await?;
         let start = Place { position: 0, base: segment.base };
@@ -312,6 +326,9 @@ impl<I: Io> Log<I> {
         while let Some((place, _)) = self.noticed(walk.next().await)? {
             let next = walk.place();
             let fits = next.position <= limit || (whole && place == from);
+            if fits && next.position > limit {
+                probe::hit(Probe::PlanOfOneLarge);
+            }
             if !fits || next.position > stop.position {
                 break;
             }

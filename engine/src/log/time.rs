@@ -8,6 +8,7 @@ use super::fault::PlanError;
 use super::segment::{Place, Segment};
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{Io, fill_at};
+use crate::probe::{self, Probe};
 use crate::wire::batch::{Batch, Header};
 
 impl<I: Io> Log<I> {
@@ -37,6 +38,7 @@ impl<I: Io> Log<I> {
                 return Ok(found);
             }
         }
+        probe::hit(Probe::TimeBeyondAll);
         Ok(None)
     }
 
@@ -154,6 +156,9 @@ impl<I: Io> Log<I> {
         for record in contents.records() {
             let record = record.map_err(|_| corrupt())?;
             if record.offset >= self.start() && wanted(record.offset, record.timestamp) {
+                if record.offset > place.base {
+                    probe::hit(Probe::TimeInsideBatch);
+                }
                 return Ok(Some((record.offset, record.timestamp, header.leader_epoch())));
             }
         }

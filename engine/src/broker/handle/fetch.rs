@@ -20,6 +20,7 @@ use crate::id::{LeaderEpoch, PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::log::{First, Slice};
 use crate::machine::Image;
+use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 use crate::wire::fetch::{FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse};
 use crate::wire::frame;
@@ -127,9 +128,9 @@ async fn read_enough<I: Io>(
     drop(fetched);
     tokio::select! {
         biased; // Who has left needs no data; else data that is there goes before the clock.
-        () = incoming.client.link.gone() => {}
-        () = wait.enough() => {}
-        () = core.io.sleep(limits.wait) => {}
+        () = incoming.client.link.gone() => probe::hit(Probe::FetchAbandoned),
+        () = wait.enough() => probe::hit(Probe::FetchWoken),
+        () = core.io.sleep(limits.wait) => probe::hit(Probe::FetchTimedOut),
     }
     drop(wait);
     read(core, incoming, wanted, limits.max_bytes, None).await
@@ -158,6 +159,7 @@ async fn read<I: Io>(
         let mut plan = settle(answer).await;
         // The first batch of all may exceed the limit, or a large one would never be fetched.
         if plan.bytes > left && left < max_bytes {
+            probe::hit(Probe::FetchAskedAgain);
             let first = First::WithinLimit;
             plan = settle(ask(core, incoming, &image, one, left, first, None).await).await;
         }
@@ -198,9 +200,10 @@ async fn ask<I: Io>(
 async fn settle<F>(answer: Answer<F>) -> Fetched<F> {
     match answer {
         // A dropped answer: the partition closed meanwhile, and the client asks again.
-        Ok(planned) => {
-            planned.await.unwrap_or_else(|_| Fetched::failed(ErrorCode::NotLeaderOrFollower))
-        }
+        Ok(planned) => planned.await.unwrap_or_else(|_| {
+            probe::hit(Probe::FetchDropped);
+            Fetched::failed(ErrorCode::NotLeaderOrFollower)
+        }),
         Err(code) => Fetched::failed(code),
     }
 }
@@ -221,6 +224,7 @@ fn answer<I: Io>(
             core.sessions.borrow_mut().tell(session, &key, one.high_watermark, one.start, data);
         let news = data || changed || one.error != ErrorCode::None || one.diverging.is_some();
         if incremental && !news {
+            probe::hit(Probe::SessionQuiet);
             continue;
         }
         let same =

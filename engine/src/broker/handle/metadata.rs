@@ -13,6 +13,7 @@ use crate::broker::host::Refused;
 use crate::id::TopicId;
 use crate::io::Io;
 use crate::machine::{Command, Image, Layout, NewTopic, Refusal, Reply, Topic};
+use crate::probe::{self, Probe};
 use crate::wire::api::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
@@ -144,6 +145,7 @@ async fn make<I: Io>(
         Ok(other) => unreachable!("a creation is answered with a topic, not {other:?}"),
         // Another client was faster.
         Err(Refused::Machine(Refusal::TopicExists { .. })) => {
+            probe::hit(Probe::AutoCreateRace);
             let image = core.shared.image();
             image.topic(name).cloned().ok_or(ErrorCode::LeaderNotAvailable)
         }

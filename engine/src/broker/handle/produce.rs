@@ -21,6 +21,7 @@ use crate::broker::{settings, shard};
 use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
 use crate::io::{Buf, Io};
 use crate::machine::Topic;
+use crate::probe::{self, Probe};
 use crate::wire::batch::{self, BatchError, Header};
 use crate::wire::code::ErrorCode;
 use crate::wire::produce::{
@@ -139,7 +140,10 @@ pub async fn hand_on<I: Io>(
                 let topics = tokio::select! {
                     biased; // Answers that are there count, however late it is.
                     topics = gather(topics) => topics,
-                    () = io.sleep(timeout) => late(names),
+                    () = io.sleep(timeout) => {
+                        probe::hit(Probe::ProduceLate);
+                        late(names)
+                    }
                 };
                 answer(&incoming, topics)
             })
@@ -206,6 +210,7 @@ fn refusal(index: PartitionIndex, error: ErrorCode, message: String) -> ProduceP
 }
 
 fn rejected(index: PartitionIndex, error: &BatchError) -> ProducePartitionResponse {
+    probe::hit(Probe::BatchRefused);
     let code = error.code();
     let mut response = refusal(index, code, error.to_string());
     response.record_errors = error.record_errors();
@@ -247,7 +252,10 @@ fn asked(
             ProducePartitionResponse { current_leader, ..refusal(index, code, message) }
         }
         // The partition closed with the batch appended and not yet flushed.
-        Err(_) => refusal(index, ErrorCode::NotLeaderOrFollower, "the partition closed".to_owned()),
+        Err(_) => {
+            probe::hit(Probe::ProduceDropped);
+            refusal(index, ErrorCode::NotLeaderOrFollower, "the partition closed".to_owned())
+        }
     }
 }
 
@@ -278,6 +286,7 @@ fn unanswered<F>(topics: Vec<TopicOutcome>, incoming: Incoming) -> Pending<F> {
         for topic in gather(topics).await {
             for partition in topic.partitions {
                 if partition.error != ErrorCode::None {
+                    probe::hit(Probe::UnansweredFailed);
                     let reason = partition.error_message.unwrap_or_default();
                     incoming.warn(&reason, "closing: acks=0 leaves no other way to tell");
                     return Reply::Close;

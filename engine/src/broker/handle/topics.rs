@@ -13,6 +13,7 @@ use crate::config;
 use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::machine::{Command, Layout, NewTopic, Reply, Topic};
+use crate::probe::{self, Probe};
 use crate::wire::api::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
     CreateTopicsResponse, DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse,
@@ -70,7 +71,7 @@ pub async fn create<I: Io>(
     tokio::select! {
         biased; // Being ready counts, however late it is; the topics exist either way.
         () = ready => {}
-        () = core.io.sleep(timeout) => {}
+        () = core.io.sleep(timeout) => probe::hit(Probe::ReadyLate),
     }
     CreateTopicsResponse { topics, ..CreateTopicsResponse::default() }
 }

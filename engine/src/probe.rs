@@ -1,0 +1,357 @@
+//! Probes: marks on rare paths that a sweep of the simulator must reach.
+//!
+//! A sweep that never cut a torn tail proves nothing about torn tails. A [`Probe`] stands wherever
+//! something rare happens in the log and the broker, and is counted each time it does. What a
+//! sweep reached and what it did not is listed by `cargo sim coverage`; that there are enough of
+//! them, and that none has lost its place, is checked by `cargo ci tidy`.
+//!
+//! Counted per thread, because a simulated run is one thread. Hitting a probe changes nothing that
+//! a run could notice: it draws no randomness, takes no time and is no event. Without debug
+//! assertions, as in a release, nothing is counted and nothing is paid.
+
+use std::cell::Cell;
+
+macro_rules! probes {
+    ($($(#[doc = $about:literal])+ $name:ident,)+) => {
+        /// A rare path.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Probe { $($(#[doc = $about])+ $name,)+ }
+
+        impl Probe {
+            /// All of them.
+            pub const ALL: &[Probe] = &[$(Probe::$name),+];
+
+            /// Its name, as it stands in the source.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Probe::$name => stringify!($name)),+ }
+            }
+
+            /// What happens there, in words.
+            #[must_use]
+            pub fn about(self) -> &'static str {
+                match self { $(Probe::$name => concat!($($about),+).trim()),+ }
+            }
+        }
+    };
+}
+
+probes! {
+    // The log: appends.
+    /// An append to a log that has failed before.
+    AppendToPoisoned,
+    /// A batch that was there already is answered from the producer table.
+    Duplicate,
+    /// A batch does not continue its producer's sequence.
+    SequenceRefused,
+    /// A batch of a producer that a newer epoch has fenced.
+    ProducerFenced,
+    /// Producer table entries are taken back after a failed write.
+    ProducersUndone,
+    /// A producer was silent for so long that it is forgotten.
+    ProducerExpired,
+    /// There are too many producers: the silent ones are forgotten.
+    ProducersEvicted,
+    /// A segment is closed because it is full.
+    RolledBySize,
+    /// A segment is closed because it is old, by an append.
+    RolledByAge,
+    /// A segment is closed because it is old, without any append.
+    RolledAtRest,
+    /// One call brought batches for two segments.
+    GroupAcrossSegments,
+    /// Space is allocated ahead.
+    AllocatedAhead,
+    /// There is no room to allocate ahead.
+    AllocateFull,
+    /// A closed segment is cut to what it holds.
+    AheadGivenBack,
+    /// A write found the disk full, and its rest was cut.
+    WriteFull,
+    /// There was no room for a new segment.
+    RollFull,
+    /// A new segment found an index that a crash had left under its name.
+    IndexOfNobody,
+
+    // The log: flushes and checkpoints.
+    /// A flush failed.
+    FlushFailed,
+    /// A write failed for good.
+    LogPoisoned,
+    /// Something was appended while the flush ran.
+    FlushOvertaken,
+    /// A flush brings a checkpoint with it.
+    CheckpointByBytes,
+    /// A log at rest writes a checkpoint.
+    CheckpointAtRest,
+    /// A checkpoint could not be written.
+    CheckpointLost,
+    /// A checkpoint is not written because a newer one was.
+    CheckpointOvertaken,
+    /// An index could not be saved.
+    IndexNotSaved,
+    /// A log in the page cache is flushed because its settings say so.
+    PageCacheFlush,
+
+    // The log: recovery.
+    /// A log is closed without anything left to save.
+    ClosedAtRest,
+    /// A log was closed cleanly, and nothing had to be verified.
+    OpenedClean,
+    /// Bytes behind the checkpoint were verified and kept.
+    TailKept,
+    /// The tail ends in bytes that are no batch.
+    TailTorn,
+    /// The tail ends in a batch with a wrong checksum.
+    TailChecksum,
+    /// The tail ends in a batch that does not continue the offsets.
+    TailStranger,
+    /// The tail ends in zeros that the file was made longer by.
+    TailZeros,
+    /// A segment that the checkpoint does not know is taken in.
+    SegmentFound,
+    /// A segment that nothing leads to is removed.
+    SegmentStale,
+    /// An index whose segment is gone is removed.
+    IndexStale,
+    /// A file that was being written is removed.
+    UnfinishedRemoved,
+    /// The start lies behind all that is left.
+    StartBeyondEnd,
+    /// A segment that retention gave up was removed before the crash.
+    RowRemoved,
+    /// A segment is shorter than its checkpoint says, or missing.
+    SegmentDamaged,
+
+    // The log: reading.
+    /// An index is completed from its log.
+    IndexCompleted,
+    /// An index is made from its log alone.
+    IndexRebuilt,
+    /// An index has led to a wrong place.
+    IndexMistrusted,
+    /// A reader asks for a place that is not among the recent ones.
+    ColdRead,
+    /// A reader asks for an offset in the middle of a batch.
+    ReadInsideBatch,
+    /// A plan takes from two segments.
+    PlanAcrossSegments,
+    /// A plan ends before the readable end, for its size.
+    PlanCut,
+    /// A batch larger than the reader's limit is planned nevertheless.
+    PlanOfOneLarge,
+    /// A plan ends where damage begins.
+    PlanBeforeDamage,
+    /// A segment that nobody reads is closed.
+    SegmentUnused,
+    /// A look-up by time finds a record behind its batch's first.
+    TimeInsideBatch,
+    /// A look-up by time finds nothing so late.
+    TimeBeyondAll,
+    /// An epoch is asked for that is older than all known.
+    EpochForgotten,
+    /// An epoch ended without a record.
+    EpochEmpty,
+    /// An epoch lies below the start, and is cut.
+    EpochCut,
+
+    // The log: retention.
+    /// A segment is too old to be kept.
+    RetainedByTime,
+    /// A log is larger than it should be.
+    RetainedBySize,
+    /// The files of a segment are removed.
+    SegmentRemoved,
+    /// A segment below the start is kept, because recovery would miss it.
+    SegmentNeeded,
+
+    // The broker: partitions.
+    /// A partition is offline: its log cannot be opened.
+    PartitionOffline,
+    /// Neighbouring produces are appended together.
+    ProducesTogether,
+    /// One flush lets several produces go.
+    FlushShared,
+    /// A produce waits for a flush that fails.
+    FlushFailedWaiting,
+    /// A batch comes again while the flush of its first coming is under way.
+    DuplicateWaits,
+    /// A client believes in an older leader epoch.
+    EpochFenced,
+    /// A client knows a leader epoch that this broker does not.
+    EpochUnknown,
+    /// A client's history parts from the log's.
+    Diverging,
+    /// A fetch begins outside of the log.
+    OutOfRange,
+    /// A fetch is parked at a partition.
+    FetchParked,
+    /// A partition's queue is full.
+    QueueFull,
+    /// A partition ended while somebody was asking.
+    QueueClosed,
+    /// A partition that the image does not have is asked for.
+    AskUnknown,
+    /// A partition closes with a flush under way.
+    ClosedInFlush,
+    /// A partition ends while questions wait in its queue.
+    ClosedWithAsks,
+    /// A partition is deleted while produces wait for their flush.
+    DeletedWithWaiting,
+
+    // The broker: metadata.
+    /// The metadata log was not closed cleanly.
+    MetadataRecovered,
+    /// Metadata could not be written.
+    MetadataFailed,
+    /// A command comes after metadata could not be written.
+    MetadataOffline,
+    /// A command is refused by the cluster machine.
+    CommandRefused,
+    /// A command changes nothing.
+    CommandIdle,
+    /// Two requests for producer ids brought a block each.
+    ProducerBlockDropped,
+    /// The log of a deleted topic is removed at the start.
+    OrphanRemoved,
+    /// Two clients made a topic by asking for it.
+    AutoCreateRace,
+    /// A topic's partitions were not ready in time.
+    ReadyLate,
+
+    // The broker: connections and requests.
+    /// A frame comes in pieces.
+    FrameInPieces,
+    /// A peer goes in the middle of a request.
+    PeerGoneMidway,
+    /// A connection's answers wait for a slow reader.
+    AnswersQueueFull,
+    /// Answers of several requests leave together.
+    AnswersGathered,
+    /// A request cannot be decoded.
+    RequestMalformed,
+    /// A request in a version that is not served.
+    VersionRefused,
+    /// A broker stops while clients are connected.
+    StoppedServing,
+    /// A connection could not be accepted.
+    AcceptFailed,
+    /// A produce is answered before its flush, because its time is up.
+    ProduceLate,
+    /// A batch is refused for what is in it.
+    BatchRefused,
+    /// A produce without answer fails, and its connection is closed.
+    UnansweredFailed,
+    /// A partition closes under a produce.
+    ProduceDropped,
+    /// A parked fetch has enough.
+    FetchWoken,
+    /// A parked fetch runs out of time.
+    FetchTimedOut,
+    /// A parked fetch's client goes.
+    FetchAbandoned,
+    /// What a fetch found is too much together, and a partition is asked again.
+    FetchAskedAgain,
+    /// A partition closes under a fetch.
+    FetchDropped,
+    /// A fetch session makes room for another.
+    SessionEvicted,
+    /// All fetch sessions are in use.
+    SessionRefused,
+    /// A fetch names a session that is not there.
+    SessionUnknown,
+    /// A fetch names a wrong epoch of its session.
+    SessionEpochWrong,
+    /// A fetch session forgets a partition.
+    SessionForgot,
+    /// A partition without news is left out of an answer.
+    SessionQuiet,
+}
+
+/// How many probes there are.
+const COUNT: usize = Probe::ALL.len();
+
+thread_local! {
+    static HITS: [Cell<u64>; COUNT] = const { [const { Cell::new(0) }; COUNT] };
+}
+
+/// How often each probe was hit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hits([u64; COUNT]);
+
+/// Counts `probe`, in a build with debug assertions.
+#[inline]
+pub fn hit(probe: Probe) {
+    if cfg!(debug_assertions) {
+        HITS.with(|hits| {
+            let hits = &hits[probe as usize];
+            hits.set(hits.get().saturating_add(1));
+        });
+    }
+}
+
+/// What this thread has hit since it was asked last.
+#[must_use]
+pub fn take() -> Hits {
+    HITS.with(|hits| Hits(std::array::from_fn(|place| hits[place].take())))
+}
+
+impl Default for Hits {
+    fn default() -> Self {
+        Hits([0; COUNT])
+    }
+}
+
+impl Hits {
+    /// How often `probe` was hit.
+    #[must_use]
+    pub fn of(&self, probe: Probe) -> u64 {
+        self.0[probe as usize]
+    }
+
+    /// Adds what another run has hit.
+    pub fn add(&mut self, other: &Hits) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = mine.saturating_add(theirs);
+        }
+    }
+
+    /// The probes that were never hit.
+    pub fn missed(&self) -> impl Iterator<Item = Probe> + '_ {
+        Probe::ALL.iter().copied().filter(|&probe| self.of(probe) == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hits_are_counted_once_and_per_thread() {
+        let _ = take();
+        hit(Probe::TailTorn);
+        hit(Probe::TailTorn);
+        let elsewhere = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                hit(Probe::QueueFull);
+                take()
+            });
+            other.join().expect("no panic")
+        });
+        let mut hits = take();
+        assert_eq!((hits.of(Probe::TailTorn), hits.of(Probe::QueueFull)), (2, 0));
+        assert_eq!(take(), Hits::default());
+        hits.add(&elsewhere);
+        assert_eq!(hits.of(Probe::QueueFull), 1);
+        assert_eq!(hits.missed().count(), COUNT - 2);
+    }
+
+    #[test]
+    fn probes_say_what_they_are() {
+        assert_eq!(Probe::TailTorn.name(), "TailTorn");
+        assert_eq!(Probe::TailTorn.about(), "The tail ends in bytes that are no batch.");
+        for (place, probe) in Probe::ALL.iter().enumerate() {
+            assert_eq!(*probe as usize, place);
+        }
+    }
+}
