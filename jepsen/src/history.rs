@@ -1,21 +1,42 @@
 //! Histories: what every client asked for, what it was told, and what was done to the brokers.
 //!
-//! Owns the in-memory form and its file format, the same for simulated and for real runs. Keeps:
-//! events are in the order of their times, and each value is sent once in a history (`check` says
-//! so if not). Must not know: brokers, the simulator, what is right or wrong.
+//! Owns the in-memory form; [`line`] owns the file format, the same for simulated and for real runs.
+//! Keeps: events are in the order of their times, and each value is sent once in a history (`check`
+//! says so if not). Must not know: brokers, the simulator, what is right or wrong.
 //!
-//! # File format, version 1
+//! # File format, version 2
 //!
 //! JSON lines, UTF-8, one object a line. The first line of a file names the format; the lines that
-//! follow are events:
+//! follow are events. Files of version 1 are read too: they hold fewer kinds of events.
 //!
 //! ```text
-//! {"format":"trialog-history","version":1}
-//! {"time":17,"process":0,"type":"invoke","f":"send","topic":"a","partition":0,"value":4294967296}
+//! {"format":"trialog-history","version":2}
+//! {"time":11,"process":3,"type":"invoke","f":"create","topic":"a","count":2,"configs":{"cleanup.policy":"compact"}}
+//! {"time":12,"process":3,"type":"ok","f":"create","topic":"a","count":2,"configs":{"cleanup.policy":"compact"}}
+//! {"time":13,"process":0,"type":"info","f":"producer","acks":-1,"idempotent":true}
+//! {"time":17,"process":0,"type":"invoke","f":"send","topic":"a","partition":0,"key":"k","value":4294967296,"timestamp":1700}
 //! {"time":19,"process":0,"type":"ok","f":"send","topic":"a","partition":0,"value":4294967296,"offset":3}
+//! {"time":19,"process":0,"type":"invoke","f":"send","topic":"a","partition":0,"key":"k","value":4294967297,"tombstone":true}
 //! {"time":20,"process":7,"type":"ok","f":"assign","partitions":[["a",0],["a",1]]}
 //! {"time":21,"process":7,"type":"ok","f":"seek","topic":"a","partition":0,"offset":0}
 //! {"time":24,"process":7,"type":"ok","f":"poll","records":[["a",0,3,4294967296]]}
+//! {"time":25,"process":3,"type":"invoke","f":"trim","topic":"a","partition":0,"offset":2}
+//! {"time":26,"process":3,"type":"ok","f":"trim","topic":"a","partition":0,"offset":2}
+//! {"time":26,"process":3,"type":"invoke","f":"list-offset","topic":"a","partition":0,"ask":-2}
+//! {"time":27,"process":3,"type":"ok","f":"list-offset","topic":"a","partition":0,"ask":-2,"offset":2}
+//! {"time":27,"process":900,"type":"info","f":"start","topic":"a","partition":0,"offset":2}
+//! {"time":27,"process":3,"type":"invoke","f":"grow","topic":"a","count":3}
+//! {"time":27,"process":3,"type":"ok","f":"configure","topic":"a","configs":{"cleanup.policy":null}}
+//! {"time":27,"process":3,"type":"ok","f":"describe","topic":"a","configs":{"cleanup.policy":null}}
+//! {"time":28,"process":3,"type":"invoke","f":"metadata","all":true}
+//! {"time":28,"process":3,"type":"ok","f":"metadata","all":true,"topics":[["a",3]],"leaders":[["a",0,1,5]]}
+//! {"time":28,"process":3,"type":"fail","f":"delete","topic":"b"}
+//! {"time":29,"process":8,"type":"ok","f":"subscribe","group":"g","topics":["a"]}
+//! {"time":29,"process":8,"type":"ok","f":"assigned","group":"g","generation":4,"partitions":[["a",0]]}
+//! {"time":29,"process":8,"type":"invoke","f":"commit","group":"g","generation":4,"offsets":[["a",0,4]]}
+//! {"time":29,"process":8,"type":"ok","f":"committed","group":"g","offsets":[["a",0,4],["a",1,null]]}
+//! {"time":29,"process":8,"type":"ok","f":"revoked","group":"g","generation":4,"partitions":[["a",0]]}
+//! {"time":30,"process":8,"type":"info","f":"note","text":"order 17 shipped"}
 //! {"time":30,"process":99,"type":"info","f":"crash","node":0}
 //! {"time":31,"process":99,"type":"info","f":"restart","node":0}
 //! {"time":40,"process":99,"type":"info","f":"final"}
@@ -26,17 +47,48 @@
 //! | `time` | nanoseconds since any fixed instant, the same one for all processes of a run |
 //! | `process` | one client (a producer or a consumer), or the nemesis |
 //! | `type` | `invoke` asked · `ok` done · `fail` certainly not done · `info` nobody knows |
-//! | `f` | `send` `poll` `assign` `seek` by clients; `crash` `restart` `pause` `resume` `final` by the nemesis |
-//! | `value` | unsigned, unique for each send; -1 in a poll's record: a payload no client of ours wrote |
-//! | `partition` | may be absent in a send whose partition the client chooses; `ok` should name it |
+//! | `f` | what; see below |
+//! | `topic`, `partition` | which; a send whose partition the client chooses may leave `partition` out, its `ok` should name it |
+//! | `value` | of a send: unsigned, unique in the history; -1 in a poll's record: a payload no client of ours wrote |
 //! | `key` | optional text |
-//! | `offset` | of a send: absent when the acknowledgement carried none (acks=0). Of a seek: where the next record is expected; -2 the beginning, -1 the end |
+//! | `tombstone` | the record has a key and no payload; its `value` travels in a header |
+//! | `timestamp` | of a send: the record's own time in ms, in a topic that keeps it |
+//! | `offset` | of a send: absent when the acknowledgement carried none. Of a seek: where the next record is expected; -2 the beginning, -1 the end. Of a trim: below it, everything goes. Of a list-offset: the answer; absent if there was none |
 //! | `records` | topic, partition, offset, value; in the order in which the consumer got them |
-//! | `partitions` | what the consumer reads from now on; replaces what it read before. A partition that stays keeps its position unless a seek follows |
+//! | `partitions` | what the consumer reads from now on; replaces what it read before. A partition that stays keeps its position unless a seek follows. Of `revoked`: what it gives up |
+//! | `acks`, `idempotent` | of a producer: 0, 1 or -1 (all), and whether the broker recognises its repetitions |
+//! | `ask` | of a list-offset: -2 the oldest record, -1 the end, else the first record of this time (ms) or later |
+//! | `count` | how many partitions a topic gets |
+//! | `configs` | settings by name; null is "not set on the topic". In `describe` only what was asked for |
+//! | `all` | a metadata read that lists every topic there is: what is absent does not exist |
+//! | `topics` | of a metadata read: name and number of partitions, null for a topic that does not exist. Of a subscribe: names |
+//! | `leaders` | topic, partition, node, leader epoch |
+//! | `group`, `generation` | a consumer group and its generation (or member epoch); no generation for commits from outside |
+//! | `offsets` | topic, partition, and the next offset to read; null where the group has none |
 //!
-//! A client may have many sends in flight: a completion belongs to its invocation by `value`.
-//! Consumers need no `invoke` lines. After `final`, consumers read every partition from its
-//! beginning to its end, so that what they do not see is not there.
+//! # Events
+//!
+//! * `producer` (info): how this process sends from now on; without it, idempotent and acks=all. A
+//!   send with acks=0 ends with `info`: nobody knows.
+//! * `send`: may overlap; a completion belongs to its invocation by `value`. `fail` only if certain.
+//! * `assign`, `seek`, `poll` (ok): one consumer's moves. They need no `invoke`. A seek is recorded
+//!   before the consumer asks the broker anything because of it.
+//! * `trim`, `list-offset`, `create`, `delete`, `grow`, `configure`, `describe`, `metadata`,
+//!   `commit`, `committed`: `invoke` and, when it ends, one completion of the same process; a process
+//!   has one of these under way at a time. **Each attempt is an operation of its own**: a request
+//!   without an answer ends with `info`, even if it is sent again, because both may be carried out.
+//! * `start` (info): what an observer saw of a partition's first offset, from inside or outside.
+//! * `subscribe`, `assigned`, `revoked` (ok): a member of a group (its process) is told to read. The
+//!   position after `assigned` is the group's committed one. `revoked` is recorded when the member
+//!   has stopped reading.
+//! * `note`: an application's own words, for people.
+//! * `crash`, `restart`, `pause`, `resume` (info) with `node`, by the nemesis.
+//! * `final`: from here on consumers read every partition from its beginning to its end, so that what
+//!   they do not see is not there.
+
+mod line;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,20 +97,20 @@ use std::io::{self, BufRead, Write};
 use serde::{Deserialize, Serialize};
 use trialog_engine::id::{Offset, PartitionIndex};
 
-/// The version of the file format that this library writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
-const FORMAT_NAME: &str = "trialog-history";
-/// A line longer than this is refused, in bytes.
-const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub use line::{FORMAT_VERSION, ReadError};
 
-/// Seek target: the first offset of the partition.
+/// Seek target and list-offset question: the first offset of the partition.
 pub const BEGINNING: Offset = Offset(-2);
-/// Seek target: the end of the partition.
+/// Seek target and list-offset question: the end of the partition.
 pub const END: Offset = Offset(-1);
 
 /// A topic of one history: an index into its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(pub u32);
+
+/// A consumer group of one history: an index into its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group(pub u32);
 
 /// One client, or the nemesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,7 +156,7 @@ pub enum Phase {
     Ok,
     /// Certainly not done, now or later.
     Fail,
-    /// Done or not done: nobody told the client. Also the phase of everything the nemesis does.
+    /// Done or not done: nobody told the client. Also the phase of what is no operation of a client.
     Info,
 }
 
@@ -127,15 +179,115 @@ pub enum Fault {
     Resume,
 }
 
+/// Who must have a record before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Acks {
+    /// Nobody: there is no acknowledgement.
+    None,
+    /// The leader.
+    Leader,
+    /// All in-sync replicas.
+    All,
+}
+
+/// Settings of a topic by name.
+pub type Configs = BTreeMap<String, String>;
+/// Settings by name; `None` is "not set on the topic".
+pub type PartialConfigs = BTreeMap<String, Option<String>>;
+
+/// A partition's leader, as a metadata read told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    pub topic: Topic,
+    pub partition: PartitionIndex,
+    pub node: i32,
+    pub epoch: i32,
+}
+
+/// What is asked of the cluster's metadata. Invocation and completion both say all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    Create {
+        topic: Topic,
+        partitions: i32,
+        /// Settings that differ from the broker's.
+        configs: Configs,
+    },
+    Delete {
+        topic: Topic,
+    },
+    /// More partitions.
+    Grow {
+        topic: Topic,
+        partitions: i32,
+    },
+    Configure {
+        topic: Topic,
+        /// What changes; `None` takes a setting off.
+        configs: PartialConfigs,
+    },
+    /// Reads settings.
+    Describe {
+        topic: Topic,
+        /// Only in `ok`: what is set of what was asked for; `None` if there is no such topic.
+        configs: Option<PartialConfigs>,
+    },
+    /// Reads which topics there are and who leads them.
+    Metadata {
+        /// Every topic was asked for: one that is not listed does not exist.
+        all: bool,
+        /// Topics with their number of partitions, `None` if there is no such topic.
+        topics: Vec<(Topic, Option<i32>)>,
+        leaders: Vec<Leader>,
+    },
+}
+
+/// What members of a consumer group do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Membership {
+    Subscribe {
+        topics: Vec<Topic>,
+    },
+    /// All that the member reads from now on.
+    Assigned {
+        generation: i32,
+        partitions: Vec<(Topic, PartitionIndex)>,
+    },
+    /// What the member has stopped reading.
+    Revoked {
+        generation: i32,
+        partitions: Vec<(Topic, PartitionIndex)>,
+    },
+    Commit {
+        /// `None`: from outside of the group.
+        generation: Option<i32>,
+        /// The next offset to read of each partition.
+        offsets: Vec<(Topic, PartitionIndex, Offset)>,
+    },
+    /// Reads what is committed; the invocation has no offsets.
+    Committed {
+        offsets: Vec<(Topic, PartitionIndex, Option<Offset>)>,
+    },
+}
+
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// How this process sends from now on.
+    Producer {
+        acks: Acks,
+        idempotent: bool,
+    },
     Send {
         topic: Topic,
         /// None: the client chooses, and its `ok` names it.
         partition: Option<PartitionIndex>,
         key: Option<Box<str>>,
         value: Value,
+        /// The record has no payload: it deletes its key from a compacted topic.
+        tombstone: bool,
+        /// The record's own time in ms, in a topic that keeps it; only in the invocation.
+        timestamp_ms: Option<i64>,
         /// Only in `ok`, and only if the acknowledgement carried one.
         offset: Option<Offset>,
     },
@@ -151,6 +303,31 @@ pub enum Op {
         /// Where the next record is expected; [`BEGINNING`] and [`END`] have their meaning.
         offset: Offset,
     },
+    /// DeleteRecords.
+    Trim {
+        topic: Topic,
+        partition: PartitionIndex,
+        /// What lies below it goes.
+        offset: Offset,
+    },
+    ListOffset {
+        topic: Topic,
+        partition: PartitionIndex,
+        /// [`BEGINNING`], [`END`], or a time in ms.
+        ask: i64,
+        /// Only in `ok`; `None` if there is no record that young.
+        offset: Option<Offset>,
+    },
+    /// The partition begins here, says an observer.
+    Start {
+        topic: Topic,
+        partition: PartitionIndex,
+        offset: Offset,
+    },
+    Admin(Box<Admin>),
+    Group(Group, Box<Membership>),
+    /// An application's own words.
+    Note(Box<str>),
     /// Done by the nemesis.
     Nemesis {
         fault: Fault,
@@ -158,6 +335,28 @@ pub enum Op {
     },
     /// From here on consumers read everything, from the beginning to the end.
     Final,
+}
+
+impl Op {
+    /// A send, or its completion, without key, time and offset.
+    #[must_use]
+    pub fn send(topic: Topic, partition: Option<PartitionIndex>, value: Value) -> Op {
+        let (key, tombstone, timestamp_ms, offset) = (None, false, None, None);
+        Op::Send { topic, partition, key, value, tombstone, timestamp_ms, offset }
+    }
+
+    /// A send's acknowledgement.
+    #[must_use]
+    pub fn stored(
+        topic: Topic,
+        partition: PartitionIndex,
+        value: Value,
+        offset: Option<Offset>,
+    ) -> Op {
+        let (key, tombstone, timestamp_ms) = (None, false, None);
+        let partition = Some(partition);
+        Op::Send { topic, partition, key, value, tombstone, timestamp_ms, offset }
+    }
 }
 
 /// One line of a history.
@@ -170,11 +369,34 @@ pub struct Event {
     pub op: Op,
 }
 
+/// Names in the order in which they were first heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Names {
+    names: Vec<String>,
+    numbers: BTreeMap<String, u32>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.names.len()).expect("fewer names than 2^32");
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
+
+    fn name(&self, number: u32) -> Option<&str> {
+        self.names.get(number as usize).map(String::as_str)
+    }
+}
+
 /// A whole run, in the order of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    names: Vec<String>,
-    by_name: BTreeMap<String, Topic>,
+    topics: Names,
+    groups: Names,
     events: Vec<Event>,
 }
 
@@ -186,19 +408,35 @@ impl History {
 
     /// The number of a topic's name in this history; known from now on if it was not.
     pub fn topic(&mut self, name: &str) -> Topic {
-        if let Some(topic) = self.by_name.get(name) {
-            return *topic;
-        }
-        let topic = Topic(u32::try_from(self.names.len()).expect("fewer topics than 2^32"));
-        self.names.push(name.to_owned());
-        self.by_name.insert(name.to_owned(), topic);
-        topic
+        Topic(self.topics.number(name))
     }
 
     /// The name of a topic of this history.
     #[must_use]
     pub fn name(&self, topic: Topic) -> &str {
-        self.names.get(topic.0 as usize).map_or("(unknown topic)", String::as_str)
+        self.topics.name(topic.0).unwrap_or("(unknown topic)")
+    }
+
+    /// The number of a group's name in this history; known from now on if it was not.
+    pub fn group(&mut self, name: &str) -> Group {
+        Group(self.groups.number(name))
+    }
+
+    /// The name of a group of this history.
+    #[must_use]
+    pub fn group_name(&self, group: Group) -> &str {
+        self.groups.name(group.0).unwrap_or("(unknown group)")
+    }
+
+    /// All topics that were named.
+    pub fn topics(&self) -> impl Iterator<Item = Topic> + use<> {
+        (0..u32::try_from(self.topics.names.len()).expect("numbered as u32")).map(Topic)
+    }
+
+    /// An empty history that knows the same names.
+    #[must_use]
+    pub fn named_alike(&self) -> History {
+        History { events: Vec::new(), ..self.clone() }
     }
 
     /// Adds an event. Its topics must be this history's, its time not before the last event's.
@@ -223,8 +461,14 @@ impl History {
         let mut whole = History::new();
         let mut events = Vec::with_capacity(parts.iter().map(|part| part.events.len()).sum());
         for part in parts {
-            let topics: Vec<Topic> = part.names.iter().map(|name| whole.topic(name)).collect();
-            events.extend(part.events.into_iter().map(|event| renamed(event, &topics)));
+            let topics: Vec<Topic> =
+                part.topics.names.iter().map(|name| whole.topic(name)).collect();
+            let groups: Vec<Group> =
+                part.groups.names.iter().map(|name| whole.group(name)).collect();
+            events.extend(part.events.into_iter().map(|mut event| {
+                rename(&mut event.op, &topics, &groups);
+                event
+            }));
         }
         events.sort_by_key(|event| event.time_ns);
         whole.events = events;
@@ -236,38 +480,7 @@ impl History {
     /// # Errors
     /// What is wrong, with the number of the line.
     pub fn read(input: &mut impl BufRead) -> Result<History, ReadError> {
-        let mut history = History::new();
-        let mut line = String::new();
-        let mut number = 0;
-        loop {
-            number += 1;
-            line.clear();
-            let wrong = |what: String| ReadError { line: number, what };
-            io::Read::take(&mut *input, LINE_BYTES_MAX)
-                .read_line(&mut line)
-                .map_err(|error| wrong(error.to_string()))?;
-            if line.is_empty() {
-                break;
-            }
-            if number == 1 {
-                let head: Head =
-                    serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
-                if head.format != FORMAT_NAME || head.version > FORMAT_VERSION {
-                    let Head { format, version } = head;
-                    return Err(wrong(format!("cannot read format {format} version {version}")));
-                }
-                continue;
-            }
-            let parsed: Line<'_> =
-                serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
-            let event = parsed.into_event(&mut history).map_err(|what| wrong(what.to_owned()))?;
-            history.events.push(event);
-        }
-        if number == 1 {
-            return Err(ReadError { line: 1, what: "the file is empty".to_owned() });
-        }
-        history.events.sort_by_key(|event| event.time_ns);
-        Ok(history)
+        line::read(input)
     }
 
     /// Writes the file format above.
@@ -275,292 +488,48 @@ impl History {
     /// # Errors
     /// Whatever `out` refuses.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let head = Head { format: FORMAT_NAME.into(), version: FORMAT_VERSION };
-        write_line(out, &head)?;
-        for event in &self.events {
-            write_line(out, &Line::from_event(event, self))?;
-        }
-        Ok(())
+        line::write(self, out)
     }
 }
 
-fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.write_all(b"\n")
-}
-
-fn renamed(mut event: Event, topics: &[Topic]) -> Event {
+/// Gives an operation the numbers of another history.
+fn rename(op: &mut Op, topics: &[Topic], groups: &[Group]) {
     let new = |topic: &mut Topic| *topic = topics[topic.0 as usize];
-    match &mut event.op {
-        Op::Send { topic, .. } | Op::Seek { topic, .. } => new(topic),
+    match op {
+        Op::Send { topic, .. }
+        | Op::Seek { topic, .. }
+        | Op::Trim { topic, .. }
+        | Op::ListOffset { topic, .. }
+        | Op::Start { topic, .. } => new(topic),
         Op::Poll { records } => records.iter_mut().for_each(|record| new(&mut record.topic)),
         Op::Assign { partitions } => partitions.iter_mut().for_each(|(topic, _)| new(topic)),
-        Op::Nemesis { .. } | Op::Final => {}
-    }
-    event
-}
-
-/// Why a file is not a history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadError {
-    /// Counted from 1.
-    pub line: usize,
-    pub what: String,
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.what)
-    }
-}
-
-impl std::error::Error for ReadError {}
-
-#[derive(Serialize, Deserialize)]
-struct Head {
-    format: String,
-    version: u32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Verb {
-    Send,
-    Poll,
-    Assign,
-    Seek,
-    Crash,
-    Restart,
-    Pause,
-    Resume,
-    Final,
-}
-
-/// A line as it stands in the file.
-#[derive(Serialize, Deserialize)]
-struct Line<'a> {
-    time: u64,
-    process: u32,
-    #[serde(rename = "type")]
-    phase: Phase,
-    f: Verb,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    topic: Option<Text<'a>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    partition: Option<i32>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    key: Option<Text<'a>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    value: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    offset: Option<i64>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    records: Option<Vec<(Text<'a>, i32, i64, Payload)>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    partitions: Option<Vec<(Text<'a>, i32)>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    node: Option<u32>,
-}
-
-/// Text that is borrowed from the line unless it holds escapes.
-#[derive(Serialize, Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
-
-/// A record's value, or -1 for a payload that is nobody's.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Payload {
-    Ours(u64),
-    Foreign(i64),
-}
-
-impl<'a> Line<'a> {
-    fn from_event(event: &'a Event, history: &'a History) -> Line<'a> {
-        let text = |topic: Topic| Text(history.name(topic).into());
-        let verb = match &event.op {
-            Op::Send { .. } => Verb::Send,
-            Op::Poll { .. } => Verb::Poll,
-            Op::Assign { .. } => Verb::Assign,
-            Op::Seek { .. } => Verb::Seek,
-            Op::Nemesis { fault: Fault::Crash, .. } => Verb::Crash,
-            Op::Nemesis { fault: Fault::Restart, .. } => Verb::Restart,
-            Op::Nemesis { fault: Fault::Pause, .. } => Verb::Pause,
-            Op::Nemesis { fault: Fault::Resume, .. } => Verb::Resume,
-            Op::Final => Verb::Final,
-        };
-        let mut line = Line {
-            time: event.time_ns,
-            process: event.process.0,
-            phase: event.phase,
-            f: verb,
-            topic: None,
-            partition: None,
-            key: None,
-            value: None,
-            offset: None,
-            records: None,
-            partitions: None,
-            node: None,
-        };
-        match &event.op {
-            Op::Send { topic, partition, key, value, offset } => {
-                line.topic = Some(text(*topic));
-                line.partition = partition.map(|partition| partition.0);
-                line.key = key.as_deref().map(|key| Text(key.into()));
-                line.value = Some(value.0);
-                line.offset = offset.map(|offset| offset.0);
+        Op::Admin(admin) => match &mut **admin {
+            Admin::Create { topic, .. }
+            | Admin::Delete { topic }
+            | Admin::Grow { topic, .. }
+            | Admin::Configure { topic, .. }
+            | Admin::Describe { topic, .. } => new(topic),
+            Admin::Metadata { topics, leaders, .. } => {
+                topics.iter_mut().for_each(|(topic, _)| new(topic));
+                leaders.iter_mut().for_each(|leader| new(&mut leader.topic));
             }
-            Op::Poll { records } => {
-                let row = |record: &Record| {
-                    let payload = match record.value {
-                        Value::FOREIGN => Payload::Foreign(-1),
-                        Value(number) => Payload::Ours(number),
-                    };
-                    (text(record.topic), record.partition.0, record.offset.0, payload)
-                };
-                line.records = Some(records.iter().map(row).collect());
-            }
-            Op::Assign { partitions } => {
-                let row =
-                    |(topic, partition): &(Topic, PartitionIndex)| (text(*topic), partition.0);
-                line.partitions = Some(partitions.iter().map(row).collect());
-            }
-            Op::Seek { topic, partition, offset } => {
-                line.topic = Some(text(*topic));
-                line.partition = Some(partition.0);
-                line.offset = Some(offset.0);
-            }
-            Op::Nemesis { node, .. } => line.node = Some(*node),
-            Op::Final => {}
-        }
-        line
-    }
-
-    fn into_event(self, history: &mut History) -> Result<Event, &'static str> {
-        let nemesis = |fault, node: Option<u32>| Op::Nemesis { fault, node: node.unwrap_or(0) };
-        let op = match self.f {
-            Verb::Send => Op::Send {
-                topic: history.topic(&self.topic.ok_or("a send without topic")?.0),
-                partition: self.partition.map(PartitionIndex),
-                key: self.key.map(|key| key.0.into()),
-                value: Value(self.value.ok_or("a send without value")?),
-                // Clients report -1 where the answer carried no offset.
-                offset: self.offset.filter(|offset| *offset >= 0).map(Offset),
-            },
-            Verb::Poll => {
-                let rows = self.records.unwrap_or_default();
-                let mut records = Vec::with_capacity(rows.len());
-                for (topic, partition, offset, payload) in rows {
-                    records.push(Record {
-                        topic: history.topic(&topic.0),
-                        partition: PartitionIndex(partition),
-                        offset: Offset(offset),
-                        value: match payload {
-                            Payload::Ours(number) => Value(number),
-                            Payload::Foreign(_) => Value::FOREIGN,
-                        },
-                    });
+        },
+        Op::Group(group, membership) => {
+            *group = groups[group.0 as usize];
+            match &mut **membership {
+                Membership::Subscribe { topics } => topics.iter_mut().for_each(new),
+                Membership::Assigned { partitions, .. }
+                | Membership::Revoked { partitions, .. } => {
+                    partitions.iter_mut().for_each(|(topic, _)| new(topic));
                 }
-                Op::Poll { records }
+                Membership::Commit { offsets, .. } => {
+                    offsets.iter_mut().for_each(|(topic, ..)| new(topic));
+                }
+                Membership::Committed { offsets } => {
+                    offsets.iter_mut().for_each(|(topic, ..)| new(topic));
+                }
             }
-            Verb::Assign => {
-                let rows = self.partitions.ok_or("an assign without partitions")?;
-                let row = |(topic, partition): (Text<'_>, i32)| {
-                    (history.topic(&topic.0), PartitionIndex(partition))
-                };
-                Op::Assign { partitions: rows.into_iter().map(row).collect() }
-            }
-            Verb::Seek => Op::Seek {
-                topic: history.topic(&self.topic.ok_or("a seek without topic")?.0),
-                partition: PartitionIndex(self.partition.ok_or("a seek without partition")?),
-                offset: Offset(self.offset.ok_or("a seek without offset")?),
-            },
-            Verb::Crash => nemesis(Fault::Crash, self.node),
-            Verb::Restart => nemesis(Fault::Restart, self.node),
-            Verb::Pause => nemesis(Fault::Pause, self.node),
-            Verb::Resume => nemesis(Fault::Resume, self.node),
-            Verb::Final => Op::Final,
-        };
-        let process = Process(self.process);
-        Ok(Event { time_ns: self.time, process, phase: self.phase, op })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<History, ReadError> {
-        History::read(&mut text.as_bytes())
-    }
-
-    #[test]
-    fn the_documented_example_survives_a_round_trip() {
-        let source = include_str!("history.rs");
-        let lines = source.lines().filter_map(|line| line.strip_prefix("//! {"));
-        let text: String = lines.map(|line| format!("{{{line}\n")).collect();
-        let history = parse(&text).expect("the documented example is valid");
-        assert_eq!(history.events().len(), 8);
-        let mut written = Vec::new();
-        history.write(&mut written).expect("memory takes everything");
-        assert_eq!(String::from_utf8(written).expect("JSON is UTF-8"), text);
-    }
-
-    #[test]
-    fn foreign_payloads_and_absent_offsets_are_kept_apart_from_real_ones() {
-        let history = parse(concat!(
-            "{\"format\":\"trialog-history\",\"version\":1}\n",
-            "{\"time\":9,\"process\":1,\"type\":\"ok\",\"f\":\"poll\",\"records\":[[\"\\u0061\",0,0,-1]]}\n",
-            "{\"time\":5,\"process\":1,\"type\":\"ok\",\"f\":\"send\",\"topic\":\"a\",\"value\":3,\"offset\":-1}\n",
-        ))
-        .expect("valid");
-        let [first, second] = history.events() else { panic!("two events") };
-        assert!(matches!(first.op, Op::Send { offset: None, partition: None, .. }), "sorted");
-        let Op::Poll { records } = &second.op else { panic!("a poll") };
-        assert_eq!(records[0].value, Value::FOREIGN);
-        assert_eq!(history.name(records[0].topic), "a");
-    }
-
-    #[test]
-    fn what_is_not_a_history_is_refused_with_its_line() {
-        let head = "{\"format\":\"trialog-history\",\"version\":1}\n";
-        assert_eq!(parse("").expect_err("empty").line, 1);
-        assert_eq!(
-            parse("{\"format\":\"trialog-history\",\"version\":2}\n").expect_err("new").line,
-            1
-        );
-        assert_eq!(parse(&format!("{head}{{\"time\":1")).expect_err("torn").line, 2);
-        let no_value =
-            "{\"time\":5,\"process\":1,\"type\":\"ok\",\"f\":\"send\",\"topic\":\"a\"}\n";
-        let error = parse(&format!("{head}{no_value}")).expect_err("no value");
-        assert_eq!(error.to_string(), "line 2: a send without value");
-    }
-
-    #[test]
-    fn merging_orders_by_time_and_joins_topics_by_name() {
-        let send = |history: &mut History, name: &str, time_ns, value| {
-            let topic = history.topic(name);
-            history.push(Event {
-                time_ns,
-                process: Process(1),
-                phase: Phase::Invoke,
-                op: Op::Send { topic, partition: None, key: None, value, offset: None },
-            });
-        };
-        let (mut one, mut two) = (History::new(), History::new());
-        send(&mut one, "b", 1, Value(1));
-        send(&mut one, "a", 5, Value(2));
-        send(&mut two, "a", 3, Value(3));
-        let whole = History::merge(vec![one, two]);
-        let names: Vec<_> = whole
-            .events()
-            .iter()
-            .map(|event| match event.op {
-                Op::Send { topic, value, .. } => (whole.name(topic), value.0),
-                _ => panic!("only sends"),
-            })
-            .collect();
-        assert_eq!(names, [("b", 1), ("a", 3), ("a", 2)]);
+        }
+        Op::Producer { .. } | Op::Note(_) | Op::Nemesis { .. } | Op::Final => {}
     }
 }

@@ -25,7 +25,8 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use trialog_jepsen::check::{self, Expect};
+use trialog_jepsen::check::{self, Expect, Promise};
+use trialog_jepsen::history::Acks;
 
 use report::Sum;
 use stop::{Stop, broken};
@@ -109,8 +110,9 @@ fn main() -> ExitCode {
         Job::Power { options, without_flush: true } => trial(&options, Nemesis::PowerWithoutFlush),
         Job::Traffic(order) => own::run(order).map(|()| true),
         Job::Check { file, not_durable, sparse } => {
-            let (durable, dense) = (!not_durable, !sparse);
-            judge(&file, &Expect { durable, dense, ..Expect::default() })
+            let durable = (!not_durable).then_some(Acks::Leader);
+            let promise = Promise { durable, dense: !sparse, ..Promise::default() };
+            judge(&file, &Expect::of_all(promise))
         }
     };
     match done {

@@ -300,9 +300,11 @@ impl Writer {
         let keyed = !explicit && self.random.one_in(2);
         let key = keyed.then(|| format!("key-{}", self.random.below(20)));
         let topic = self.stage.topic(name);
-        let send = |partition, key, offset| Op::Send { topic, partition, key, value, offset };
-        let shown = key.as_deref().map(Box::from);
-        self.stage.record(self.number, Phase::Invoke, send(partition, shown, None));
+        let mut asked = Op::send(topic, partition, value);
+        if let Op::Send { key: shown, .. } = &mut asked {
+            *shown = key.as_deref().map(Box::from);
+        }
+        self.stage.record(self.number, Phase::Invoke, asked);
         let payload = payload(value);
         let record = NewRecord {
             topic: name,
@@ -315,7 +317,8 @@ impl Writer {
             Ok(ticket) => ticket,
             Err(failure) => {
                 self.stage.error(failure.to_string());
-                return self.stage.record(self.number, Phase::Fail, send(partition, None, None));
+                let never = Op::send(topic, partition, value);
+                return self.stage.record(self.number, Phase::Fail, never);
             }
         };
         self.in_flight.set(self.in_flight.get() + 1);
@@ -323,21 +326,21 @@ impl Writer {
         self.stage.io.spawn(async move {
             let outcome = ticket.await;
             in_flight.set(in_flight.get() - 1);
-            let (phase, partition, offset) = match outcome {
+            match outcome {
                 Outcome::Stored(receipt) => {
                     stage.notes.borrow_mut().acknowledged += 1;
-                    (Phase::Ok, Some(receipt.partition), receipt.offset)
+                    let op = Op::stored(topic, receipt.partition, value, receipt.offset);
+                    stage.record(number, Phase::Ok, op);
                 }
                 Outcome::Failed(failure) => {
                     stage.error(failure.to_string());
-                    (Phase::Fail, partition, None)
+                    stage.record(number, Phase::Fail, Op::send(topic, partition, value));
                 }
                 Outcome::Unknown(failure) => {
                     stage.error(failure.to_string());
-                    (Phase::Info, partition, None)
+                    stage.record(number, Phase::Info, Op::send(topic, partition, value));
                 }
-            };
-            stage.record(number, phase, Op::Send { topic, partition, key: None, value, offset });
+            }
         });
     }
 }

@@ -209,14 +209,14 @@ async fn call(io: &SimIo, link: &mut Option<SimConnection>, request: [u64; 2]) -
 
 async fn producer(io: SimIo, recorder: Recorder, done: Arc<AtomicU64>, goal: u64) {
     let topic = recorder.topic("list");
-    let partition = Some(PartitionIndex(0));
+    let partition = PartitionIndex(0);
     let mut link = None;
     for counter in 0.. {
         if done.load(Ordering::Relaxed) >= goal {
             return;
         }
         let value = Value::new(Recorder::client(&io), counter);
-        let send = |offset| Op::Send { topic, partition, key: None, value, offset };
+        let send = |offset| Op::stored(topic, partition, value, offset);
         recorder.record(&io, Phase::Invoke, send(None));
         let place = loop {
             if let Ok(answer) = call(&io, &mut link, [0, value.0]).await {

@@ -6,6 +6,8 @@
 //! randomness; work in O(n log n). Must not know: who made the history.
 
 mod duplicate;
+mod expect;
+mod gone;
 mod inconsistent_offsets;
 mod lost_write;
 mod nonmonotonic_poll;
@@ -22,7 +24,10 @@ mod walk;
 use std::fmt;
 
 use crate::history::History;
+use gone::Gone;
 use view::View;
+
+pub use expect::{Expect, Promise, Retention};
 
 /// Findings of one anomaly that are kept with witness and sentence; the rest is only counted.
 const FINDINGS_PER_ANOMALY_MAX: usize = 10;
@@ -87,31 +92,6 @@ impl Anomaly {
 impl fmt::Display for Anomaly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// What the run was entitled to. The default is the strictest: a single idempotent producer per
-/// process, acknowledgement means durable, nothing is deleted, and the run ends with a reading of
-/// everything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expect {
-    /// Acknowledged records survive whatever the nemesis did. If not, only the final reading is
-    /// evidence of what the log holds.
-    pub durable: bool,
-    /// A value is stored at most once, and one producer's records of a partition in their order.
-    pub idempotent: bool,
-    /// The history ends with a reading of everything (after [`crate::history::Op::Final`] if that
-    /// is marked).
-    pub caught_up: bool,
-    /// Every offset holds a record: no transactions, no compaction.
-    pub dense: bool,
-    /// Retention or deletion may have moved the start of a partition.
-    pub trimmed: bool,
-}
-
-impl Default for Expect {
-    fn default() -> Expect {
-        Expect { durable: true, idempotent: true, caught_up: true, dense: true, trimmed: false }
     }
 }
 
@@ -199,24 +179,19 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     let mut report = Report::default();
     let view = View::new(history, expect, &mut report);
     report.tally = view.tally();
+    let gone = Gone::new(&view);
     phantom::check(&view, &mut report);
     inconsistent_offsets::check(&view, &mut report);
-    if expect.durable {
-        lost_write::check(&view, &mut report);
+    lost_write::check(&view, &gone, &mut report);
+    if expect.caught_up {
+        unseen::check(&view, &gone, &mut report);
     }
-    if expect.durable && expect.caught_up {
-        unseen::check(&view, &mut report);
-    }
-    if expect.idempotent {
-        duplicate::check(&view, &mut report);
-        nonmonotonic_send::check(&view, &mut report);
-    }
-    let jumps = walk::jumps(&view, expect);
+    duplicate::check(&view, &mut report);
+    nonmonotonic_send::check(&view, &mut report);
+    let jumps = walk::jumps(&view, &gone);
     nonmonotonic_poll::check(&view, &jumps, &mut report);
-    poll_skip::check(&view, &jumps, &mut report);
-    if expect.dense {
-        offsets_dense::check(&view, expect, &mut report);
-    }
+    poll_skip::check(&view, &gone, &jumps, &mut report);
+    offsets_dense::check(&view, &gone, &mut report);
     report.findings.sort_by_key(|finding| finding.anomaly);
     report
 }

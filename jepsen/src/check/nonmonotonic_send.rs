@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use trialog_engine::id::Offset;
 
-use super::view::{Fate, Part, Send, View};
+use super::view::{Fate, Part, Place, Send, View};
 use super::{Anomaly, Report};
 use crate::history::Process;
 
 pub fn check(view: &View<'_>, report: &mut Report) {
-    let mut last: BTreeMap<(Process, Part), (Offset, &Send)> = BTreeMap::new();
-    for send in view.sends.iter().filter(|send| send.fate != Fate::Failed) {
+    let mut last: BTreeMap<(Process, Part), (Offset, &Send<'_>)> = BTreeMap::new();
+    for send in view.sends.iter().filter(|send| send.fate != Fate::Failed && send.idempotent) {
         let Some((part, offset)) = place(view, send) else { continue };
         let before = last.insert((send.process, part), (offset, send));
         let Some((previous, earlier)) = before.filter(|(previous, _)| *previous > offset) else {
@@ -31,8 +31,8 @@ pub fn check(view: &View<'_>, report: &mut Report) {
     }
 }
 
-fn place(view: &View<'_>, send: &Send) -> Option<(Part, Offset)> {
-    let places = view.places_of(send.value);
-    let acknowledged = places.iter().find(|place| !place.read());
-    acknowledged.or(places.first()).map(|place| (place.part, place.offset))
+fn place(view: &View<'_>, send: &Send<'_>) -> Option<(Part, Offset)> {
+    let acknowledged = view.places_of(send.value).find(|place| !place.read());
+    let place: Option<&Place> = acknowledged.or_else(|| view.places_of(send.value).next());
+    place.map(|place| (place.part, place.offset))
 }

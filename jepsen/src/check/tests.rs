@@ -7,7 +7,7 @@
 mod inject;
 mod world;
 
-use super::{Anomaly, Expect, Report, all};
+use super::{Anomaly, Expect, Promise, Report, all};
 use crate::history::{Event, History, Op, Phase, Process, Value};
 
 /// Histories that each test generates, unless the environment says otherwise.
@@ -30,7 +30,7 @@ fn valid_histories_raise_nothing() {
         let history = world::run(seed);
         let report = all(&history, &Expect::default());
         assert!(report.clean(), "seed {seed}: {report}");
-        let relaxed = Expect { durable: false, ..Expect::default() };
+        let relaxed = Expect::of_all(Promise::page_cache());
         assert!(all(&history, &relaxed).clean(), "seed {seed} without durability");
         acknowledged += report.tally.acknowledged;
         crashes += report.tally.crashes;
@@ -90,7 +90,7 @@ fn reports_are_the_same_each_time_and_bounded() {
 fn a_history_that_contradicts_itself_is_malformed() {
     let mut history = History::new();
     let topic = history.topic("a");
-    let send = |value| Op::Send { topic, partition: None, key: None, value, offset: None };
+    let send = |value| Op::send(topic, None, value);
     for (phase, value) in [
         (Phase::Invoke, Value(1)),
         (Phase::Invoke, Value(1)),
@@ -107,7 +107,7 @@ fn a_history_that_contradicts_itself_is_malformed() {
 fn fixture(text: &str) -> Report {
     let history = History::read(&mut text.as_bytes()).expect("a valid fixture");
     // Those logs had invisible records, and the fixtures begin in their middle.
-    all(&history, &Expect { dense: false, ..Expect::default() })
+    all(&history, &Expect::of_all(Promise { dense: false, ..Promise::default() }))
 }
 
 /// What the published reports describe; the first line of each file tells which one.
@@ -145,7 +145,7 @@ fn a_large_history_is_judged_quickly() {
         let value = Value::new(1, count);
         let at = trialog_engine::id::Offset(i64::from(count));
         for (phase, offset) in [(Phase::Invoke, None), (Phase::Ok, Some(at))] {
-            let op = Op::Send { topic, partition: Some(partition), key: None, value, offset };
+            let op = Op::stored(topic, partition, value, offset);
             history.push(Event { time_ns: 0, process: Process(1), phase, op });
         }
         records.push(crate::history::Record { topic, partition, offset: at, value });

@@ -539,7 +539,7 @@ struct Sending {
 impl Sending {
     fn op(self, offset: Option<Offset>) -> Op {
         let Sending { topic, partition, value } = self;
-        Op::Send { topic, partition: Some(partition), key: None, value, offset }
+        Op::stored(topic, partition, value, offset)
     }
 }
 

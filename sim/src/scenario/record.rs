@@ -98,6 +98,8 @@ impl Recorder {
             }
             Op::Seek { offset, .. } => facts.push(offset.0 as u64),
             Op::Assign { .. } | Op::Nemesis { .. } | Op::Final => {}
+            // Rare ones: their text says it all.
+            other => facts.extend(format!("{other:?}").bytes().map(u64::from)),
         }
         self.world.note(trace::Event::Client, &facts);
         self.world.say(&format!("client {}: {phase:?} {op:?}", process.0));

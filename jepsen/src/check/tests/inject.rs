@@ -27,18 +27,9 @@ pub const ALL: [(&str, Anomaly, Inject); 14] = [
 
 type Part = (Topic, PartitionIndex);
 
-/// An empty history with the same topics.
-fn named_like(history: &History) -> History {
-    let mut new = History::new();
-    for number in 0..2 {
-        new.topic(history.name(Topic(number)));
-    }
-    new
-}
-
 /// The events of a history, rewritten.
 fn rewrite(history: &mut History, mut change: impl FnMut(&mut Event)) {
-    let mut new = named_like(history);
+    let mut new = history.named_alike();
     for event in history.events() {
         let mut event = event.clone();
         change(&mut event);
@@ -53,7 +44,7 @@ fn insert(history: &mut History, at: usize, op: Op, phase: Phase) {
     let mut event = events[at.min(events.len() - 1)].clone();
     (event.op, event.phase) = (op, phase);
     events.insert(at, event);
-    let mut new = named_like(history);
+    let mut new = history.named_alike();
     events.into_iter().for_each(|event| new.push(event));
     *history = new;
 }
@@ -219,12 +210,7 @@ fn two_values(history: &mut History, random: &mut Random) -> bool {
     if stray.is_none() {
         let Record { topic, partition, .. } = target;
         let partition = Some(partition);
-        insert(
-            history,
-            0,
-            Op::Send { topic, partition, key: None, value, offset: None },
-            Phase::Invoke,
-        );
+        insert(history, 0, Op::send(topic, partition, value), Phase::Invoke);
     }
     true
 }
@@ -376,13 +362,7 @@ fn sent_twice(history: &mut History, _: &mut Random) -> bool {
 }
 
 fn answer_to_nothing(history: &mut History, _: &mut Random) -> bool {
-    let op = Op::Send {
-        topic: Topic(0),
-        partition: None,
-        key: None,
-        value: Value::new(88, 8),
-        offset: None,
-    };
+    let op = Op::send(Topic(0), None, Value::new(88, 8));
     insert(history, 0, op, Phase::Info);
     true
 }

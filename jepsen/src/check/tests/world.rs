@@ -119,6 +119,8 @@ impl World {
             partition: (!keyed).then_some(index),
             key: keyed.then(|| "key".into()),
             value,
+            tombstone: false,
+            timestamp_ms: None,
             offset: None,
         };
         self.push(Process(producer as u32), Phase::Invoke, op);
@@ -154,8 +156,7 @@ impl World {
     fn end(&mut self, producer: usize, send: InFlight, phase: Phase) {
         let (topic, partition) = self.partitions[send.partition];
         let offset = send.offset.filter(|_| phase == Phase::Ok);
-        let (partition, value) = (Some(partition), send.value);
-        let op = Op::Send { topic, partition, key: None, value, offset };
+        let op = Op::stored(topic, partition, send.value, offset);
         self.push(Process(producer as u32), phase, op);
     }
 

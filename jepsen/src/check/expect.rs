@@ -1,0 +1,116 @@
+//! What a run was entitled to: the promises that its topics made, for the checkers to hold them to.
+//!
+//! The default is the strictest: an acknowledgement means durable, nothing is ever deleted, and the
+//! run ends with a reading of everything. A workload that mixes topics names those that differ.
+//! What single producers asked for (acks, idempotence) stands in the history itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::history::Acks;
+
+/// What a run was entitled to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// The history ends with a reading of everything (after [`crate::history::Op::Final`] if that
+    /// is marked).
+    pub caught_up: bool,
+    /// Metadata reads show every change that was acknowledged before they were asked. Not so where
+    /// a broker that lags behind may answer.
+    pub metadata_fresh: bool,
+    /// What topics promise that are not named in `topics`.
+    pub promise: Promise,
+    /// Topics that promise something else, by name.
+    pub topics: BTreeMap<String, Promise>,
+}
+
+/// What one topic promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The weakest acks whose acknowledgement survives whatever the nemesis did. `None`: no
+    /// acknowledgement does, and only the final reading is evidence of what the log holds.
+    pub durable: Option<Acks>,
+    /// An idempotent producer's values are stored at most once, and in their order.
+    pub idempotent: bool,
+    /// Every offset holds a record: no transactions, no compaction.
+    pub dense: bool,
+    /// How long records are kept.
+    pub retention: Retention,
+    /// A record may go once its key has a later one; see [`super::Anomaly::Compaction`].
+    pub compacted: bool,
+}
+
+/// What may take records away from the front of a partition, beside a trim that a client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Nothing.
+    Forever,
+    /// A record may go when it is this old. Only for runs whose clocks go right.
+    AtLeast(Duration),
+    /// Anything, from the front on (retention by size, or clocks that jump).
+    Anytime,
+}
+
+impl Default for Expect {
+    fn default() -> Expect {
+        Expect {
+            caught_up: true,
+            metadata_fresh: true,
+            promise: Promise::default(),
+            topics: BTreeMap::new(),
+        }
+    }
+}
+
+impl Expect {
+    /// The same promise of every topic.
+    #[must_use]
+    pub fn of_all(promise: Promise) -> Expect {
+        Expect { promise, ..Expect::default() }
+    }
+
+    /// This, but for one topic.
+    #[must_use]
+    pub fn but(mut self, topic: &str, promise: Promise) -> Expect {
+        self.topics.insert(topic.to_owned(), promise);
+        self
+    }
+
+    /// What a topic promises.
+    #[must_use]
+    pub fn of(&self, topic: &str) -> &Promise {
+        self.topics.get(topic).unwrap_or(&self.promise)
+    }
+}
+
+impl Default for Promise {
+    fn default() -> Promise {
+        Promise {
+            durable: Some(Acks::Leader),
+            idempotent: true,
+            dense: true,
+            retention: Retention::Forever,
+            compacted: false,
+        }
+    }
+}
+
+impl Promise {
+    /// No acknowledgement survives a power cut.
+    #[must_use]
+    pub fn page_cache() -> Promise {
+        Promise { durable: None, ..Promise::default() }
+    }
+
+    /// The last record of each key is kept.
+    #[must_use]
+    pub fn compacted() -> Promise {
+        Promise { compacted: true, dense: false, ..Promise::default() }
+    }
+
+    /// Records go from the front.
+    #[must_use]
+    pub fn retained(retention: Retention) -> Promise {
+        Promise { retention, ..Promise::default() }
+    }
+}

@@ -1,0 +1,143 @@
+//! What may be missing: records that a trim, retention, or compaction was entitled to take.
+//!
+//! Every checker that calls something lost asks here first. Where the history leaves it open, the
+//! answer is yes: no alarm without proof.
+
+use trialog_engine::id::Offset;
+
+use super::expect::Retention;
+use super::view::{Fate, Part, Place, Send, Source, View};
+use crate::history::{END, Op, Phase, Topic, Value};
+
+/// What a history allows to be missing.
+pub struct Gone<'v, 'a> {
+    view: &'v View<'a>,
+    /// Trims by part, in the order of their invocations: event, and the largest offset so far below
+    /// which anything may be gone.
+    trims: Vec<Vec<(usize, Offset)>>,
+    /// The lowest offset that the final reading saw, by part.
+    fronts: Vec<Option<Offset>>,
+    /// Keyed records whose offset is known: topic, key, part, offset, and the send's event.
+    keyed: Vec<(Topic, &'a str, Part, Offset, usize)>,
+    /// Keyed records of unknown place, if they are anywhere.
+    strays: Vec<(Topic, &'a str, usize, Option<Part>)>,
+}
+
+impl<'v, 'a> Gone<'v, 'a> {
+    pub fn new(view: &'v View<'a>) -> Gone<'v, 'a> {
+        let fronts = view.parts().map(|part| {
+            let seen = |place: &&Place| place.source == Source::ReadFinally;
+            view.places_in(part).iter().find(seen).map(|place| place.offset)
+        });
+        let mut keyed = Vec::new();
+        let mut strays = Vec::new();
+        for send in view.sends.iter().filter(|send| send.fate != Fate::Failed) {
+            let Some(key) = send.key else { continue };
+            if send.part.is_some_and(|part| !view.promise(part).compacted) {
+                continue;
+            }
+            let place = view.places_of(send.value).next().map(|place| (place.part, place.offset));
+            match place.or(send.part.zip(send.offset)) {
+                Some((part, offset)) => keyed.push((send.topic, key, part, offset, send.invoked)),
+                None => strays.push((send.topic, key, send.invoked, send.part)),
+            }
+        }
+        keyed.sort_unstable();
+        strays.sort_unstable();
+        Gone { view, trims: trims(view), fronts: fronts.collect(), keyed, strays }
+    }
+
+    /// The largest offset below which a trim that was asked before event `at` may have taken
+    /// everything.
+    pub fn trimmed_to(&self, part: Part, at: usize) -> Offset {
+        let trims = &self.trims[part as usize];
+        let count = trims.partition_point(|(event, _)| *event < at);
+        count.checked_sub(1).map_or(Offset(0), |last| trims[last].1)
+    }
+
+    /// The lowest offset that the final reading saw.
+    pub fn front(&self, part: Part) -> Option<Offset> {
+        self.fronts[part as usize]
+    }
+
+    /// Whether a trim was ever asked for.
+    pub fn trimmed(&self, part: Part) -> bool {
+        !self.trims[part as usize].is_empty()
+    }
+
+    /// Whether the record of a value at an offset may be missing from what is read at event `at`.
+    pub fn may_be(&self, part: Part, offset: Offset, value: Value, at: usize) -> bool {
+        let promise = self.view.promise(part);
+        if !self.view.stays(part) || offset < self.trimmed_to(part, at) {
+            return true;
+        }
+        let send = self.view.send_of(value);
+        if promise.compacted && send.is_some_and(|send| self.superseded(send, part, offset, at)) {
+            return true;
+        }
+        let before_front = self.fronts[part as usize].is_none_or(|front| offset < front);
+        match promise.retention {
+            Retention::Forever => false,
+            Retention::Anytime => before_front,
+            Retention::AtLeast(age) => {
+                let from = send.map_or(0, |send| self.view.time_ns(send.invoked));
+                let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+                before_front && self.view.time_ns(at) >= from.saturating_add(age)
+            }
+        }
+    }
+
+    /// Whether compaction may take a record by event `at`: it deletes its key, or its key has a
+    /// later record, or may have.
+    pub fn superseded(&self, send: &Send<'_>, part: Part, offset: Offset, at: usize) -> bool {
+        let Some(key) = send.key else { return false };
+        if send.tombstone {
+            return true;
+        }
+        let from = self.keyed.partition_point(|(topic, known, place, known_offset, _)| {
+            (*topic, *known, *place, *known_offset) <= (send.topic, key, part, offset)
+        });
+        let mut later = self.keyed[from..].iter().take_while(|(topic, known, place, ..)| {
+            (*topic, *known, *place) == (send.topic, key, part)
+        });
+        if later.any(|(.., invoked)| *invoked < at) {
+            return true;
+        }
+        let from =
+            self.strays.partition_point(|(topic, known, ..)| (*topic, *known) < (send.topic, key));
+        let mut strays = self.strays[from..].iter().take_while(|(topic, known, invoked, _)| {
+            (*topic, *known) == (send.topic, key) && *invoked < at
+        });
+        strays.any(|(.., place)| place.is_none_or(|place| place == part))
+    }
+}
+
+fn trims(view: &View<'_>) -> Vec<Vec<(usize, Offset)>> {
+    let mut trims: Vec<Vec<(usize, Offset)>> = vec![Vec::new(); view.parts().count()];
+    for (at, event) in view.history.events().iter().enumerate() {
+        let Op::Trim { topic, partition, offset } = &event.op else { continue };
+        let list = &mut trims[view.part(*topic, *partition) as usize];
+        // Up to the end means up to where the end was, which only the answer tells.
+        match event.phase {
+            Phase::Invoke if *offset == END => list.push((at, Offset(i64::MAX))),
+            Phase::Invoke => list.push((at, *offset)),
+            Phase::Ok => {
+                let open = |(asked, below): &&mut (usize, Offset)| {
+                    below.0 == i64::MAX && view.history.events()[*asked].process == event.process
+                };
+                if let Some((_, below)) = list.iter_mut().rev().find(open) {
+                    *below = *offset;
+                }
+            }
+            Phase::Fail | Phase::Info => {}
+        }
+    }
+    for list in &mut trims {
+        let mut largest = Offset(0);
+        for (_, below) in list {
+            largest = largest.max(*below);
+            *below = largest;
+        }
+    }
+    trims
+}
