@@ -13,6 +13,7 @@ use trialog_engine::io::{
 
 use super::*;
 use crate::machine::Machine;
+use crate::net::link::{Cause, Hindrance};
 
 const DISK: u64 = 64 << 20;
 const PORT: u16 = 9092;
@@ -154,7 +155,9 @@ fn death_is_seen_as_the_network_allows() {
                 }
             });
             cluster.pass(Duration::from_secs(1)).await;
-            cluster.world().net(|net| net.link(host, client).cut = cut);
+            if cut {
+                cluster.world().net(|net| net.hinder(host, client, Cause(1), Hindrance::Cut));
+            }
             cluster.crash(host, crash);
             cluster.pass(Duration::from_secs(5)).await;
             cluster.start(host);
@@ -213,10 +216,10 @@ fn connecting_is_refused_hangs_or_waits_for_the_cut_to_heal() {
         let early = taken(&seen);
         assert_eq!(early[0], (0, Some(ErrorKind::ConnectionRefused)));
         assert!(early.len() >= 2, "{early:?}");
-        cluster.world().net(|net| net.link(client, host).cut = true);
+        cluster.world().net(|net| net.hinder(client, host, Cause(1), Hindrance::Cut));
         cluster.pass(Duration::from_secs(9)).await;
         assert!(taken(&seen).len() <= 1, "one may have passed before the cut");
-        cluster.world().net(|net| net.link(client, host).cut = false);
+        cluster.world().around(|net, around| net.lift(around, Cause(1)));
         cluster.pass(Duration::from_secs(20)).await;
         assert!(taken(&seen).iter().any(|(_, error)| error.is_none()));
     });

@@ -13,6 +13,7 @@ compile_error!(
 );
 
 pub mod agenda;
+pub mod atlas;
 pub mod clock;
 pub mod cluster;
 pub mod disk;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::disk::{Faults, Fired};
 use crate::machine::Crash;
-use crate::net::Link;
+use crate::net::link::{Cause, Hindrance};
 use crate::plan::{Fault, Kind, Plan};
 use crate::trace::Event;
 
@@ -32,8 +32,8 @@ pub struct Nemesis {
 #[derive(Default)]
 struct State {
     counts: Counts,
-    /// Healthy links, as they were before a fault changed them.
-    links: BTreeMap<(usize, usize), Link>,
+    /// How many faults have come.
+    causes: u64,
     capacities: BTreeMap<usize, u64>,
     downtimes: BTreeMap<usize, Duration>,
     /// Crashes that wait for their machine to be up.
@@ -92,15 +92,11 @@ impl Nemesis {
             self.cluster.pass(Duration::from_millis(20)).await;
         }
         world.note(Event::Heal, &[]);
-        let (links, capacities, brokers) = self.with(|state| {
+        let (capacities, brokers) = self.with(|state| {
             state.healed = true;
-            let links = std::mem::take(&mut state.links);
-            (links, std::mem::take(&mut state.capacities), state.brokers.clone())
+            (std::mem::take(&mut state.capacities), state.brokers.clone())
         });
-        world.net(|net| {
-            net.refusing.clear();
-            links.into_iter().for_each(|((from, to), healthy)| *net.link(from, to) = healthy);
-        });
+        world.around(|net, around| net.lift_all(around));
         for (machine, capacity) in capacities {
             world.machine(machine, |machine| machine.disk.set_capacity(capacity));
         }
@@ -213,41 +209,35 @@ impl Nemesis {
             }
             Fault::Cut { from, to, lasting } => {
                 self.count(Kind::Cut);
-                self.change_links(&[(from, to)], lasting, |link| link.cut = true);
+                self.hinder(&[(from, to)], lasting, Hindrance::Cut);
             }
             Fault::Partition { one, other, lasting } => {
                 self.count(Kind::Partition);
-                self.change_links(&[(one, other), (other, one)], lasting, |link| link.cut = true);
+                self.hinder(&[(one, other), (other, one)], lasting, Hindrance::Cut);
             }
             Fault::SlowLink { one, other, factor, lasting } => {
                 self.count(Kind::SlowLink);
-                let slow = move |link: &mut Link| link.latency *= factor;
-                self.change_links(&[(one, other), (other, one)], lasting, slow);
+                self.hinder(&[(one, other), (other, one)], lasting, Hindrance::Slow(factor));
             }
             Fault::LossyLink { one, other, per_mille, lasting } => {
                 self.count(Kind::LossyLink);
-                let lossy = move |link: &mut Link| link.loss_per_mille = per_mille;
-                self.change_links(&[(one, other), (other, one)], lasting, lossy);
+                self.hinder(&[(one, other), (other, one)], lasting, Hindrance::Lossy(per_mille));
             }
             Fault::Reset { one, other } => {
                 for id in world.net(|net| net.connections_between(one, other)) {
                     self.count(Kind::Reset);
-                    world.around(|net, around| net.break_connection(around, id));
+                    let cause = self.cause();
+                    world.around(|net, around| net.break_connection(around, id, cause));
                 }
             }
             Fault::ConnectsHang { from, to, lasting } => {
                 self.count(Kind::ConnectsHang);
-                self.change_links(&[(from, to)], lasting, |link| link.connects_hang = true);
+                self.hinder(&[(from, to)], lasting, Hindrance::Deaf);
             }
             Fault::ConnectsRefused { machine, lasting } => {
                 self.count(Kind::ConnectsRefused);
-                world.net(|net| net.refusing.push(machine));
-                self.after(lasting, move |nemesis| {
-                    nemesis.cluster.world().net(|net| {
-                        let place = net.refusing.iter().position(|&other| other == machine);
-                        place.map(|place| net.refusing.remove(place));
-                    });
-                });
+                let all: Vec<_> = (0..self.cluster.size()).map(|from| (from, machine)).collect();
+                self.hinder(&all, lasting, Hindrance::Refusing);
             }
             Fault::ClockJump { machine, by_ms } => {
                 self.count(Kind::ClockJump);
@@ -329,25 +319,24 @@ impl Nemesis {
         });
     }
 
-    /// Changes links for a while. Where faults overlap, the first one to end heals the link.
-    fn change_links(
-        &self,
-        between: &[(usize, usize)],
-        lasting: Duration,
-        change: impl Fn(&mut Link) + 'static,
-    ) {
-        for &(from, to) in between {
-            self.cluster.world().net(|net| {
-                let link = net.link(from, to);
-                self.with(|state| *state.links.entry((from, to)).or_insert(*link));
-                change(link);
-            });
-            self.after(lasting, move |nemesis| {
-                if let Some(healthy) = nemesis.with(|state| state.links.remove(&(from, to))) {
-                    nemesis.cluster.world().net(|net| *net.link(from, to) = healthy);
-                }
-            });
-        }
+    /// Hinders links for a while.
+    fn hinder(&self, between: &[(usize, usize)], lasting: Duration, hindrance: Hindrance) {
+        let cause = self.cause();
+        self.cluster.world().net(|net| {
+            for &(from, to) in between {
+                net.hinder(from, to, cause, hindrance);
+            }
+        });
+        self.after(lasting, move |nemesis| {
+            nemesis.cluster.world().around(|net, around| net.lift(around, cause));
+        });
+    }
+
+    fn cause(&self) -> Cause {
+        self.with(|state| {
+            state.causes += 1;
+            Cause(state.causes)
+        })
     }
 
     fn count_crash(&self, machine: usize, crash: Crash, at_call: bool) {

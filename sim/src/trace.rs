@@ -53,6 +53,7 @@ events! {
     Close [connection side],
     Reset [connection side],
     TimedOut [connection side],
+    Duplicate [connection side],
     Fault [],
     Heal [],
     Client [client phase],

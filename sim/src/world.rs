@@ -82,7 +82,7 @@ impl World {
         let inner = Inner {
             seed,
             machines: Vec::new(),
-            net: Net::new(tuning, random),
+            net: Net::new(tuning, seed.stream("links", 0), random),
             agenda: Agenda::default(),
             trace: Trace::new(watcher),
             timers: BTreeMap::new(),

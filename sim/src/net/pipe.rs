@@ -13,6 +13,7 @@
 
 use std::collections::VecDeque;
 
+use super::link::Cause;
 use crate::disk::Ino;
 
 /// Less than this is not sent while more is promised or a part of it would fit only.
@@ -78,6 +79,10 @@ pub struct Pipe {
     pub failed: Option<(u32, u64)>,
     /// Bytes that a dropped read will swallow.
     pub swallow: usize,
+    /// A fault breaks the connection in the middle of the next packet.
+    pub sever: Option<Cause>,
+    /// A fault has told the receiver that this is the end, and the sender nothing.
+    pub torn: bool,
 }
 
 impl Piece {
