@@ -107,8 +107,7 @@ pub struct Links {
 
 impl Link {
     fn compose(&mut self) {
-        let mut weather =
-            Weather { any: !self.hindrances.is_empty(), ..Weather::default() };
+        let mut weather = Weather { any: !self.hindrances.is_empty(), ..Weather::default() };
         for (_, hindrance) in &self.hindrances {
             match *hindrance {
                 Hindrance::Cut => weather.cut = true,
@@ -253,12 +252,7 @@ impl Links {
     }
 
     /// Draws for every hindrance that `odds` gives odds (of 1,000) for; true if one strikes.
-    fn meets(
-        &mut self,
-        from: usize,
-        to: usize,
-        odds: impl Fn(Hindrance) -> Option<u64>,
-    ) -> bool {
+    fn meets(&mut self, from: usize, to: usize, odds: impl Fn(Hindrance) -> Option<u64>) -> bool {
         if !self.weather(from, to).any {
             return false;
         }
