@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("log", &["wire::batch", "io", "id", "limit", "probe"]),
     // A topic's settings are handed to its log, so they know the log's own settings.
     ("config", &["id", "limit", "log"]),
-    ("machine", &["config", "wire", "id", "limit"]),
+    ("machine", &["config", "wire", "id", "limit", "probe"]),
     ("client", &["wire", "io", "id", "limit"]),
     ("broker", &["client", "machine", "config", "log", "wire", "io", "id", "limit", "probe"]),
 ];

@@ -19,7 +19,7 @@ const SEAM_METHODS_MAX: usize = 30;
 const LINES_MAX: usize = 1000;
 
 /// Rooms with probes, which mark the rare paths that a sweep of the simulator must reach.
-const PROBED: &[&str] = &["engine/src/log/", "engine/src/broker/"];
+const PROBED: &[&str] = &["engine/src/log/", "engine/src/machine/group/", "engine/src/broker/"];
 
 /// A probed room has at least one probe for so many lines of code.
 const LINES_PER_PROBE_MAX: usize = 150;

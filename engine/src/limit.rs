@@ -77,6 +77,35 @@ pub const METADATA_READ_BYTES: u64 = 1 << 20;
 /// Commands that may wait for the cluster machine.
 pub const METADATA_ORDERS_MAX: usize = 256;
 
+/// Commands that may wait for one partition's consumer groups, and are carried out with one write.
+pub const GROUP_COMMANDS_MAX: usize = 1024;
+
+/// Bytes of records that the groups of one partition write at once, but for the last command's.
+pub const GROUP_WRITE_BYTES: usize = 1 << 20;
+
+/// Bytes of `__consumer_offsets` that are read at once when it is replayed.
+pub const GROUP_READ_BYTES: u64 = 1 << 20;
+
+/// Groups of one partition of `__consumer_offsets`.
+pub const GROUPS_PER_COORDINATOR_MAX: usize = 100_000;
+
+/// Members of one group, however large `group.max.size` is.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+
+/// What one member may say about itself for all its strategies together, in bytes.
+pub const GROUP_MEMBER_BYTES_MAX: usize = 1 << 20;
+
+/// What all members of one group may say about themselves, and what their leader may give them,
+/// each together, in bytes: a generation is one record, and one batch.
+pub const GROUP_BYTES_MAX: usize = 32 << 20;
+
+/// Committed offsets of all groups of one partition of `__consumer_offsets` together.
+pub const OFFSETS_PER_COORDINATOR_MAX: usize = 1_000_000;
+
+/// How long the groups of a partition that could not be read or written stay away before they are
+/// read again.
+pub const GROUP_RELOAD_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A fetch session that was not used for this long makes room for a new one (Kafka's
 /// `min.incremental.fetch.session.eviction.ms`).
 pub const FETCH_SESSION_IDLE: std::time::Duration = std::time::Duration::from_secs(120);

@@ -219,6 +219,58 @@ probes! {
     /// A topic's partitions were not ready in time.
     ReadyLate,
 
+    // Consumer groups: the host.
+    /// Groups are asked for while they are being read.
+    GroupsLoading,
+    /// Groups come back with records.
+    GroupsLoaded,
+    /// The groups of a partition could not be written, and are read again.
+    GroupsFailed,
+    /// Groups are asked for while their partition is away.
+    GroupsAway,
+    /// Several commands share one write.
+    GroupWriteShared,
+    /// Offsets of a deleted topic are forgotten.
+    GroupTopicForgotten,
+    /// Somebody waits at a group when the broker stops or its partition fails.
+    GroupWaiterRefused,
+    /// Two clients made the topic of consumer groups.
+    OffsetsTopicRace,
+
+    // Consumer groups: the machine.
+    /// The beginning of a group is put off because somebody came.
+    GroupPutOff,
+    /// A member was silent for too long.
+    MemberSilent,
+    /// A member did not join again in time.
+    MemberMissing,
+    /// A member never asked for its share.
+    MemberOwedSync,
+    /// Nobody but silent static members is left in a rebalance.
+    GroupLeaderless,
+    /// A static member starts again and keeps its share.
+    StaticKept,
+    /// A static member starts again in the middle of a rebalance.
+    StaticReplaced,
+    /// A promised member id was never used.
+    PromiseBroken,
+    /// A member joins again while its join waits.
+    JoinSuperseded,
+    /// A member is told once more what its generation is.
+    JoinRepeated,
+    /// A rebalance overtakes members that wait for their share.
+    SyncOvertaken,
+    /// A group has as many members as it may have.
+    GroupFull,
+    /// A leader gives a member no share at all.
+    MemberLeftOut,
+    /// A commit comes from a member or a generation that is not the present one.
+    CommitFenced,
+    /// A commit comes between join and share.
+    CommitTooEarly,
+    /// Offsets are too old.
+    OffsetsExpired,
+
     // The broker: connections and requests.
     /// A frame comes in pieces.
     FrameInPieces,

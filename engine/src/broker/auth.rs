@@ -9,13 +9,15 @@ pub enum Resource<'a> {
     Cluster,
     /// One topic.
     Topic(&'a str),
+    /// One consumer group.
+    Group(&'a str),
 }
 
 impl Resource<'_> {
     fn name(&self) -> &str {
         match self {
             Resource::Cluster => "kafka-cluster",
-            Resource::Topic(name) => name,
+            Resource::Topic(name) | Resource::Group(name) => name,
         }
     }
 }
@@ -23,15 +25,15 @@ impl Resource<'_> {
 /// Kafka's operations, as far as requests need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Fetch, look up offsets.
+    /// Fetch, look up offsets; be in a group, commit.
     Read,
     /// Produce.
     Write,
     /// Make topics.
     Create,
-    /// Delete topics.
+    /// Delete topics, groups, committed offsets.
     Delete,
-    /// See that a topic is there.
+    /// See that a topic or a group is there, and where it stands.
     Describe,
     /// Produce with idempotence without rights on a topic (before KIP-679).
     IdempotentWrite,

@@ -29,12 +29,22 @@ pub const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[
     (ApiKey::Fetch, 4..=18),
     (ApiKey::ListOffsets, 1..=11),
     (ApiKey::Metadata, 0..=13),
+    (ApiKey::OffsetCommit, 2..=10),
+    (ApiKey::OffsetFetch, 1..=10),
     (ApiKey::FindCoordinator, 0..=6),
+    (ApiKey::JoinGroup, 0..=9),
+    (ApiKey::Heartbeat, 0..=4),
+    (ApiKey::LeaveGroup, 0..=5),
+    (ApiKey::SyncGroup, 0..=5),
+    (ApiKey::DescribeGroups, 0..=6),
+    (ApiKey::ListGroups, 0..=5),
     (ApiKey::ApiVersions, 0..=4),
     (ApiKey::CreateTopics, 2..=7),
     (ApiKey::DeleteTopics, 1..=6),
     (ApiKey::InitProducerId, 0..=5),
     (ApiKey::OffsetForLeaderEpoch, 2..=4),
+    (ApiKey::DeleteGroups, 0..=2),
+    (ApiKey::OffsetDelete, 0..=0),
 ];
 
 /// Who is at the other end of a connection.
@@ -82,6 +92,11 @@ impl Client {
         };
         trace!(core = %core.id, client = %client.address, listener = client.listener, "connected");
         client
+    }
+
+    /// What it last called itself.
+    pub fn name(&self) -> String {
+        self.name.borrow().clone()
     }
 
     fn called(&self, name: Option<&str>) {
@@ -169,6 +184,16 @@ pub async fn hand_on<I: Io>(
         ApiKey::ListOffsets => later(core, incoming, &bytes[body..], handle::offsets::list),
         ApiKey::Metadata => later(core, incoming, &bytes[body..], handle::metadata::describe),
         ApiKey::FindCoordinator => later(core, incoming, &bytes[body..], handle::coordinator::find),
+        ApiKey::OffsetCommit => later(core, incoming, &bytes[body..], handle::commit::commit),
+        ApiKey::OffsetFetch => later(core, incoming, &bytes[body..], handle::commit::fetch),
+        ApiKey::OffsetDelete => later(core, incoming, &bytes[body..], handle::commit::forget),
+        ApiKey::JoinGroup => later(core, incoming, &bytes[body..], handle::membership::join),
+        ApiKey::SyncGroup => later(core, incoming, &bytes[body..], handle::membership::sync),
+        ApiKey::Heartbeat => later(core, incoming, &bytes[body..], handle::membership::heartbeat),
+        ApiKey::LeaveGroup => later(core, incoming, &bytes[body..], handle::membership::leave),
+        ApiKey::ListGroups => later(core, incoming, &bytes[body..], handle::groups::list),
+        ApiKey::DescribeGroups => later(core, incoming, &bytes[body..], handle::groups::describe),
+        ApiKey::DeleteGroups => later(core, incoming, &bytes[body..], handle::groups::delete),
         ApiKey::ApiVersions => later(core, incoming, &bytes[body..], handle::versions::list),
         ApiKey::CreateTopics => later(core, incoming, &bytes[body..], handle::topics::create),
         ApiKey::DeleteTopics => later(core, incoming, &bytes[body..], handle::topics::delete),

@@ -7,6 +7,7 @@
 //!
 //! Must not know which `Io` it runs on.
 
+mod advertise;
 mod ask;
 mod auth;
 mod conn;
@@ -45,9 +46,10 @@ use crate::limit::{
     CONNECTIONS_MAX, INBOX_MESSAGES_MAX, METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX,
     REQUEST_MEMORY_UNIT,
 };
+use crate::machine::group::Ticket;
 use crate::machine::{Command, Image, Refusal, Reply, Topic};
 use crate::probe::{self, Probe};
-use host::{Host, Order, Refused};
+use host::{Host, Order, Refused, group};
 
 /// What a broker is started with.
 #[derive(Clone, Debug)]
@@ -95,6 +97,7 @@ pub struct Shared<I: Io> {
     listen: SocketAddr,
     node: NodeId,
     inboxes: Vec<inbox::Sender<shard::Message<I::File>>>,
+    group_inboxes: Vec<inbox::Sender<group::Ask>>,
     /// Each core takes its own when it starts.
     receivers: Mutex<Vec<Option<Inbox<I>>>>,
     images: watch::Sender<Arc<Image>>,
@@ -105,7 +108,8 @@ pub struct Shared<I: Io> {
     running: watch::Sender<u16>,
 }
 
-type Inbox<I> = inbox::Receiver<shard::Message<<I as Io>::File>>;
+/// What a core receives: questions for its partitions, and for its consumer groups.
+type Inbox<I> = (inbox::Receiver<shard::Message<<I as Io>::File>>, inbox::Receiver<group::Ask>);
 
 /// One core's view of the broker.
 pub struct Core<I: Io> {
@@ -114,6 +118,9 @@ pub struct Core<I: Io> {
     pool: Pool,
     shared: Arc<Shared<I>>,
     shard: shard::Shard<I::File>,
+    groups: group::Hosts,
+    /// The number of the next command to a group's machine.
+    ticket_next: Cell<u64>,
     request_memory: Arc<Semaphore>,
     sessions: RefCell<session::Sessions>,
     producer_ids: producer_id::Block,
@@ -130,6 +137,15 @@ impl<I: Io> Core<I> {
     }
 }
 
+impl<I: Io> Core<I> {
+    /// A number that no command of any core has had.
+    fn ticket(&self) -> Ticket {
+        let number = self.ticket_next.get();
+        self.ticket_next.set(number + 1);
+        Ticket(u64::from(self.id.0) << 48 | number)
+    }
+}
+
 impl<I: Io> Shared<I> {
     /// A broker that has not started. Every core then calls [`run`] with it.
     ///
@@ -138,10 +154,16 @@ impl<I: Io> Shared<I> {
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
         assert!(options.cores > 0, "a broker has at least one core");
-        let (inboxes, receivers) = (0..options.cores)
-            .map(|_| inbox::inbox(INBOX_MESSAGES_MAX))
-            .map(|(sender, receiver)| (sender, Some(receiver)))
-            .unzip();
+        let mut inboxes = Vec::new();
+        let mut group_inboxes = Vec::new();
+        let mut receivers = Vec::new();
+        for _ in 0..options.cores {
+            let (sender, receiver) = inbox::inbox(INBOX_MESSAGES_MAX);
+            let (group_sender, group_receiver) = inbox::inbox(INBOX_MESSAGES_MAX);
+            inboxes.push(sender);
+            group_inboxes.push(group_sender);
+            receivers.push(Some((receiver, group_receiver)));
+        }
         let (orders, taken) = mpsc::channel(METADATA_ORDERS_MAX);
         Arc::new(Shared {
             node: options.config.node_id,
@@ -149,6 +171,7 @@ impl<I: Io> Shared<I> {
             data: options.data,
             listen: options.listen,
             inboxes,
+            group_inboxes,
             receivers: Mutex::new(receivers),
             images: watch::channel(Arc::new(Image::default())).0,
             orders,
@@ -179,6 +202,10 @@ impl<I: Io> Shared<I> {
         &self.inboxes[usize::from(core.0)]
     }
 
+    fn group_inbox(&self, core: CoreId) -> &inbox::Sender<group::Ask> {
+        &self.group_inboxes[usize::from(core.0)]
+    }
+
     /// The cluster as last published.
     fn image(&self) -> Arc<Image> {
         self.images.borrow().clone()
@@ -205,6 +232,8 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
     let core = Rc::new(Core {
         pool: Pool::new(),
         shard: shard::Shard::default(),
+        groups: group::Hosts::default(),
+        ticket_next: Cell::new(0),
         request_memory: Arc::new(Semaphore::new(REQUEST_MEMORY_MAX / REQUEST_MEMORY_UNIT)),
         sessions: RefCell::new(session::Sessions::new(shared.config.fetch_sessions_max)),
         producer_ids: producer_id::Block::default(),
@@ -238,12 +267,14 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         opened.ok_or(BrokerError::NotStarted)?
     };
     core.shared.running.send_modify(|running| *running += 1);
-    let receiver = {
+    let (receiver, group_receiver) = {
         let mut receivers = core.shared.receivers.lock().unwrap_or_else(PoisonError::into_inner);
         receivers[usize::from(id.0)].take().expect("each core runs once")
     };
     core.io.spawn(shard::pump(core.clone(), receiver));
     core.io.spawn(shard::follow(core.clone()));
+    core.io.spawn(group::pump(core.clone(), group_receiver));
+    core.io.spawn(group::follow(core.clone()));
     tokio::select! {
         biased; // A stop ends accepting at once.
         _ = stop.wait_for(|stop| *stop) => {}

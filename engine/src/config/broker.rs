@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::kind::{boolean, list};
 use super::suggest::nearest;
-use super::{ConfigError, Key, Kind, Level};
+use super::{ConfigError, Groups, Key, Kind, Level};
 use crate::id::NodeId;
 use crate::limit::{FRAME_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
 
@@ -119,6 +119,70 @@ pub const KEYS: &[Key] = &[
         "86400000",
         "A partition forgets an idempotent producer that has sent nothing for this many \
          milliseconds.",
+    ),
+    // Consumer groups.
+    key(
+        "offsets.topic.num.partitions",
+        Kind::Int(1, 10_000),
+        "50",
+        "How many partitions the topic of consumer groups gets when it is made. It cannot be changed \
+         afterwards: which groups lie where goes by it.",
+    ),
+    key(
+        "offsets.topic.replication.factor",
+        Kind::Int(1, 32_767),
+        "3",
+        "How many copies its partitions get; fewer if there are fewer brokers.",
+    ),
+    key(
+        "offsets.topic.segment.bytes",
+        Kind::Int(1 << 20, i32::MAX),
+        "104857600",
+        "Its segment.bytes.",
+    ),
+    key(
+        "offsets.retention.minutes",
+        Kind::Int(1, i32::MAX),
+        "10080",
+        "A committed offset is forgotten when nobody has been in the group, or has read the topic, \
+         for this many minutes (KIP-211).",
+    ),
+    key(
+        "offsets.retention.check.interval.ms",
+        Kind::Long(1, i64::MAX),
+        "600000",
+        "How often committed offsets are looked through for old ones, in milliseconds.",
+    ),
+    key(
+        "offset.metadata.max.bytes",
+        Kind::Int(0, 32_767),
+        "4096",
+        "The longest text that may be committed with an offset, in bytes.",
+    ),
+    key(
+        "group.min.session.timeout.ms",
+        Kind::Int(1, i32::MAX),
+        "6000",
+        "The shortest session.timeout.ms that a member of a group may ask for.",
+    ),
+    key(
+        "group.max.session.timeout.ms",
+        Kind::Int(1, i32::MAX),
+        "1800000",
+        "The longest session.timeout.ms that a member of a group may ask for.",
+    ),
+    key(
+        "group.initial.rebalance.delay.ms",
+        Kind::Int(0, i32::MAX),
+        "3000",
+        "How long a group that was empty waits for more members before its first assignment, in \
+         milliseconds.",
+    ),
+    key(
+        "group.max.size",
+        Kind::Int(1, i32::MAX),
+        "2147483647",
+        "The most members of a group. More than 10000 are never taken.",
     ),
     key(
         "log.retention.check.interval.ms",
@@ -325,6 +389,8 @@ pub struct Broker {
     pub requests_in_flight_max: usize,
     /// `producer.id.expiration.ms`
     pub producer_id_expiration_ms: i64,
+    /// The settings of consumer groups.
+    pub groups: Groups,
     /// `log.retention.check.interval.ms`
     pub retention_check_interval_ms: u64,
     /// What was given, by key, every value legal.
@@ -386,6 +452,7 @@ impl Broker {
             request_bytes_max: narrow(number("socket.request.max.bytes")),
             requests_in_flight_max: narrow(number("trialog.requests.in.flight.max")),
             producer_id_expiration_ms: number("producer.id.expiration.ms"),
+            groups: Groups::parse(number),
             retention_check_interval_ms: narrow(number("log.retention.check.interval.ms")),
             given,
         }
@@ -427,7 +494,7 @@ pub(super) fn row(name: &str) -> &'static Key {
     found.unwrap_or_else(|| panic!("the table of broker settings has a row {name}"))
 }
 
-fn narrow<T: TryFrom<i64>>(number: i64) -> T {
+pub(super) fn narrow<T: TryFrom<i64>>(number: i64) -> T {
     T::try_from(number).ok().expect("its kind's range fits its type")
 }
 

@@ -12,6 +12,7 @@
 //! look like success.
 
 pub mod broker;
+mod group;
 pub mod kind;
 pub mod suggest;
 pub mod topic;
@@ -19,6 +20,7 @@ pub mod topic;
 use std::fmt;
 
 pub use broker::{Broker, Listener};
+pub use group::Groups;
 pub use kind::Kind;
 pub use topic::{Compression, Topic};
 

@@ -7,12 +7,13 @@
 //! same order always give the same state, on every node and every core count.
 //!
 //! [`cluster`] is the metadata of the whole cluster, [`image`] its read side, [`record`] its
-//! records as bytes, [`refusal`] why it says no, [`name`] which topic names are legal, and
+//! records as bytes, [`group`] the consumer groups, [`refusal`] why it says no, [`name`] which topic names are legal, and
 //! [`place`] which core owns a partition.
 //!
 //! Nothing here knows logs, replicas, connections or which core it runs on.
 
 pub mod cluster;
+pub mod group;
 pub mod image;
 pub mod name;
 pub mod place;

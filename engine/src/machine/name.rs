@@ -65,10 +65,13 @@ pub fn folded(name: &str) -> String {
     name.replace('.', "_")
 }
 
+/// The topic that remembers consumer groups.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
 /// Whether `name` is one of the topics that belong to the broker itself.
 #[must_use]
 pub fn is_internal(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+    matches!(name, OFFSETS_TOPIC | "__transaction_state" | "__share_group_state")
 }
 
 #[cfg(test)]

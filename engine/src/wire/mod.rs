@@ -10,3 +10,4 @@ pub mod frame;
 pub mod leader;
 pub mod produce;
 mod snappy;
+pub mod subscription;

@@ -1,6 +1,7 @@
 //! The broker over real frames, in a RAM world: what clients of every age send, what they get, and
 //! what happens to those who send rubbish.
 
+mod groups;
 mod hostile;
 pub(crate) mod peer;
 

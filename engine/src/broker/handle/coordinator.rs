@@ -1,41 +1,99 @@
-//! FindCoordinator: there are no groups and no transactions yet, and the answer says so politely:
-//! a retriable error, as from a Kafka whose coordinator is not there.
+//! FindCoordinator: this broker, for every group. The topic that remembers groups is made when a
+//! coordinator is first asked for.
 
 use std::rc::Rc;
 
-use crate::broker::Core;
+use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
+use crate::broker::host::{Refused, group};
+use crate::broker::{Core, advertise};
 use crate::io::Io;
+use crate::machine::name::OFFSETS_TOPIC;
+use crate::machine::{Command, Refusal, Reply};
+use crate::probe::{self, Probe};
 use crate::wire::api::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::wire::code::ErrorCode;
 
-const WHY: &str = "this broker has no group or transaction coordinator yet; consume with assigned \
-                   partitions";
+/// Kafka's number for a consumer group among the types of keys.
+const GROUP: i8 = 0;
+/// The first version that asks for several keys.
+const BATCHED: i16 = 4;
 
-/// Answers COORDINATOR_NOT_AVAILABLE for every key.
+const NO_TRANSACTIONS: &str = "this broker coordinates consumer groups only";
+
+/// Says who coordinates each key.
 pub async fn find<I: Io>(
-    _core: Rc<Core<I>>,
+    core: Rc<Core<I>>,
     incoming: Incoming,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    incoming.warn("groups and transactions are not served", "assign partitions by hand");
-    let error_code = ErrorCode::CoordinatorNotAvailable.code();
-    let error_message = Some(WHY.to_owned());
-    let none = |key| Coordinator {
-        key,
-        node_id: -1,
-        port: -1,
-        error_code,
-        error_message: error_message.clone(),
-        ..Coordinator::default()
-    };
+    let keys =
+        if incoming.version < BATCHED { vec![request.key] } else { request.coordinator_keys };
+    let mut coordinators = Vec::with_capacity(keys.len());
+    for key in keys {
+        let outcome = coordinator(&core, &incoming, request.key_type, &key).await;
+        coordinators.push(match outcome {
+            Ok((host, port)) => Coordinator {
+                key,
+                node_id: core.shared.node.0,
+                host,
+                port: i32::from(port),
+                ..Coordinator::default()
+            },
+            Err((code, message)) => {
+                incoming.warn(&format!("no coordinator for {key:?}: {message}"), "see the reason");
+                Coordinator {
+                    key,
+                    node_id: -1,
+                    port: -1,
+                    error_code: code.code(),
+                    error_message: Some(message),
+                    ..Coordinator::default()
+                }
+            }
+        });
+    }
+    if incoming.version >= BATCHED {
+        return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
+    }
+    let Some(one) = coordinators.pop() else { return FindCoordinatorResponse::default() };
     FindCoordinatorResponse {
-        // Up to version 3 there is one key, and the answer stands at the top.
-        error_code,
-        error_message: error_message.clone(),
-        node_id: -1,
-        port: -1,
-        coordinators: request.coordinator_keys.into_iter().map(none).collect(),
+        error_code: one.error_code,
+        error_message: one.error_message,
+        node_id: one.node_id,
+        host: one.host,
+        port: one.port,
         ..FindCoordinatorResponse::default()
     }
+}
+
+async fn coordinator<I: Io>(
+    core: &Rc<Core<I>>,
+    incoming: &Incoming,
+    key_type: i8,
+    key: &str,
+) -> Result<(String, u16), (ErrorCode, String)> {
+    let explained = |code: ErrorCode| (code, code.message().to_owned());
+    if key_type != GROUP {
+        // Retriable, as from a Kafka whose coordinator is not there.
+        return Err((ErrorCode::CoordinatorNotAvailable, NO_TRANSACTIONS.to_owned()));
+    }
+    let client = &incoming.client;
+    if !client.authorizer.allows(client, Operation::Describe, Resource::Group(key)) {
+        return Err(explained(ErrorCode::GroupAuthorizationFailed));
+    }
+    if core.shared.image().topic(OFFSETS_TOPIC).is_none() {
+        match core.shared.order(Command::CreateTopic(group::offsets_topic(core))).await {
+            Ok(Reply::TopicCreated(topic)) => super::ready(core, &topic).await,
+            // Another client was faster.
+            Err(Refused::Machine(Refusal::TopicExists { .. })) => {
+                probe::hit(Probe::OffsetsTopicRace);
+            }
+            Ok(other) => unreachable!("a creation is answered with a topic, not {other:?}"),
+            Err(refused) => {
+                return Err((ErrorCode::CoordinatorNotAvailable, refused.to_string()));
+            }
+        }
+    }
+    Ok(advertise::address(core, client))
 }

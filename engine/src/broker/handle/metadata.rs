@@ -1,17 +1,16 @@
 //! Metadata: brokers, topics and leaders, and topics that come into being by being asked for.
 
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tracing::info;
-
 use crate::broker::Core;
+use crate::broker::advertise;
 use crate::broker::auth::{Operation, Resource};
-use crate::broker::dispatch::{Client, Incoming};
-use crate::broker::host::Refused;
+use crate::broker::dispatch::Incoming;
+use crate::broker::host::{Refused, group};
 use crate::id::TopicId;
 use crate::io::Io;
+use crate::machine::name::OFFSETS_TOPIC;
 use crate::machine::{Command, Image, Layout, NewTopic, Refusal, Reply, Topic};
 use crate::probe::{self, Probe};
 use crate::wire::api::{
@@ -64,7 +63,7 @@ pub async fn describe<I: Io>(
     };
     let image = core.shared.image();
     MetadataResponse {
-        brokers: vec![broker(&core, &incoming.client)],
+        brokers: vec![broker(&core, &incoming)],
         cluster_id: Some(image.cluster_id().to_string()),
         controller_id: core.shared.node.0,
         topics,
@@ -128,14 +127,18 @@ async fn make<I: Io>(
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
     let config = &core.shared.config;
-    let topic = NewTopic {
-        name: name.to_owned(),
-        id: TopicId::from_random(core.io.random(), core.io.random()),
-        layout: Layout::Count {
-            partitions: config.num_partitions,
-            replication_factor: config.default_replication_factor,
-        },
-        configs: std::collections::BTreeMap::new(),
+    let topic = if name == OFFSETS_TOPIC {
+        group::offsets_topic(core)
+    } else {
+        NewTopic {
+            name: name.to_owned(),
+            id: TopicId::from_random(core.io.random(), core.io.random()),
+            layout: Layout::Count {
+                partitions: config.num_partitions,
+                replication_factor: config.default_replication_factor,
+            },
+            configs: std::collections::BTreeMap::new(),
+        }
     };
     match core.shared.order(Command::CreateTopic(topic)).await {
         Ok(Reply::TopicCreated(topic)) => {
@@ -178,51 +181,12 @@ fn found(topic: &Topic, operations: i32) -> MetadataResponseTopic {
     }
 }
 
-/// This broker as the client can reach it: at the address that it used, unless another one is
-/// configured.
-fn broker<I: Io>(core: &Core<I>, client: &Client) -> MetadataResponseBroker {
-    let (host, port) = match core.shared.config.advertised_listeners.first() {
-        Some(advertised) => (advertised.host.clone(), advertised.port),
-        None => {
-            if looks_mapped(client.local, client.address) && !core.hinted_mapping.replace(true) {
-                info!(local = %client.local, client = %client.address,
-                    "clients seem to come through a port mapping; if they cannot connect a \
-                     second time, give the address they use with \
-                     --set advertised.listeners=PLAINTEXT://HOST:PORT");
-            }
-            (client.local.ip().to_canonical().to_string(), client.local.port())
-        }
-    };
+fn broker<I: Io>(core: &Core<I>, incoming: &Incoming) -> MetadataResponseBroker {
+    let (host, port) = advertise::address(core, &incoming.client);
     MetadataResponseBroker {
         node_id: core.shared.node.0,
         host,
         port: i32::from(port),
         ..MetadataResponseBroker::default()
-    }
-}
-
-/// A container's gateway: the peer is the first address of the private network of this side.
-fn looks_mapped(local: SocketAddr, peer: SocketAddr) -> bool {
-    match (local.ip().to_canonical(), peer.ip().to_canonical()) {
-        (IpAddr::V4(local), IpAddr::V4(peer)) => {
-            let [a, b, _, last] = peer.octets();
-            local.is_private() && local != peer && local.octets()[..2] == [a, b] && last == 1
-        }
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_containers_gateway_looks_like_a_port_mapping() {
-        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        let mapped = |local, peer| looks_mapped(address(local), address(peer));
-        assert!(mapped("172.17.0.2:9092", "172.17.0.1:4000"));
-        assert!(!mapped("127.0.0.1:9092", "127.0.0.1:4000"));
-        assert!(!mapped("10.0.0.7:9092", "10.0.0.8:4000"));
-        assert!(!mapped("10.0.0.1:9092", "10.0.0.1:4000"));
     }
 }

@@ -1,8 +1,11 @@
-//! One file per family of requests. Handlers decide what a request means, ask partitions or the
-//! cluster machine, and put the answer together. They never call each other.
+//! One file per family of requests. Handlers decide what a request means, ask partitions, groups or
+//! the cluster machine, and put the answer together. They never call each other.
 
+pub mod commit;
 pub mod coordinator;
 pub mod fetch;
+pub mod groups;
+pub mod membership;
 pub mod metadata;
 pub mod offsets;
 pub mod produce;
@@ -17,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::ask::Ask;
 use super::auth::{Operation, Resource};
-use super::dispatch::Client;
+use super::dispatch::{Client, Incoming};
 use super::{Core, shard};
 use crate::id::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
@@ -44,6 +47,16 @@ fn find_topic(
     } else {
         ErrorCode::UnknownTopicOrPartition
     })
+}
+
+/// Checks that the client may do `operation` on a consumer group.
+fn may_in_group(incoming: &Incoming, operation: Operation, group: &str) -> Result<(), ErrorCode> {
+    let client = &incoming.client;
+    if client.authorizer.allows(client, operation, Resource::Group(group)) {
+        Ok(())
+    } else {
+        Err(ErrorCode::GroupAuthorizationFailed)
+    }
 }
 
 /// The leader and epoch of a partition, as the image has them.

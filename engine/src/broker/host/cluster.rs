@@ -10,14 +10,15 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use super::data;
+use super::each_record;
+use crate::broker::data;
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{self, Buf, Io, Pool, watch};
 use crate::limit::METADATA_READ_BYTES;
 use crate::log::{self, First, Log};
 use crate::machine::{Cluster, Command, Image, Record, Refusal, Reply};
 use crate::probe::{self, Probe};
-use crate::wire::batch::{Batch, Builder};
+use crate::wire::batch::Builder;
 
 /// A command on its way to the machine.
 pub struct Order {
@@ -187,25 +188,10 @@ async fn replay<I: Io>(log: &Log<I>) -> Result<Cluster, String> {
 }
 
 /// Applies whole batches and returns the offset behind the last.
-fn apply_batches(cluster: &mut Cluster, mut bytes: &[u8]) -> Result<Offset, String> {
-    let mut next = Offset(0);
-    while !bytes.is_empty() {
-        let batch = Batch::parse(bytes).map_err(|error| error.to_string())?;
-        if !batch.crc_matches() {
-            return Err(format!(
-                "the batch at offset {} has a wrong checksum",
-                batch.base_offset()
-            ));
-        }
-        let contents = batch.contents().map_err(|error| error.to_string())?;
-        for record in contents.records() {
-            let record = record.map_err(|error| error.to_string())?;
-            let value = record.value.unwrap_or_default();
-            let record = Record::decode(value).map_err(|error| error.to_string())?;
-            cluster.apply(&record).map_err(|error| error.what)?;
-        }
-        next = batch.last_offset().plus(1);
-        bytes = &bytes[batch.size()..];
-    }
-    Ok(next)
+fn apply_batches(cluster: &mut Cluster, bytes: &[u8]) -> Result<Offset, String> {
+    each_record(bytes, |record| {
+        let value = record.value.unwrap_or_default();
+        let record = Record::decode(value).map_err(|error| error.to_string())?;
+        cluster.apply(&record).map_err(|error| error.what)
+    })
 }

@@ -1,0 +1,504 @@
+//! The host of consumer groups: one task for each partition of `__consumer_offsets`, on the core
+//! that owns the partition.
+//!
+//! It carries out all commands that wait, writes their records as one batch through the
+//! partition's owner, and answers when that is flushed; commands that come meanwhile share the next
+//! write. So no answer shows what a crash could take back. When a write fails, the machine is
+//! dropped and built anew from the log: whatever it did not get to write has not happened.
+//!
+//! Keeps: GROUP-5, an answer leaves only when all records that were decided before it are flushed.
+//! Must not know what groups are about.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+use super::each_record;
+use crate::broker::ask::{Ask as AskPartition, Fetch, Produce};
+use crate::broker::{Core, inbox, shard};
+use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::io::{self, Buf, Io};
+use crate::limit::{
+    GROUP_COMMANDS_MAX, GROUP_MEMBERS_MAX, GROUP_READ_BYTES, GROUP_RELOAD_PAUSE, GROUP_WRITE_BYTES,
+};
+use crate::log::First;
+use crate::machine::group::{Command, Decision, Groups, Now, Record, Reply, Settings, Ticket};
+use crate::machine::name::OFFSETS_TOPIC;
+use crate::machine::{Image, Layout, NewTopic, place};
+use crate::probe::{self, Probe};
+use crate::wire::batch::Builder;
+use crate::wire::code::ErrorCode;
+
+/// A command on its way to the groups of one partition.
+pub struct Ask {
+    /// The partition of `__consumer_offsets`.
+    pub to: shard::Key,
+    /// What is wanted.
+    pub command: Command,
+    /// The answer; dropped without one, it is unknown.
+    pub answer: oneshot::Sender<Result<Reply, ErrorCode>>,
+}
+
+/// The hosts that run on one core.
+#[derive(Default)]
+pub struct Hosts(RefCell<BTreeMap<shard::Key, mpsc::Sender<Ask>>>);
+
+/// The partition of `__consumer_offsets` that a group belongs to: Kafka's rule, the absolute value
+/// of the name's Java hash modulo the number of partitions.
+#[must_use]
+pub fn partition_of(group: &str, partitions: usize) -> PartitionIndex {
+    let hash = group
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // Kafka clears the sign of the one number that has no absolute value to 0.
+    let hash = hash.checked_abs().unwrap_or(0).unsigned_abs();
+    let partitions = u32::try_from(partitions.max(1)).expect("bounded at creation");
+    PartitionIndex(i32::try_from(hash % partitions).expect("less than 2^31"))
+}
+
+/// `__consumer_offsets`, as it is made when it is first needed.
+pub fn offsets_topic<I: Io>(core: &Core<I>) -> NewTopic {
+    let config = &core.shared.config.groups;
+    let brokers = core.shared.image().brokers().len();
+    let brokers = i16::try_from(brokers).unwrap_or(i16::MAX).max(1);
+    let configs = [
+        ("cleanup.policy", "compact".to_owned()),
+        ("compression.type", "producer".to_owned()),
+        ("segment.bytes", config.topic_segment_bytes.to_string()),
+        // An acknowledged commit survives, whatever other topics prefer.
+        ("trialog.durability", "flush".to_owned()),
+    ];
+    NewTopic {
+        name: OFFSETS_TOPIC.to_owned(),
+        id: TopicId::from_random(core.io.random(), core.io.random()),
+        layout: Layout::Count {
+            partitions: config.topic_partitions,
+            replication_factor: config.topic_replication_factor.min(brokers),
+        },
+        configs: configs.map(|(key, value)| (key.to_owned(), value)).into(),
+    }
+}
+
+/// Asks the coordinator of `group`, and waits for its answer.
+pub async fn ask<I: Io>(
+    core: &Rc<Core<I>>,
+    group: &str,
+    command: Command,
+) -> Result<Reply, ErrorCode> {
+    let image = core.shared.image();
+    // Without the topic nobody has been told a coordinator; asking for one makes it.
+    let topic = image.topic(OFFSETS_TOPIC).ok_or(ErrorCode::NotCoordinator)?;
+    let to = (topic.id, partition_of(group, topic.partitions.len()));
+    ask_partition(core, to, command).await
+}
+
+/// Asks the groups of one partition, and waits for their answer.
+pub async fn ask_partition<I: Io>(
+    core: &Rc<Core<I>>,
+    to: shard::Key,
+    command: Command,
+) -> Result<Reply, ErrorCode> {
+    let (answer, reply) = oneshot::channel();
+    let ask = Ask { to, command, answer };
+    let owner = place::owner(to.0, to.1, core.shared.cores());
+    if owner == core.id {
+        deliver(core, ask).await;
+    } else {
+        core.shared.group_inbox(owner).send(ask).await;
+    }
+    // Dropped: the broker is stopping.
+    reply.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+}
+
+/// Hands on what the other cores send, for as long as the core runs.
+pub async fn pump<I: Io>(core: Rc<Core<I>>, mut inbox: inbox::Receiver<Ask>) {
+    loop {
+        let ask = inbox.receive().await;
+        deliver(&core, ask).await;
+    }
+}
+
+async fn deliver<I: Io>(core: &Rc<Core<I>>, ask: Ask) {
+    let queue = match reach(core, ask.to) {
+        Some(queue) => queue,
+        None => {
+            let _ = ask.answer.send(Err(ErrorCode::NotCoordinator));
+            return;
+        }
+    };
+    if let Err(mpsc::error::SendError(ask)) = queue.send(ask).await {
+        let _ = ask.answer.send(Err(ErrorCode::NotCoordinator));
+    }
+}
+
+/// The queue of a host, started if need be.
+fn reach<I: Io>(core: &Rc<Core<I>>, key: shard::Key) -> Option<mpsc::Sender<Ask>> {
+    if let Some(queue) = core.groups.0.borrow().get(&key) {
+        return Some(queue.clone());
+    }
+    if *core.shared.stop.borrow() {
+        return None;
+    }
+    core.shared.image().partition(key.0, key.1)?;
+    let (queue, asks) = mpsc::channel(GROUP_COMMANDS_MAX);
+    core.io.spawn(run(core.clone(), key, asks));
+    core.groups.0.borrow_mut().insert(key, queue.clone());
+    Some(queue)
+}
+
+/// Follows the cluster's metadata: starts the host of each partition of `__consumer_offsets` that
+/// this core owns, so that members that are gone are noticed without anybody asking.
+pub async fn follow<I: Io>(core: Rc<Core<I>>) {
+    let mut images = core.shared.images();
+    loop {
+        let image = images.borrow_and_update().clone();
+        let mine: BTreeSet<shard::Key> = image
+            .topic(OFFSETS_TOPIC)
+            .into_iter()
+            .flat_map(|topic| topic.indexed().map(|(index, _)| (topic.id, index)))
+            .filter(|key| place::owner(key.0, key.1, core.shared.cores()) == core.id)
+            .collect();
+        core.groups.0.borrow_mut().retain(|key, _| mine.contains(key));
+        for key in mine {
+            reach(&core, key);
+        }
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Why a host stopped serving.
+enum End {
+    /// Nobody can ask any more, or the broker stops.
+    Over,
+    /// The partition could not be read or written.
+    Failed(String),
+}
+
+/// One host: loads, serves, and begins again when the partition fails.
+async fn run<I: Io>(core: Rc<Core<I>>, key: shard::Key, asks: mpsc::Receiver<Ask>) {
+    let groups = Groups::new(settings(&core));
+    let mut host = Host { core, key, groups, waiting: BTreeMap::new(), asks };
+    let mut last_reason = String::new();
+    loop {
+        let end = match host.load().await {
+            Ok(()) => host.serve().await,
+            Err(end) => end,
+        };
+        match end {
+            End::Over => return host.refuse_all(),
+            End::Failed(reason) => {
+                if reason != last_reason {
+                    error!(partition = %key.1, reason,
+                        "the consumer groups of this partition are away");
+                    last_reason = reason;
+                }
+                probe::hit(Probe::GroupsFailed);
+                host.refuse_all();
+                let pause = host.core.io.sleep(GROUP_RELOAD_PAUSE);
+                if host.answer_during(pause, ErrorCode::CoordinatorNotAvailable).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Host<I: Io> {
+    core: Rc<Core<I>>,
+    key: shard::Key,
+    groups: Groups,
+    /// Who waits for an answer.
+    waiting: BTreeMap<Ticket, oneshot::Sender<Result<Reply, ErrorCode>>>,
+    asks: mpsc::Receiver<Ask>,
+}
+
+impl<I: Io> Host<I> {
+    fn now(&self) -> Now {
+        let nanos = self.core.io.now().0;
+        Now { monotonic_ms: nanos / 1_000_000, wall_ms: self.core.io.wall().0 }
+    }
+
+    /// Answers everything with `code` until `work` is done; `None` if the host has to end.
+    async fn answer_during<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        code: ErrorCode,
+    ) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let mut stop = self.core.shared.stop.subscribe();
+        loop {
+            tokio::select! {
+                biased; // A stop ends everything; work that is done is not put off by questions.
+                _ = stop.wait_for(|stop| *stop) => return None,
+                done = &mut work => return Some(done),
+                ask = self.asks.recv() => {
+                    probe::hit(match code {
+                        ErrorCode::CoordinatorLoadInProgress => Probe::GroupsLoading,
+                        _ => Probe::GroupsAway,
+                    });
+                    let _ = ask?.answer.send(Err(code));
+                }
+            }
+        }
+    }
+
+    /// Builds the machine from the partition's records.
+    async fn load(&mut self) -> Result<(), End> {
+        let loading = load(self.core.clone(), self.key);
+        let loaded = self.answer_during(loading, ErrorCode::CoordinatorLoadInProgress).await;
+        self.groups = loaded.ok_or(End::Over)?.map_err(End::Failed)?;
+        let now = self.now();
+        self.groups.loaded(now);
+        Ok(())
+    }
+
+    async fn serve(&mut self) -> End {
+        let mut stop = self.core.shared.stop.subscribe();
+        let mut images = self.core.shared.images();
+        let mut image = images.borrow_and_update().clone();
+        if let Err(end) = self.forget_topics(None, &image).await {
+            return end;
+        }
+        loop {
+            let now_ms = self.now().monotonic_ms;
+            let until = self.groups.wake_at();
+            let due = async {
+                match until {
+                    Some(at) => {
+                        let wait = Duration::from_millis(at.saturating_sub(now_ms));
+                        self.core.io.sleep(wait).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let first = tokio::select! {
+                biased; // What members have said counts before the time that has passed.
+                _ = stop.wait_for(|stop| *stop) => return End::Over,
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => Some(ask),
+                    None => return End::Over,
+                },
+                changed = images.changed() => {
+                    if changed.is_err() {
+                        return End::Over;
+                    }
+                    let before = image;
+                    image = images.borrow_and_update().clone();
+                    if let Err(end) = self.forget_topics(Some(&before), &image).await {
+                        return end;
+                    }
+                    continue;
+                }
+                () = due => None,
+            };
+            if let Err(end) = self.round(first).await {
+                return end;
+            }
+        }
+    }
+
+    /// Carries out `first` and what waits behind it, then what is due, with one write.
+    async fn round(&mut self, first: Option<Ask>) -> Result<(), End> {
+        let mut decided = Decision::default();
+        let mut next = first;
+        let mut bytes = 0;
+        for _ in 0..GROUP_COMMANDS_MAX {
+            let Some(Ask { command, answer, .. }) = next.take() else { break };
+            let ticket = command.ticket().expect("only the host itself asks for no answer");
+            let before = self.waiting.insert(ticket, answer);
+            assert!(before.is_none(), "GROUP-4: a ticket is given once");
+            let now = self.now();
+            let decision = self.groups.decide(now, command);
+            bytes += self.take(decision, &mut decided);
+            if bytes >= GROUP_WRITE_BYTES {
+                break;
+            }
+            next = self.asks.try_recv().ok();
+            if next.is_some() {
+                probe::hit(Probe::GroupWriteShared);
+            }
+        }
+        // Whoever was heard of in this round is not sent away by it.
+        let now = self.now();
+        let decision = self.groups.tick(now);
+        self.take(decision, &mut decided);
+        self.finish(decided).await
+    }
+
+    /// Applies a decision and adds it to what this round has decided; returns its records' size.
+    fn take(&mut self, decision: Decision, decided: &mut Decision) -> usize {
+        let mut bytes = 0;
+        for record in &decision.records {
+            self.groups.apply(record.clone());
+            bytes += record.key().len() + record.value().map_or(0, |value| value.len());
+        }
+        decided.records.extend(decision.records);
+        decided.replies.extend(decision.replies);
+        bytes
+    }
+
+    /// Makes what was decided durable, and lets the answers go.
+    async fn finish(&mut self, decided: Decision) -> Result<(), End> {
+        let Decision { records, replies } = decided;
+        if !records.is_empty() {
+            self.write(&records).await.map_err(End::Failed)?;
+        }
+        for (ticket, reply) in replies {
+            let answer = self.waiting.remove(&ticket).expect("GROUP-4: answered once");
+            // Whoever asked may be gone.
+            let _ = answer.send(Ok(reply));
+        }
+        Ok(())
+    }
+
+    /// Appends the records through the partition's owner, and waits until they are flushed.
+    async fn write(&self, records: &[Record]) -> Result<(), String> {
+        let now = self.core.io.wall();
+        let mut batch = Builder::new();
+        for record in records {
+            batch.push(now.0, Some(&record.key()), record.value().as_deref(), &[]);
+        }
+        let (answer, written) = oneshot::channel();
+        let batch = Buf::from(batch.finish());
+        let produce = AskPartition::Produce(Produce { batch, answer });
+        shard::ask(&self.core, self.key, produce).await;
+        match written.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(rejection)) => Err(rejection.message),
+            Err(_) => Err("the partition closed".to_owned()),
+        }
+    }
+
+    /// Forgets the offsets of topics that are gone, or that are others under their old names.
+    async fn forget_topics(
+        &mut self,
+        before: Option<&Arc<Image>>,
+        now: &Arc<Image>,
+    ) -> Result<(), End> {
+        let id = |image: &Arc<Image>, name: &str| image.topic(name).map(|topic| topic.id);
+        let is_gone = |name: &str| {
+            let id_now = id(now, name);
+            id_now.is_none() || before.is_some_and(|before| id(before, name) != id_now)
+        };
+        let topics = self.groups.topics().filter(|name| is_gone(name));
+        let topics: BTreeSet<String> = topics.map(str::to_owned).collect();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        probe::hit(Probe::GroupTopicForgotten);
+        info!(partition = %self.key.1, ?topics, "forgetting the offsets of deleted topics");
+        let time = self.now();
+        let topics = topics.into_iter().collect();
+        let decision = self.groups.decide(time, Command::TopicsGone { topics });
+        let mut decided = Decision::default();
+        self.take(decision, &mut decided);
+        self.finish(decided).await
+    }
+
+    /// Tells everybody who waits that they have to ask again.
+    fn refuse_all(&mut self) {
+        for (_, answer) in std::mem::take(&mut self.waiting) {
+            probe::hit(Probe::GroupWaiterRefused);
+            let _ = answer.send(Err(ErrorCode::NotCoordinator));
+        }
+    }
+}
+
+/// Reads the partition from its first record to its present end.
+async fn load<I: Io>(core: Rc<Core<I>>, key: shard::Key) -> Result<Groups, String> {
+    let mut groups = Groups::new(settings(&core));
+    let mut next: Option<Offset> = None;
+    let mut records = 0_u64;
+    loop {
+        let (answer, fetched) = oneshot::channel();
+        let fetch = Fetch {
+            from: next.unwrap_or(Offset(0)),
+            leader_epoch: LeaderEpoch::NONE,
+            last_fetched_epoch: LeaderEpoch::NONE,
+            max_bytes: GROUP_READ_BYTES,
+            first: First::AtLeastOneBatch,
+            wait: None,
+            answer,
+        };
+        shard::ask(&core, key, AskPartition::Fetch(fetch)).await;
+        let fetched = fetched.await.map_err(|_| "the partition closed".to_owned())?;
+        match fetched.error {
+            ErrorCode::None => {}
+            // What was compacted or removed is not missed.
+            ErrorCode::OffsetOutOfRange if next.is_none() && fetched.start > Offset(0) => {
+                next = Some(fetched.start);
+                continue;
+            }
+            code => return Err(code.to_string()),
+        }
+        let before = next.unwrap_or(Offset(0));
+        let mut reached = before;
+        for slice in fetched.slices {
+            let room = usize::try_from(slice.length).map_err(|error| error.to_string())?;
+            let (result, bytes) =
+                io::fill_at(&slice.file, Buf::with_capacity(room), slice.position).await;
+            result.map_err(|error| error.to_string())?;
+            reached = each_record(&bytes, |record| {
+                records += 1;
+                let key = record.key.unwrap_or_default();
+                let record =
+                    Record::decode(key, record.value).map_err(|error| error.to_string())?;
+                groups.apply(record);
+                Ok(())
+            })?
+            .max(reached);
+        }
+        if reached >= fetched.high_watermark {
+            if records > 0 {
+                probe::hit(Probe::GroupsLoaded);
+                info!(partition = %key.1, records, "consumer groups loaded");
+            }
+            return Ok(groups);
+        }
+        if reached == before {
+            return Err(format!(
+                "the log ends at offset {reached} and should reach {}",
+                fetched.high_watermark
+            ));
+        }
+        next = Some(reached);
+    }
+}
+
+fn settings<I: Io>(core: &Core<I>) -> Settings {
+    let config = &core.shared.config.groups;
+    Settings {
+        session_ms_min: config.session_ms_min,
+        session_ms_max: config.session_ms_max,
+        members_max: config.members_max.min(GROUP_MEMBERS_MAX),
+        initial_delay_ms: config.initial_delay_ms,
+        metadata_bytes_max: config.metadata_bytes_max,
+        retention_ms: config.retention_ms,
+        expiry_interval_ms: config.expiry_interval_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_lie_where_kafka_puts_them() {
+        // Java: "hello".hashCode() is 99162322.
+        for (group, hash) in [("", 0), ("g", 103), ("hello", 99_162_322)] {
+            assert_eq!(partition_of(group, 50), PartitionIndex(hash % 50), "{group}");
+            assert_eq!(partition_of(group, 7), PartitionIndex(hash % 7), "{group}");
+        }
+        // A negative hash: "my-group".hashCode() is -1906497762.
+        assert_eq!(partition_of("my-group", 50), PartitionIndex(12));
+        // "polygenelubricants" hashes to the one number that has no absolute value.
+        assert_eq!(partition_of("polygenelubricants", 50), PartitionIndex(0));
+    }
+}
