@@ -14,14 +14,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("id", &["limit"]),
     ("limit", &[]),
     ("probe", &[]),
-    ("io", &["limit"]),
+    ("sync", &[]),
+    ("io", &["limit", "sync"]),
     ("wire", &["id", "limit"]),
     ("log", &["wire::batch", "io", "id", "limit", "probe"]),
     // A topic's settings are handed to its log, so they know the log's own settings.
     ("config", &["id", "limit", "log"]),
     ("machine", &["config", "wire", "id", "limit", "probe"]),
     ("client", &["wire", "io", "id", "limit"]),
-    ("broker", &["client", "machine", "config", "log", "wire", "io", "id", "limit", "probe"]),
+    (
+        "broker",
+        &["client", "machine", "config", "log", "wire", "io", "id", "limit", "probe", "sync"],
+    ),
 ];
 
 /// Rooms that only `main.rs` and what stands beside it may name: one `Io` of several.

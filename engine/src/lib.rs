@@ -15,4 +15,5 @@ pub mod limit;
 pub mod log;
 pub mod machine;
 pub mod probe;
+mod sync;
 pub mod wire;

@@ -4,6 +4,10 @@ mod broker;
 mod client;
 mod crash;
 mod crash_model;
+mod model;
 mod ring;
+
+// The files that `model` compiles a second time find it under this name.
+use trialog_engine::limit;
 
 mod program;

@@ -8,15 +8,16 @@
 //! How nobody sleeps through a message: the receiver registers its waker and *then* looks once
 //! more; a sender pushes and *then* wakes. Whichever order the two take, either the second look
 //! finds the message or the wake finds the waker. The same holds the other way round for room.
+//! `tests/model` compiles this file over primitives that try every order, and shows that without
+//! one of these steps somebody sleeps for ever.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use atomic_waker::AtomicWaker;
-use crossbeam::queue::ArrayQueue;
+use super::sync::{
+    Arc, ArrayQueue, AtomicBool, AtomicWaker, Mutex, MutexGuard, Ordering, PoisonError, fence,
+};
 
 struct Shared<T> {
     queue: ArrayQueue<T>,
@@ -119,47 +120,5 @@ impl<T> Receiver<T> {
             senders.into_iter().for_each(Waker::wake);
         }
         Some(message)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Real threads, a tiny queue, many wraps: every message arrives once, each sender's in order.
-    #[test]
-    #[allow(clippy::disallowed_methods, reason = "real threads are what is tested")]
-    fn stress_across_threads() {
-        const SENDERS: usize = 4;
-        const EACH: usize = 20_000;
-        let (sender, mut receiver) = inbox::<(usize, usize)>(3);
-        let threads: Vec<_> = (0..SENDERS)
-            .map(|who| {
-                let sender = sender.clone();
-                std::thread::spawn(move || {
-                    let runtime = runtime();
-                    runtime.block_on(async {
-                        for number in 0..EACH {
-                            sender.send((who, number)).await;
-                        }
-                    });
-                })
-            })
-            .collect();
-        let mut next = [0; SENDERS];
-        runtime().block_on(async {
-            for _ in 0..SENDERS * EACH {
-                let (who, number) = receiver.receive().await;
-                assert_eq!(number, next[who], "sender {who} out of order");
-                next[who] += 1;
-            }
-        });
-        assert_eq!(next, [EACH; SENDERS]);
-        assert!(receiver.try_receive().is_none());
-        threads.into_iter().for_each(|thread| thread.join().expect("no sender panics"));
-    }
-
-    fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers")
     }
 }

@@ -16,6 +16,8 @@ mod dispatch;
 mod handle;
 mod host;
 pub mod inbox;
+#[cfg(test)]
+mod inbox_tests;
 mod partition;
 mod producer_id;
 mod reply;
@@ -49,6 +51,8 @@ use crate::limit::{
 use crate::machine::group::Ticket;
 use crate::machine::{Command, Image, Refusal, Reply, Topic};
 use crate::probe::{self, Probe};
+// For `inbox`, which names its primitives by way of its parent.
+use crate::sync;
 use host::{Host, Order, Refused, group};
 
 /// What a broker is started with.

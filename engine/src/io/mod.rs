@@ -23,6 +23,8 @@
 //!   success the next time. The caller stops using the file.
 
 pub mod buf;
+#[cfg(test)]
+mod buf_tests;
 mod chance;
 #[doc(hidden)]
 pub mod conform;
@@ -34,6 +36,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+
+// For `buf`, which names its primitives by way of its parent.
+use crate::sync;
 
 pub use buf::{Buf, Pool};
 pub use std::io::{Error, ErrorKind, Result};
