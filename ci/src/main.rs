@@ -1,4 +1,5 @@
-//! The gate. `cargo ci` runs all of it; `cargo ci STEP...` runs some steps.
+//! The gate. `cargo ci` runs all of it; `cargo ci STEP...` runs some steps; `cargo ci mutants
+//! [NAME...]` plants bugs and prints how the simulator finds them.
 //!
 //! Everything the project promises about its own text and structure is a step here, in Rust, so
 //! that it runs the same on a laptop and in CI. Steps print nothing but what is wrong, and one line
@@ -7,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "how long a step takes is real time")]
 
 mod arrows;
+mod mutants;
 mod rust;
 mod tidy;
 
@@ -29,15 +31,31 @@ const STEPS: &[Step] = &[
     Step { name: "test", what: "all tests of all packages", run: test },
     Step { name: "doc", what: "the documentation builds without warnings", run: doc },
     Step { name: "bench", what: "the benches compile", run: bench },
+    Step { name: "canaries", what: "planted bugs are found, two each day", run: mutants::sample },
 ];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, names)) = wanted.split_first()
+        && first == "mutants"
+    {
+        return match mutants::all(&root(), names) {
+            Ok(note) => {
+                println!("\n{note}");
+                ExitCode::SUCCESS
+            }
+            Err(reason) => {
+                println!("\n{reason}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(unknown) = wanted.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
         eprintln!("cargo ci: there is no step '{unknown}'; the steps are:");
         for step in STEPS {
             eprintln!("  {:8} {}", step.name, step.what);
         }
+        eprintln!("or: cargo ci mutants [NAME...]");
         return ExitCode::from(2);
     }
     let root = root();
