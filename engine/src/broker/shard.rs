@@ -128,7 +128,9 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
                 }
             }
         }
-        for key in gone(&core, &image) {
+        // By the newest image, not by the one of this round: while the round waited, a client may
+        // have been the first to ask for a partition of a topic that is newer than the round.
+        for key in gone(&core, &core.shared.image()) {
             end(&core, key, Ask::Delete).await;
         }
         core.settings.retain(|id| current.contains_key(&id));
