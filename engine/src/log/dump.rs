@@ -177,6 +177,11 @@ impl<I: Io, V: FnMut(Item<'_>)> Dump<'_, I, V> {
         let flushed = row.map_or(0, |row| row.size);
         self.report.segments += 1;
         (self.visit)(Item::Segment { base, length });
+        // Of what retention removed, a power cut may have brought some files back and others not.
+        let removed = base <= self.checkpoint.start;
+        if base != chain.next && removed {
+            chain.next = base;
+        }
         if base != chain.next {
             let what = format!("the log goes on at {}", chain.next);
             let severity = if flushed > 0 { Severity::Damage } else { Severity::Tail };
