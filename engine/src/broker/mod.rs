@@ -13,6 +13,7 @@ mod auth;
 mod conn;
 mod data;
 mod dispatch;
+mod gauge;
 mod handle;
 mod host;
 pub mod inbox;
@@ -39,6 +40,7 @@ use tracing::{info, warn};
 
 pub use data::DataError;
 pub use dispatch::SERVED;
+pub use gauge::Reading;
 pub use host::MetadataError;
 
 use crate::config;
@@ -110,6 +112,7 @@ pub struct Shared<I: Io> {
     listener: watch::Sender<Option<I::Listener>>,
     stop: watch::Sender<bool>,
     running: watch::Sender<u16>,
+    gauges: gauge::Gauges,
 }
 
 /// What a core receives: questions for its partitions, and for its consumer groups.
@@ -183,6 +186,7 @@ impl<I: Io> Shared<I> {
             listener: watch::channel(None).0,
             stop: watch::channel(false).0,
             running: watch::channel(0).0,
+            gauges: gauge::Gauges::default(),
         })
     }
 
@@ -196,6 +200,13 @@ impl<I: Io> Shared<I> {
         let mut listener = self.listener.subscribe();
         let open = listener.wait_for(Option::is_some).await.ok()?;
         open.as_ref().map(Listener::local_address)
+    }
+
+    /// Where every open partition stands, by topic identity and number. May be called from any
+    /// thread.
+    #[must_use]
+    pub fn readings(&self) -> Vec<Reading> {
+        self.gauges.read()
     }
 
     fn cores(&self) -> u16 {

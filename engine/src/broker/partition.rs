@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use super::ask::{Accepted, Ask, Fetch, Fetched, FoundOffset, Produce, Rejection};
+use super::gauge::Gauge;
 use super::wait::Parked;
 use super::{Core, data};
 use crate::id::{LeaderEpoch, Offset, PartitionIndex};
@@ -66,6 +67,7 @@ struct Owner<I: Io> {
     /// The readable end that parked fetches were last told of, and the log's size then.
     reported: Offset,
     size_reported: u64,
+    gauge: Arc<Gauge>,
     tick_at: Instant,
 }
 
@@ -121,6 +123,9 @@ async fn open<I: Io>(
             "damaged data; it is neither served nor removed");
     }
     log.begin_epoch(epoch);
+    let gauge = Gauge::new(topic.name.clone(), epoch);
+    gauge.set(&log, 0);
+    core.shared.gauges.open((topic.id, index), gauge.clone());
     let reported = log.readable_end();
     let size_reported = log.size_bytes();
     Ok(Owner {
@@ -135,6 +140,7 @@ async fn open<I: Io>(
         parked: Parked::default(),
         reported,
         size_reported,
+        gauge,
         tick_at: core.io.now().after(retention_check(core)),
     })
 }
@@ -318,6 +324,7 @@ impl<I: Io> Owner<I> {
             self.reported = end;
             self.size_reported = size;
         }
+        self.gauge.set(&self.log, self.waiting.len());
     }
 
     async fn fetch(&mut self, fetch: Fetch<I::File>) {
@@ -434,6 +441,7 @@ impl<I: Io> Owner<I> {
     }
 
     async fn finish(mut self, end: Ask<I::File>, mut asks: mpsc::Receiver<Ask<I::File>>) {
+        self.core.shared.gauges.close((self.topic.id, self.index));
         self.parked.wake_all();
         asks.close();
         while let Ok(ask) = asks.try_recv() {
