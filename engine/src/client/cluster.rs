@@ -64,6 +64,7 @@ impl<I: Io> Cluster<I> {
             client_id: options.client_id.as_str().into(),
             request_timeout: options.request_timeout,
             versions_max: options.versions_max.clone(),
+            observer: options.observer.clone(),
         };
         Rc::new(Cluster {
             io,

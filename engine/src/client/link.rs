@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::Observer;
 use super::fault::CallError;
 use super::wait::within;
 use crate::id::CorrelationId;
@@ -45,6 +46,8 @@ pub struct LinkOptions {
     pub request_timeout: Duration,
     /// Highest versions to use, for talking as an older client does.
     pub versions_max: BTreeMap<ApiKey, i16>,
+    /// Is told of every error code.
+    pub observer: Option<Observer>,
 }
 
 /// A handle to a connection. Clones share it.
@@ -270,7 +273,11 @@ impl<I: Io> Link<I> {
         let place = self.reserve().await?;
         let answer = self.send(place, R::KEY, version, |out| request.encode(out, version))?;
         let reply = answer.wait(self.state.options.request_timeout).await?;
-        Ok(R::Response::parse(reply.body(), version)?)
+        let response = R::Response::parse(reply.body(), version)?;
+        if let Some(observer) = &self.state.options.observer {
+            observer.see(R::KEY, version, &response);
+        }
+        Ok(response)
     }
 
     fn next_correlation(&self) -> CorrelationId {

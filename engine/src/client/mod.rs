@@ -22,12 +22,14 @@ mod producer;
 mod wait;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::io::{Io, Pool};
-use crate::wire::api::{ApiKey, Request};
+use crate::wire::api::{ApiKey, Message, Request};
+use crate::wire::code::ErrorCode;
 use cluster::Cluster;
 
 pub use admin::{Admin, AdminError, ListedTopic, NewTopic};
@@ -57,6 +59,43 @@ pub struct Options {
     pub resolve: Resolve,
     /// Highest versions of APIs to use, for talking as an older client does.
     pub versions_max: BTreeMap<ApiKey, i16>,
+    /// Is told of every error code in every answer, `None` included.
+    pub observer: Option<Observer>,
+}
+
+/// Is told of an answer: its API, its version, and one code in it. Clones tell the same one.
+#[derive(Clone)]
+pub struct Observer(Rc<dyn Fn(ApiKey, i16, ErrorCode)>);
+
+impl Observer {
+    /// An observer that calls `see`.
+    #[must_use]
+    pub fn new(see: impl Fn(ApiKey, i16, ErrorCode) + 'static) -> Observer {
+        Observer(Rc::new(see))
+    }
+
+    /// Tells of all codes in a declared message; of `None` if it has no place for one.
+    fn see<M: Message>(&self, key: ApiKey, version: i16, message: &M) {
+        let mut any = false;
+        message.error_codes(version, &mut |code| {
+            any = true;
+            let code = ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError);
+            self.see_code(key, version, code);
+        });
+        if !any {
+            self.see_code(key, version, ErrorCode::None);
+        }
+    }
+
+    fn see_code(&self, key: ApiKey, version: i16, code: ErrorCode) {
+        (self.0)(key, version, code);
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl Default for Options {
@@ -70,6 +109,7 @@ impl Default for Options {
             auto_create_topics: true,
             resolve: resolve_literal,
             versions_max: BTreeMap::new(),
+            observer: None,
         }
     }
 }

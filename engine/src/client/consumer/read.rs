@@ -11,6 +11,7 @@ use crate::client::fault::CallError;
 use crate::client::link::Reply;
 use crate::id::{Offset, PartitionIndex, ProducerId};
 use crate::io::Io;
+use crate::wire::api::ApiKey;
 use crate::wire::batch::{Batch, BatchError};
 use crate::wire::code::ErrorCode;
 use crate::wire::fetch::{FetchPartitionResponse, FetchResponse};
@@ -27,6 +28,12 @@ impl<I: Io> Consumer<I> {
     ) -> Result<Vec<ConsumedRecord>, ConsumeError> {
         let parsed = result.and_then(|reply| {
             let response = FetchResponse::decode(reply.body(), reply.version)?;
+            if let Some(observer) = &self.cluster.options.observer {
+                observer.see_code(ApiKey::Fetch, reply.version, response.error);
+                for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+                    observer.see_code(ApiKey::Fetch, reply.version, partition.error);
+                }
+            }
             match response.error {
                 ErrorCode::None => Ok((reply, response)),
                 code => Err(CallError::Refused(code)),

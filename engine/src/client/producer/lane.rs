@@ -342,6 +342,10 @@ impl<I: Io> Lane<I> {
         let parsed = result.and_then(|reply| {
             let response = ProduceResponse::decode(reply.body(), reply.version)?;
             let partition = self.partition_of(&response).cloned();
+            let observer = self.shared.cluster.options.observer.as_ref();
+            if let Some((observer, partition)) = observer.zip(partition.as_ref()) {
+                observer.see_code(ApiKey::Produce, reply.version, partition.error);
+            }
             partition
                 .map(|p| (response, p))
                 .ok_or(CallError::Refused(ErrorCode::UnknownServerError))

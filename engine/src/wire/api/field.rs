@@ -36,6 +36,13 @@ pub(super) trait Field: Sized {
     fn bytes_min(form: Form) -> usize;
     fn read(r: &mut Reader<'_>, form: Form) -> Result<Self, DecodeError>;
     fn write(&self, out: &mut Vec<u8>, form: Form);
+    /// Shows `visit` every error code in the value of the field `name`.
+    fn error_codes(&self, _name: &str, _version: i16, _visit: &mut dyn FnMut(i16)) {}
+}
+
+/// Whether fields of this name hold error codes.
+fn names_error_code(name: &str) -> bool {
+    name.ends_with("error_code")
 }
 
 /// A type for which null can stand on the wire; `Option` of it is a [`Field`].
@@ -65,12 +72,28 @@ macro_rules! fixed_fields {
 fixed_fields! {
     bool: 1 bool put_bool,
     i8: 1 i8 put_i8,
-    i16: 2 i16 put_i16,
     u16: 2 u16 put_u16,
     i32: 4 i32 put_i32,
     i64: 8 i64 put_i64,
     f64: 8 f64 put_f64,
     TopicId: 16 topic_id put_topic_id,
+}
+
+impl Field for i16 {
+    fn bytes_min(_: Form) -> usize {
+        2
+    }
+    fn read(r: &mut Reader<'_>, _: Form) -> Result<Self, DecodeError> {
+        r.i16()
+    }
+    fn write(&self, out: &mut Vec<u8>, _: Form) {
+        codec::put_i16(out, *self);
+    }
+    fn error_codes(&self, name: &str, _: i16, visit: &mut dyn FnMut(i16)) {
+        if names_error_code(name) {
+            visit(*self);
+        }
+    }
 }
 
 impl Field for String {
@@ -133,6 +156,11 @@ impl<T: Field> Field for Vec<T> {
     fn write(&self, out: &mut Vec<u8>, form: Form) {
         Self::write_nullable(Some(self), out, form);
     }
+    fn error_codes(&self, name: &str, version: i16, visit: &mut dyn FnMut(i16)) {
+        for element in self {
+            element.error_codes(name, version, visit);
+        }
+    }
 }
 
 impl<T: Field> Nullable for Vec<T> {
@@ -172,6 +200,11 @@ impl<T: Nullable> Field for Option<T> {
             value if form.nullable => T::write_nullable(value.as_ref(), out, form),
             Some(value) => value.write(out, form),
             None => T::default().write(out, form),
+        }
+    }
+    fn error_codes(&self, name: &str, version: i16, visit: &mut dyn FnMut(i16)) {
+        if let Some(value) = self {
+            value.error_codes(name, version, visit);
         }
     }
 }

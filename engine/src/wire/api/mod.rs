@@ -74,6 +74,10 @@ pub trait Message: Sized {
     /// If the version is not one of `VERSIONS`: a programmer's error.
     fn encode(&self, out: &mut Vec<u8>, version: i16);
 
+    /// Shows `visit` every error code that the message has in this version, in the order of the
+    /// wire.
+    fn error_codes(&self, version: i16, visit: &mut dyn FnMut(i16));
+
     /// Reads a message that takes all of `bytes`.
     ///
     /// # Errors

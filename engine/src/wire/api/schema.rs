@@ -156,6 +156,10 @@ macro_rules! messages {
                 let form = $crate::wire::api::field::Form::new(version, version >= $flexible);
                 $crate::wire::api::field::Field::write(self, out, form);
             }
+
+            fn error_codes(&self, version: i16, visit: &mut dyn FnMut(i16)) {
+                $crate::wire::api::field::Field::error_codes(self, "", version, visit);
+            }
         }
     };
 }
@@ -284,6 +288,14 @@ macro_rules! structure {
                     } else if form.flexible {
                         codec::put_no_tagged(out);
                     }
+                }
+
+                fn error_codes(&self, _: &str, version: i16, visit: &mut dyn FnMut(i16)) {
+                    $(
+                        if present!(version, $($when)+) {
+                            self.$field.error_codes(stringify!($field), version, visit);
+                        }
+                    )*
                 }
             }
 
