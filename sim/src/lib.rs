@@ -17,6 +17,7 @@ pub mod atlas;
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod invariant;
 pub mod io;
 pub mod machine;
 pub mod nemesis;

@@ -1,4 +1,4 @@
 //! Integration tests of the simulator, one binary.
 
-mod first_light;
 mod toy;
+mod trial;

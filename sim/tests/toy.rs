@@ -19,7 +19,7 @@ use trialog_engine::io::{
     Buf, Connection, File, Flow, Io, Listener, Open, fill_at, write_all, write_all_at,
 };
 use trialog_jepsen::check::{Anomaly, Expect, Report};
-use trialog_jepsen::history::{Op, Phase, Record, Value};
+use trialog_jepsen::history::{Op, Phase, Process, Record, Value};
 use trialog_sim::cluster::{Cluster, Frame, simulate};
 use trialog_sim::io::{SimConnection, SimFile, SimIo};
 use trialog_sim::machine::Machine;
@@ -217,13 +217,18 @@ async fn producer(io: SimIo, recorder: Recorder, done: Arc<AtomicU64>, goal: u64
         }
         let value = Value::new(Recorder::client(&io), counter);
         let send = |offset| Op::stored(topic, partition, value, offset);
-        recorder.record(&io, Phase::Invoke, send(None));
+        recorder.record(&io, Process(Recorder::client(&io)), Phase::Invoke, send(None));
         let place = loop {
             if let Ok(answer) = call(&io, &mut link, [0, value.0]).await {
                 break answer[0];
             }
         };
-        recorder.record(&io, Phase::Ok, send(Some(Offset(place as i64))));
+        recorder.record(
+            &io,
+            Process(Recorder::client(&io)),
+            Phase::Ok,
+            send(Some(Offset(place as i64))),
+        );
         done.fetch_add(1, Ordering::Relaxed);
         io.sleep(Duration::from_nanos(io.random() % 60_000_000)).await;
     }
@@ -232,9 +237,14 @@ async fn producer(io: SimIo, recorder: Recorder, done: Arc<AtomicU64>, goal: u64
 async fn consumer(io: SimIo, recorder: Recorder, until: Option<usize>) {
     let topic = recorder.topic("list");
     let partition = PartitionIndex(0);
-    recorder.record(&io, Phase::Ok, Op::Assign { partitions: vec![(topic, partition)] });
+    recorder.record(
+        &io,
+        Process(Recorder::client(&io)),
+        Phase::Ok,
+        Op::Assign { partitions: vec![(topic, partition)] },
+    );
     let start = Op::Seek { topic, partition, offset: Offset(0) };
-    recorder.record(&io, Phase::Ok, start);
+    recorder.record(&io, Process(Recorder::client(&io)), Phase::Ok, start);
     let (mut link, mut next) = (None, 0_usize);
     while until.is_none_or(|until| next < until) {
         let Ok(values) = call(&io, &mut link, [1, next as u64]).await else { continue };
@@ -246,7 +256,7 @@ async fn consumer(io: SimIo, recorder: Recorder, until: Option<usize>) {
         };
         let records: Vec<Record> = values.iter().enumerate().map(record).collect();
         next += records.len();
-        recorder.record(&io, Phase::Ok, Op::Poll { records });
+        recorder.record(&io, Process(Recorder::client(&io)), Phase::Ok, Op::Poll { records });
         io.sleep(Duration::from_millis(20)).await;
     }
 }

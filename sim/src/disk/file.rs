@@ -93,6 +93,13 @@ impl Contents {
         self.dirty.is_empty() && self.lengths.is_empty()
     }
 
+    /// Whether a power cut can take none of the bytes that were written.
+    #[must_use]
+    pub fn is_all_durable(&self) -> bool {
+        let none = |sectors: &BTreeMap<u64, u8>| sectors.values().all(|&mask| mask == 0);
+        none(&self.dirty) && none(&self.lost)
+    }
+
     /// Copies bytes from `offset` on into `into`; fewer at the end of the file.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> usize {
         let count =

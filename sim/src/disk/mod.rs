@@ -9,6 +9,7 @@
 
 pub mod file;
 pub mod names;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};

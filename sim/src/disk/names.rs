@@ -76,6 +76,12 @@ impl Names {
         self.live.get(&folder)?.get(name).copied()
     }
 
+    /// Whether a name and what it means survive every power cut, provided that its folder does.
+    #[must_use]
+    pub fn is_durable(&self, folder: Ino, name: &str, ino: Ino) -> bool {
+        self.durable.get(&folder).and_then(|names| names.get(name)) == Some(&ino)
+    }
+
     /// The names in a folder, sorted; none if it is no folder.
     #[must_use]
     pub fn folder(&self, folder: Ino) -> Option<&BTreeMap<String, Ino>> {

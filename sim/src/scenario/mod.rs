@@ -5,8 +5,13 @@
 //! [`Failure`], each with the [`Facts`] of the run. Leaving a fault or a client's step out shifts no
 //! other draw: each of them has a stream of its own, and a step that is left out still counts.
 
-pub mod first_light;
+mod host;
+mod play;
 mod record;
+mod seen;
+mod shape;
+mod stage;
+mod workload;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,8 +25,9 @@ use crate::plan::Plan;
 use crate::tape::Entry;
 use crate::trace::Digest;
 
-pub use first_light::{run, run_on};
+pub use play::{BrokerDisk, run, run_on};
 pub use record::Recorder;
+pub use seen::{Answer, Pair, Seen, pairs_possible, versions_possible};
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +99,8 @@ pub struct Facts {
     pub tally: check::Tally,
     /// Faults that fired.
     pub counts: Counts,
+    /// What clients were answered, and which options they had together.
+    pub seen: Seen,
     /// The hash over every event; none if a simulated program panicked.
     pub digest: Option<Digest>,
     /// Simulated time.

@@ -48,10 +48,10 @@ impl Recorder {
         u32::try_from(io.process().number).expect("few processes in a run")
     }
 
-    /// Records what a client did. What a dead client would say is not heard.
-    pub fn record(&self, io: &SimIo, phase: Phase, op: Op) {
+    /// Records what one of a client's processes did. What a dead client would say is not heard.
+    pub fn record(&self, io: &SimIo, process: Process, phase: Phase, op: Op) {
         if self.world.is_alive(io.process()) {
-            self.push(Process(Self::client(io)), phase, op);
+            self.push(process, phase, op);
         }
     }
 

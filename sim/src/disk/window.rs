@@ -1,0 +1,24 @@
+//! A look at what a power cut could take, for invariants. Changes nothing and draws nothing.
+
+use std::io::Result;
+use std::path::Path;
+
+use super::Disk;
+
+impl Disk {
+    /// The files of a folder whose contents, or whose very names, are only in the page cache, and
+    /// those of which a failed flush lost something.
+    ///
+    /// # Errors
+    /// As `Io::list`.
+    pub fn unflushed(&self, dir: &Path) -> Result<Vec<String>> {
+        let folder = self.folder(dir)?;
+        let names = self.names.folder(folder).expect("a folder");
+        let risky = names.iter().filter(|(name, ino)| {
+            let contents = self.files.get(ino);
+            let unflushed = contents.is_some_and(|contents| !contents.is_all_durable());
+            contents.is_some() && (unflushed || !self.names.is_durable(folder, name, **ino))
+        });
+        Ok(risky.map(|(name, _)| name.clone()).collect())
+    }
+}

@@ -1,0 +1,167 @@
+//! After the run: what a last power cut left on a broker's disk, recovered without the broker.
+//!
+//! Every partition's folder is read as `trialog log verify` does, opened as the broker does, closed
+//! and read again. It must hold what was acknowledged, and the log's derived data (producer table,
+//! indexes, checkpoint) must agree with its batches, of which this keeps a naive model of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use trialog_engine::id::{Offset, PartitionIndex, ProducerId};
+use trialog_engine::io::{Io, Pool};
+use trialog_engine::log::{self, Item, Log, Severity};
+use trialog_engine::wire::batch::{Batch, Header};
+use trialog_jepsen::history::Value;
+
+use super::{Part, Violation};
+use crate::io::SimIo;
+
+/// As many batches of a producer as the log remembers.
+const BATCHES_KEPT: usize = 5;
+
+/// The records that a partition must hold, by offset.
+pub type Proven = BTreeMap<Offset, Value>;
+
+/// Looks at every partition in the data folder `data`. `proven` is what the partitions of lasting
+/// topics must hold.
+pub async fn examine(io: &SimIo, data: &Path, proven: &BTreeMap<Part, Proven>) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    let mut found = 0;
+    let topics = data.join("topics");
+    for topic in io.list(&topics).await.unwrap_or_default() {
+        for entry in io.list(&topics.join(&topic.name)).await.unwrap_or_default() {
+            let Some(index) = entry.name.rsplit_once('-').and_then(|(_, last)| last.parse().ok())
+            else {
+                continue;
+            };
+            let part = (topic.name.clone(), PartitionIndex(index));
+            let dir = topics.join(&topic.name).join(&entry.name);
+            let must = proven.get(&part);
+            found += usize::from(must.is_some());
+            if let Err(text) = examine_partition(io, dir, must).await {
+                let (id, text) = text;
+                wrong.push(Violation { id, text: format!("{}/{}: {text}", part.0, part.1) });
+            }
+        }
+    }
+    if found < proven.len() {
+        let text = format!("{found} of {} partitions are on the disk", proven.len());
+        wrong.push(Violation { id: "LOG-6", text });
+    }
+    wrong
+}
+
+/// What a log's batches say.
+#[derive(Default)]
+struct Model {
+    values: BTreeMap<Offset, Value>,
+    producers: Producers,
+    end: Offset,
+}
+
+/// Of each producer: its epoch, and of its last batches sequence, last offset delta, and offset.
+type Producers = BTreeMap<ProducerId, (i16, Vec<(i32, i32, Offset)>)>;
+
+impl Model {
+    fn take(&mut self, header: &Header, bytes: &[u8]) {
+        self.end = header.base_offset().plus(i64::from(header.last_offset_delta()) + 1);
+        if header.producer_id().0 >= 0 {
+            let producer = self.producers.entry(header.producer_id()).or_default();
+            if producer.0 != header.producer_epoch().0 {
+                *producer = (header.producer_epoch().0, Vec::new());
+            }
+            let kept = (header.base_sequence(), header.last_offset_delta(), header.base_offset());
+            producer.1.push(kept);
+            if producer.1.len() > BATCHES_KEPT {
+                producer.1.remove(0);
+            }
+        }
+        let Ok(batch) = Batch::parse(bytes) else { return };
+        let Ok(contents) = batch.contents() else { return };
+        for (record, delta) in contents.records().zip(0..) {
+            let value = record.ok().and_then(|record| record.value).and_then(<[u8]>::first_chunk);
+            let value = value.map_or(Value::FOREIGN, |head| Value(u64::from_be_bytes(*head)));
+            self.values.insert(header.base_offset().plus(delta), value);
+        }
+    }
+}
+
+type Wrong = (&'static str, String);
+
+async fn examine_partition(io: &SimIo, dir: PathBuf, must: Option<&Proven>) -> Result<(), Wrong> {
+    let unreadable =
+        |what: &str, error: &dyn std::fmt::Display| ("LOG-6", format!("{what}: {error}"));
+    let mut torn = Model::default();
+    let report = read(io, &dir, &mut torn).await.map_err(|error| unreadable("dump", &error))?;
+    let damage = report.problems.iter().find(|problem| problem.severity == Severity::Damage);
+    if let Some(problem) = damage {
+        return Err(unreadable("damage", problem));
+    }
+    let opened = Log::open(io, &Pool::new(), &dir, log::Config::default()).await;
+    let (log, recovery) = opened.map_err(|error| unreadable("open", &error))?;
+    if let Some(damage) = recovery.damage.first() {
+        return Err(unreadable("recovery", damage));
+    }
+    let (table, start, end) = (log.producer_table(), log.start(), log.end());
+    log.close().await.map_err(|error| unreadable("close", &error))?;
+    let mut model = Model::default();
+    let report = read(io, &dir, &mut model).await.map_err(|error| unreadable("dump", &error))?;
+    if let Some(problem) = report.problems.first() {
+        return Err(("LOG-7", format!("after a clean close: {problem}")));
+    }
+    if start < end && model.end != end {
+        return Err(("LOG-6", format!("the log ends at {end}, its batches at {}", model.end)));
+    }
+    let Some(must) = must else { return Ok(()) };
+    for (offset, value) in must {
+        let there = model.values.get(offset);
+        if there != Some(value) {
+            let there = there.map_or("nothing".to_owned(), ToString::to_string);
+            return Err(("LOG-6", format!("offset {offset} held {value}, and now {there}")));
+        }
+    }
+    let table = parse_table(&table).ok_or(("LOG-8", "unreadable producer table".to_owned()))?;
+    if table != model.producers {
+        let told = &model.producers;
+        return Err(("LOG-8", format!("producer table {table:?}, by the batches {told:?}")));
+    }
+    Ok(())
+}
+
+async fn read(io: &SimIo, dir: &Path, model: &mut Model) -> Result<log::Report, log::OpenError> {
+    log::dump(io, dir, &mut |item| {
+        if let Item::Batch { header, bytes, .. } = item {
+            model.take(header, bytes);
+        }
+    })
+    .await
+}
+
+/// Reads a producer table as `docs/format.md` draws it.
+fn parse_table(bytes: &[u8]) -> Option<Producers> {
+    let mut rest = bytes;
+    fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+        let (head, tail) = rest.split_first_chunk()?;
+        *rest = tail;
+        Some(*head)
+    }
+    let count = u32::from_be_bytes(take(&mut rest)?);
+    let mut table = Producers::new();
+    for _ in 0..count {
+        let id = ProducerId(i64::from_be_bytes(take(&mut rest)?));
+        let epoch = i16::from_be_bytes(take(&mut rest)?);
+        // Last timestamp, transaction, and coordinator epoch.
+        let _: [u8; 20] = take(&mut rest)?;
+        let [kept] = take(&mut rest)?;
+        let mut batches = Vec::new();
+        for _ in 0..kept {
+            let sequence = i32::from_be_bytes(take(&mut rest)?);
+            let delta = i32::from_be_bytes(take(&mut rest)?);
+            let base = Offset(i64::from_be_bytes(take(&mut rest)?));
+            let _: [u8; 8] = take(&mut rest)?;
+            batches.push((sequence, delta, base));
+        }
+        table.insert(id, (epoch, batches));
+    }
+    rest.is_empty().then_some(table)
+}

@@ -1,0 +1,27 @@
+//! The disk under a partition: what it says to be flushed must be in the durable image.
+
+use std::path::Path;
+
+use trialog_engine::broker::Reading;
+
+use super::{Violation, folder, name};
+use crate::world::World;
+
+/// LOG-3, from below: while a log says that all it holds is flushed, no byte of its segments and no
+/// segment's name is only in the page cache.
+pub fn check(world: &World, machine: usize, data: &Path, now: &Reading) -> Option<Violation> {
+    if now.flushed != now.end || now.failed || now.start == now.end {
+        return None;
+    }
+    let dir = folder(data, now);
+    let unflushed = world.machine(machine, |machine| machine.disk.unflushed(&dir));
+    // A folder that is not there is one that is being deleted.
+    let mut segments = unflushed.ok()?;
+    let base = |name: &str| name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok());
+    // A segment that begins at the end is being made and holds nothing yet.
+    segments.retain(|name| base(name).is_some_and(|base| base < now.end.0));
+    (!segments.is_empty()).then(|| Violation {
+        id: "LOG-3",
+        text: format!("{}: a power cut would take of {segments:?}: {now:?}", name(now)),
+    })
+}

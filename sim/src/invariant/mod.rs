@@ -1,0 +1,140 @@
+//! White-box invariants: what must hold inside of the brokers while a run goes on.
+//!
+//! A [`Watch`] looks at the brokers' gauges (`trialog_engine::broker::Reading`) and at their disks
+//! whenever a client is told something, and remembers what must still be true later. It draws no
+//! randomness, starts no tasks and changes nothing, so that a run with it and one without are the
+//! same run. Each violation carries the id of `engine/docs/invariants.md`.
+//!
+//! [`after`] looks at what a last power cut left on the disks, without a broker.
+
+pub mod after;
+mod disk;
+mod offsets;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use trialog_engine::broker::Reading;
+use trialog_engine::id::{Offset, PartitionIndex};
+use trialog_engine::limit::PARTITION_MESSAGES_MAX;
+
+use crate::world::{Process, World};
+
+/// How long between two looks at the disks, in simulated nanoseconds.
+const DISK_EVERY: u64 = 200_000_000;
+/// Violations that are kept; the first ones tell the most.
+const VIOLATIONS_MAX: usize = 20;
+
+/// What must hold and does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant's id.
+    pub id: &'static str,
+    /// What was seen.
+    pub text: String,
+}
+
+/// A partition of a topic by name: names are unique over all brokers of a run.
+pub(crate) type Part = (String, PartitionIndex);
+
+/// What is known of all brokers, and what was wrong. See the module's head.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Topics that flush before they acknowledge and are never deleted.
+    lasting: BTreeMap<String, ()>,
+    /// What the partitions of each broker's running process last stood at.
+    last: BTreeMap<(u64, Part), Reading>,
+    /// The newest epoch that each partition of a lasting topic ever had, and whose it was.
+    epochs: BTreeMap<Part, (i32, u64)>,
+    /// Below it, everything of a lasting topic was acknowledged or read.
+    floors: BTreeMap<Part, Offset>,
+    disk_seen: BTreeMap<usize, u64>,
+    violations: Vec<Violation>,
+}
+
+impl Watch {
+    /// A watch over brokers with these lasting topics.
+    #[must_use]
+    pub fn new(lasting: impl IntoIterator<Item = String>) -> Watch {
+        let lasting = lasting.into_iter().map(|name| (name, ())).collect();
+        Watch { lasting, ..Watch::default() }
+    }
+
+    /// A record was acknowledged, or read: it is there from now on, if its topic is lasting.
+    pub fn proven(&mut self, topic: &str, partition: PartitionIndex, offset: Offset) {
+        if self.lasting.contains_key(topic) {
+            let floor = self.floors.entry((topic.to_owned(), partition)).or_default();
+            *floor = (*floor).max(offset.plus(1));
+        }
+    }
+
+    /// Looks at a running broker with its data in `data`.
+    pub fn look(
+        &mut self,
+        world: &World,
+        broker: Process,
+        data: &std::path::Path,
+        now: &[Reading],
+    ) {
+        let at = world.now();
+        let disk_due =
+            self.disk_seen.get(&broker.machine).is_none_or(|seen| at >= seen + DISK_EVERY);
+        for reading in now {
+            let part = (reading.topic.to_string(), reading.partition);
+            let key = (broker.number, part);
+            let (number, part) = (key.0, &key.1);
+            let before = self.last.get(&key);
+            let mut wrong = offsets::check(reading, before);
+            if self.lasting.contains_key(&part.0) {
+                let newest = self.epochs.entry(part.clone()).or_insert((reading.epoch.0, number));
+                wrong.extend(offsets::check_epoch(reading, number, newest));
+                wrong.extend(offsets::check_floor(reading, self.floors.get(part)));
+                if disk_due {
+                    wrong.extend(disk::check(world, broker.machine, data, reading));
+                }
+            }
+            wrong.extend(check_bounds(reading));
+            for violation in wrong {
+                self.report(violation);
+            }
+            self.last.insert(key, reading.clone());
+        }
+        if disk_due {
+            self.disk_seen.insert(broker.machine, at);
+        }
+    }
+
+    /// Something else that must hold does not.
+    pub fn report(&mut self, violation: Violation) {
+        if self.violations.len() < VIOLATIONS_MAX && !self.violations.contains(&violation) {
+            self.violations.push(violation);
+        }
+    }
+
+    /// What was wrong so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+}
+
+/// The folder of a partition in a data folder.
+pub(crate) fn folder(data: &std::path::Path, reading: &Reading) -> PathBuf {
+    let name = format!("{}-{}", reading.topic_id, reading.partition);
+    data.join("topics").join(&*reading.topic).join(name)
+}
+
+/// QUEUE-1: what waits for a flush is bounded.
+fn check_bounds(reading: &Reading) -> Option<Violation> {
+    // What came with one turn of the owner may exceed one queue by the group behind it.
+    let most = 4 * PARTITION_MESSAGES_MAX as u64;
+    (reading.waiting > most).then(|| Violation {
+        id: "QUEUE-1",
+        text: format!("{} produces wait for a flush of {}", reading.waiting, name(reading)),
+    })
+}
+
+/// `topic/partition`, for sentences.
+fn name(reading: &Reading) -> String {
+    format!("{}/{}", reading.topic, reading.partition)
+}

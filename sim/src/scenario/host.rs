@@ -1,0 +1,45 @@
+//! The program of a broker's machine: the real broker on as many cores as this start draws.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use trialog_engine::broker;
+use trialog_engine::config;
+use trialog_engine::id::CoreId;
+use trialog_engine::io::Io;
+
+use super::stage::{PORT, Stage};
+use crate::io::SimIo;
+
+/// Where a broker's data are on its disk.
+pub const DATA: &str = "/data";
+
+/// Runs broker number `broker` until it stops or cannot start; after the run, examines its disk.
+pub async fn serve(io: SimIo, stage: Stage, broker: usize) {
+    if stage.is_examined() {
+        return stage.examine(&io, broker).await;
+    }
+    let shape = &stage.shape.brokers[broker];
+    let mut random = stage.stream("start", (broker as u64) << 32 | io.process().number);
+    let cores = random.pick(&shape.cores);
+    let config = config::Broker::parse(&shape.settings).expect("legal settings are drawn");
+    let options = broker::Options {
+        config,
+        data: PathBuf::from(DATA),
+        listen: SocketAddr::new([0, 0, 0, 0].into(), PORT),
+        cores,
+    };
+    let shared = broker::Shared::new(options);
+    stage.broker_runs(broker, &io, shared.clone());
+    for core in (1..cores).map(CoreId) {
+        let (own, shared) = (io.on_core(core), Arc::clone(&shared));
+        io.spawn(async move {
+            // Core 0 reports why the broker did not start.
+            let _ = broker::run(own, core, shared).await;
+        });
+    }
+    if let Err(error) = broker::run(io.clone(), CoreId(0), shared).await {
+        io.world().say(&format!("broker {broker} did not start: {error}"));
+    }
+}

@@ -1,0 +1,311 @@
+//! A run from its seed to its verdict: two acts and a judgement.
+//!
+//! Act one: clients of every kind work on brokers of a few cores each, on machines of their own,
+//! while the nemesis does what the plan says. Act two: everything heals; every client must finish
+//! what it is at, the records must get acknowledged, and last readers must read every partition to
+//! its end, each within a bound of simulated time. Then the judge reads the history.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use trialog_jepsen::check::{Expect, Promise, Report, Retention, Tally};
+
+use super::seen::Seen;
+use super::shape::{Nature, Shape};
+use super::stage::{Kept, Stage};
+use super::{Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, workload};
+use crate::cluster::{Cluster, Frame, simulate};
+use crate::io::SimIo;
+use crate::machine::Crash;
+use crate::nemesis::{Counts, Nemesis};
+use crate::plan::{Plan, Scope};
+use crate::seed::Seed;
+use crate::sweep::crashes;
+use crate::tape::Tape;
+use crate::trace::Watcher;
+
+/// How long the healed system may take to get the clients' work done, in simulated time: twice the
+/// longest delivery time-out, since a record may have begun to wait just before.
+const LIVENESS: Duration = Duration::from_secs(150);
+/// How long the last readers may take.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+/// The disks under the brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerDisk {
+    /// They fail, but keep their word.
+    Honest,
+    /// They say that they have flushed, and have not. A trial on them must fail, or it does not
+    /// bite.
+    Lying,
+}
+
+/// Carries a run out.
+///
+/// # Errors
+/// What went wrong, with the command that repeats it.
+pub fn run(run: &Run) -> Result<Passed, Failure> {
+    run_on(BrokerDisk::Honest, run)
+}
+
+/// Carries a run out on a certain kind of disk.
+///
+/// # Errors
+/// What went wrong; the command repeats it only on honest disks.
+pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
+    let shape = Arc::new(Shape::draw(Seed(run.seed), run.size));
+    let plan = plan(run, &shape);
+    let kept = Kept::default();
+    kept.expect_clients(shape.clients.len());
+    let mut facts = Box::new(Facts {
+        run: run.clone(),
+        plan: plan.clone(),
+        steps: Vec::new(),
+        tally: Tally::default(),
+        counts: Counts::default(),
+        seen: Seen::of_shape(&shape),
+        digest: None,
+        simulated: Duration::ZERO,
+        history: None,
+        tape: Vec::new(),
+    });
+    let tape = Tape::new();
+    let watcher = match run.watch {
+        Watch::Quiet => Watcher::Nobody,
+        Watch::Loud => Watcher::Print,
+        Watch::Tape => Watcher::Tape(tape.clone()),
+    };
+    let frame = Frame { watcher, ..Frame::new(run.seed) };
+    let play = {
+        let (run, kept) = (run.clone(), kept.clone());
+        move |cluster| play(cluster, run, disk, shape, plan, kept)
+    };
+    let verdict = match simulate(frame, play) {
+        Ok(outcome) => {
+            facts.digest = Some(outcome.digest);
+            facts.simulated = outcome.simulated;
+            facts.counts = outcome.value.counts;
+            facts.tally = outcome.value.tally;
+            outcome.value.verdict
+        }
+        Err(text) => Err(Wrong { how: Failed::Panic, found_by: vec![panicked(&text)], text }),
+    };
+    facts.steps = kept.steps();
+    facts.seen.answers = kept.answers();
+    if run.watch == Watch::Tape {
+        let mut history = kept.history.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.history = Some(std::mem::take(&mut history));
+        facts.tape = tape.take();
+    }
+    match verdict.and_then(|()| thick_enough(&facts)) {
+        Ok(()) => Ok(Passed { facts }),
+        Err(Wrong { how, found_by, text }) => Err(Failure { how, found_by, text, facts }),
+    }
+}
+
+/// The id of the invariant whose assertion failed, if its text begins with one.
+fn panicked(text: &str) -> String {
+    let id = text.split(':').next().unwrap_or_default();
+    let is_id = id.split_once('-').is_some_and(|(word, number)| {
+        word.bytes().all(|byte| byte.is_ascii_uppercase()) && number.parse::<u16>().is_ok()
+    });
+    if is_id { id.to_owned() } else { "panic".to_owned() }
+}
+
+/// Whether a run of which nothing was left out proved enough.
+fn thick_enough(facts: &Facts) -> Result<(), Wrong> {
+    let Facts { run, tally, simulated, .. } = facts;
+    let (size, crashes) = (run.size, crashes(&facts.counts));
+    let enough = tally.acknowledged >= size.acknowledged_min()
+        && crashes >= size.crashes_min() as u64
+        && *simulated >= size.simulated_min();
+    if enough || !run.cut.is_empty() {
+        return Ok(());
+    }
+    let (acknowledged, seconds) = (tally.acknowledged, simulated.as_secs_f64());
+    let text = format!("only {acknowledged} records, {crashes} crashes and {seconds:.1} s");
+    Err(Wrong { how: Failed::Thin, found_by: vec!["thin".to_owned()], text })
+}
+
+/// The fault plan of a run.
+fn plan(run: &Run, shape: &Shape) -> Plan {
+    let scope = Scope {
+        brokers: (0..shape.brokers.len()).collect(),
+        clients: (0..shape.clients.len()).map(|client| shape.machine(client)).collect(),
+        chaos: shape.chaos,
+        crashes_min: run.size.crashes_min(),
+    };
+    Plan::draw(&mut Seed(run.seed).stream("plan", 0), &scope)
+}
+
+/// What a run in its world came to.
+struct Played {
+    verdict: Result<(), Wrong>,
+    counts: Counts,
+    tally: Tally,
+}
+
+/// What went wrong.
+struct Wrong {
+    how: Failed,
+    found_by: Vec<String>,
+    text: String,
+}
+
+impl Wrong {
+    fn stuck(what: &str, text: String) -> Wrong {
+        Wrong { how: Failed::Liveness, found_by: vec![what.to_owned()], text }
+    }
+}
+
+async fn play(
+    cluster: Cluster,
+    run: Run,
+    broker_disk: BrokerDisk,
+    shape: Arc<Shape>,
+    plan: Plan,
+    kept: Kept,
+) -> Played {
+    let world = cluster.world().clone();
+    world.say(&format!("{shape:#?}\n{plan}"));
+    let recorder = Recorder::new(world, kept.history.clone());
+    let stage = Stage::new(Seed(run.seed), shape.clone(), recorder, run.cut.clone(), kept);
+    let brokers: Vec<usize> = (0..shape.brokers.len()).collect();
+    for &broker in &brokers {
+        let program = with(&stage, move |io, stage| host::serve(io, stage, broker));
+        let machine = cluster.add(&format!("broker {broker}"), shape.disk_bytes, program);
+        cluster.world().machine(machine, |machine| {
+            machine.disk.faults.flushes_lie = broker_disk == BrokerDisk::Lying;
+        });
+    }
+    let mut clients = Vec::new();
+    for (number, client) in shape.clients.iter().enumerate() {
+        let name = format!("{} {number}", client.role.name());
+        clients.push(cluster.add(&name, shape.disk_bytes, with(&stage, workload::perform)));
+    }
+    let nemesis = Nemesis::new(cluster.clone(), brokers.clone());
+    stage.recorder.watch(&nemesis, brokers);
+    let faults = plan.faults.into_iter().enumerate();
+    let faults = faults.filter(|(index, _)| !run.cut.faults.contains(index));
+    let plan = Plan { faults: faults.map(|(_, fault)| fault).collect() };
+    let stuck = act(&cluster, &stage, &nemesis, &plan, &clients).await;
+    stage.forget_brokers();
+    let report = stage.recorder.judge(&expect(&shape));
+    let verdict = stuck.and_then(|()| verdict(&stage, &report));
+    Played { verdict, counts: nemesis.counts(), tally: report.tally }
+}
+
+/// The two acts.
+async fn act(
+    cluster: &Cluster,
+    stage: &Stage,
+    nemesis: &Nemesis,
+    plan: &Plan,
+    clients: &[usize],
+) -> Result<(), Wrong> {
+    let begun = cluster.world().now();
+    nemesis.run(plan).await;
+    let over = begun + crate::seed::nanos(stage.shape.chaos);
+    cluster.pass(Duration::from_nanos(over.saturating_sub(cluster.world().now()))).await;
+    nemesis.heal().await;
+    stage.draw_curtain();
+    if !within(cluster, LIVENESS, || clients.iter().all(|&m| cluster.has_exited(m))).await {
+        let ((done, goal), seconds) = (stage.progress(), LIVENESS.as_secs());
+        let at_it = clients.iter().filter(|&&machine| !cluster.has_exited(machine));
+        let at_it: Vec<String> = at_it
+            .map(|&machine| cluster.world().machine(machine, |machine| machine.name.clone()))
+            .collect();
+        let (at_it, complaints) = (at_it.join(", "), stage.complaints());
+        let text = format!(
+            "{seconds} s after everything healed, {done} of {goal} records are acknowledged and \
+             these clients are not done: {at_it}\n{complaints}"
+        );
+        return Err(Wrong::stuck("stuck-client", text));
+    }
+    stage.recorder.finale();
+    let mut readers = Vec::new();
+    for broker in 0..stage.shape.brokers.len() {
+        let program = with(stage, move |io, stage| workload::read_everything(io, stage, broker));
+        let name = format!("last reader {broker}");
+        readers.push(cluster.add(&name, stage.shape.disk_bytes, program));
+    }
+    if !within(cluster, CATCH_UP, || readers.iter().all(|&m| cluster.has_exited(m))).await {
+        let text = format!("a last reader is stuck\n{}", stage.complaints());
+        return Err(Wrong::stuck("stuck-reader", text));
+    }
+    examine(cluster, stage).await
+}
+
+/// Cuts the power of every broker a last time, and looks at what that left.
+async fn examine(cluster: &Cluster, stage: &Stage) -> Result<(), Wrong> {
+    stage.begin_examination();
+    let brokers: Vec<usize> = (0..stage.shape.brokers.len()).collect();
+    for &broker in &brokers {
+        cluster.crash(broker, Crash::PowerLoss);
+    }
+    cluster.pass(Duration::from_millis(1)).await;
+    for &broker in &brokers {
+        cluster.start(broker);
+    }
+    if within(cluster, CATCH_UP, || brokers.iter().all(|&m| cluster.has_exited(m))).await {
+        return Ok(());
+    }
+    Err(Wrong::stuck("stuck-examiner", "a disk cannot be read".to_owned()))
+}
+
+/// What the topics of a shape promise.
+fn expect(shape: &Shape) -> Expect {
+    let promise = |nature| match nature {
+        Nature::Lasting | Nature::Fleeting => Promise::default(),
+        Nature::Cached => Promise::page_cache(),
+        Nature::Trimmed => Promise::retained(Retention::Anytime),
+    };
+    let topics = shape.topics.iter();
+    topics.fold(Expect::default(), |expect, topic| expect.but(&topic.name, promise(topic.nature)))
+}
+
+/// Whether the history and the complaints are what they must be.
+fn verdict(stage: &Stage, report: &Report) -> Result<(), Wrong> {
+    let mut found_by: Vec<String> =
+        report.anomalies().map(|(anomaly, _)| anomaly.to_string()).collect();
+    let mut text = String::new();
+    if !found_by.is_empty() {
+        text = report.to_string();
+    }
+    for violation in stage.violations() {
+        found_by.push(violation.id.to_owned());
+        text.push_str(&format!("{}: {}\n", violation.id, violation.text));
+    }
+    let complaints = stage.complaints();
+    if !complaints.is_empty() {
+        found_by.push("complaint".to_owned());
+        text.push_str(&complaints);
+    }
+    if found_by.is_empty() {
+        return Ok(());
+    }
+    found_by.sort();
+    found_by.dedup();
+    Err(Wrong { how: Failed::Safety, found_by, text })
+}
+
+/// A program that is given the stage.
+fn with<F: Future<Output = ()> + 'static>(
+    stage: &Stage,
+    program: impl Fn(SimIo, Stage) -> F + Send + Sync + 'static,
+) -> impl Fn(SimIo) -> F + Send + Sync + 'static {
+    let stage = stage.clone();
+    move |io| program(io, stage.clone())
+}
+
+/// Waits until `done`, at most for `limit`.
+async fn within(cluster: &Cluster, limit: Duration, done: impl Fn() -> bool) -> bool {
+    let step = Duration::from_millis(100);
+    for _ in 0..limit.as_millis() / step.as_millis() {
+        if done() {
+            return true;
+        }
+        cluster.pass(step).await;
+    }
+    done()
+}

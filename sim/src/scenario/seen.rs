@@ -1,0 +1,131 @@
+//! Diversity: what a run has seen of the protocol and of the clients' options.
+//!
+//! A sweep adds these up, and what stays unseen is where nothing has been on trial. Counts draw no
+//! randomness and change nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trialog_engine::broker::SERVED;
+use trialog_engine::wire::api::ApiKey;
+use trialog_engine::wire::code::ErrorCode;
+
+use super::Size;
+use super::shape::{ClientShape, Role, Shape};
+use crate::seed::Seed;
+
+/// Seeds whose shapes say which pairs of options there are.
+const SHAPES_DRAWN: u64 = 3000;
+
+/// One kind of answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Answer {
+    /// The API.
+    pub api: ApiKey,
+    /// Its version.
+    pub version: i16,
+    /// A code in it.
+    pub code: ErrorCode,
+}
+
+/// Two options of one client, each as `name=value`, the lesser one first.
+pub type Pair = (String, String);
+
+/// What was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Answers, and how often each came.
+    pub answers: BTreeMap<Answer, u64>,
+    /// Pairs of options that one client had.
+    pub pairs: BTreeSet<Pair>,
+}
+
+impl Seen {
+    /// The pairs of options in a shape, and no answers.
+    #[must_use]
+    pub(super) fn of_shape(shape: &Shape) -> Seen {
+        let mut seen = Seen::default();
+        for client in &shape.clients {
+            let options = options(client);
+            for (number, one) in options.iter().enumerate() {
+                for other in &options[number + 1..] {
+                    let (one, other) = (one.min(other), one.max(other));
+                    seen.pairs.insert((one.clone(), other.clone()));
+                }
+            }
+        }
+        seen
+    }
+
+    /// Adds what another run has seen.
+    pub fn add(&mut self, other: &Seen) {
+        for (answer, count) in &other.answers {
+            *self.answers.entry(*answer).or_default() += count;
+        }
+        self.pairs.extend(other.pairs.iter().cloned());
+    }
+}
+
+/// Every API and version that a broker serves.
+pub fn versions_possible() -> impl Iterator<Item = (ApiKey, i16)> {
+    SERVED.iter().flat_map(|(api, versions)| versions.clone().map(|version| (*api, version)))
+}
+
+/// The pairs of options that seeds of a size draw, as far as many shapes tell.
+#[must_use]
+pub fn pairs_possible(size: Size) -> BTreeSet<Pair> {
+    let shapes = (0..SHAPES_DRAWN).map(|seed| Shape::draw(Seed(seed), size));
+    shapes.flat_map(|shape| Seen::of_shape(&shape).pairs).collect()
+}
+
+/// The options of a client that are drawn from a few values each.
+fn options(client: &ClientShape) -> Vec<String> {
+    let mut options = vec![
+        format!("role={}", client.role.name()),
+        format!("request timeout={:?}", client.request_timeout),
+        format!("old={}", !client.versions_max.is_empty()),
+    ];
+    let mut add = |name: &str, value: &dyn std::fmt::Debug| {
+        options.push(format!("{name}={value:?}"));
+    };
+    match &client.role {
+        Role::Producer(shape) => {
+            add("acks", &shape.options.acks);
+            add("idempotent", &shape.options.idempotent);
+            add("compression", &shape.options.compression);
+            add("batch", &shape.options.batch_bytes);
+            add("linger", &shape.options.linger);
+            add("delivery timeout", &shape.options.delivery_timeout);
+            add("buffer", &shape.options.buffer_bytes);
+            add("in flight", &shape.options.in_flight);
+            add("burst", &shape.burst);
+            add("value", &shape.value_bytes);
+            add("keys", &shape.keys);
+            add("names partition", &shape.names_partition);
+            add("headers", &shape.headers);
+            add("times", &shape.times_around_ms);
+            add("producer renewed", &shape.renewed_every);
+        }
+        Role::Consumer(shape) => {
+            add("wait", &shape.options.wait_max);
+            add("bytes min", &shape.options.bytes_min);
+            add("bytes max", &shape.options.bytes_max);
+            add("partition bytes", &shape.options.partition_bytes_max);
+            add("isolation", &shape.options.isolation);
+            add("poll", &shape.poll);
+            add("pause", &shape.pause);
+            add("seeks", &shape.seeks_every);
+            add("changes", &shape.changes_every);
+            add("consumer renewed", &shape.renewed_every);
+        }
+        Role::Admin(shape) => {
+            shape.calls.iter().for_each(|call| add("call", call));
+            add("admin pause", &shape.pause);
+        }
+        Role::Zombie(shape) => {
+            add("repeats", &shape.repeats_every);
+            add("records", &shape.batch);
+        }
+        Role::Operator { .. } => {}
+    }
+    options
+}

@@ -1,0 +1,504 @@
+//! What a seed draws before its run: brokers, topics, and what each client does (swarm testing).
+//!
+//! Every seed switches features on and off and weighs the rest at random, so that each run is
+//! strange in its own way and all of them together cover the pairs. Everything here is data: a
+//! shape can be printed, and the same seed and size always draw the same one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use trialog_engine::broker::SERVED;
+use trialog_engine::client::{Acks, ConsumerOptions, Isolation, ProducerOptions};
+use trialog_engine::wire::api::ApiKey;
+use trialog_engine::wire::batch::Compression;
+
+use super::Size;
+use crate::seed::{Seed, Stream};
+
+/// Everything that is drawn for one run.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Each is a cluster of its own.
+    pub brokers: Vec<BrokerShape>,
+    /// The topics of all brokers.
+    pub topics: Vec<TopicShape>,
+    /// On a machine each, behind the brokers'.
+    pub clients: Vec<ClientShape>,
+    /// How long the chaos lasts.
+    pub chaos: Duration,
+    /// Records to get acknowledged, all clients together.
+    pub goal: u64,
+    /// The size of every disk.
+    pub disk_bytes: u64,
+}
+
+/// One broker.
+#[derive(Clone, Debug)]
+pub struct BrokerShape {
+    /// How many cores it may start with; each start picks one of them.
+    pub cores: Vec<u16>,
+    /// Settings that differ from the defaults.
+    pub settings: BTreeMap<&'static str, String>,
+}
+
+/// One topic.
+#[derive(Clone, Debug)]
+pub struct TopicShape {
+    /// Unique over all brokers.
+    pub name: String,
+    /// The index of its broker.
+    pub broker: usize,
+    /// How many.
+    pub partitions: i32,
+    /// Settings that differ from the broker's.
+    pub configs: BTreeMap<String, String>,
+    /// What befalls what is in it.
+    pub nature: Nature,
+}
+
+/// What befalls the records of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nature {
+    /// Flushed before they are acknowledged, kept for ever.
+    Lasting,
+    /// Acknowledged from the page cache: a power cut may take them.
+    Cached,
+    /// Removed by size or time.
+    Trimmed,
+    /// The topic is deleted and created again while it is used.
+    Fleeting,
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct ClientShape {
+    /// The index of the broker that it talks to.
+    pub home: usize,
+    /// What it does.
+    pub role: Role,
+    /// The topics it knows, as indexes.
+    pub topics: Vec<usize>,
+    /// For connecting and for each request.
+    pub request_timeout: Duration,
+    /// Highest protocol versions it speaks, where it is older than the broker.
+    pub versions_max: BTreeMap<ApiKey, i16>,
+}
+
+/// What a client does.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// Writes records.
+    Producer(ProducerShape),
+    /// Reads records.
+    Consumer(ConsumerShape),
+    /// Asks about topics, makes and deletes them.
+    Admin(AdminShape),
+    /// Repeats batches that a broker has, as a producer does whose answers got lost.
+    Zombie(ZombieShape),
+    /// Stops brokers in order.
+    Operator {
+        /// The longest time between two stops.
+        pause: Duration,
+    },
+}
+
+/// How a producer writes.
+#[derive(Clone, Debug)]
+pub struct ProducerShape {
+    /// The client's options.
+    pub options: ProducerOptions,
+    /// Records that it hands over together at most.
+    pub burst: u64,
+    /// The longest pause between bursts.
+    pub pause: Duration,
+    /// The size of values, at least 8 bytes.
+    pub value_bytes: usize,
+    /// How many different keys it uses; none for records without a key.
+    pub keys: u64,
+    /// Whether it names the partition, or the client chooses.
+    pub names_partition: bool,
+    /// How many headers a record has.
+    pub headers: usize,
+    /// Record times up to so many ms around its clock.
+    pub times_around_ms: u64,
+    /// One in so many steps begins with a new producer.
+    pub renewed_every: u64,
+}
+
+/// How a consumer reads.
+#[derive(Clone, Debug)]
+pub struct ConsumerShape {
+    /// The client's options.
+    pub options: ConsumerOptions,
+    /// How long one poll lasts at most.
+    pub poll: Duration,
+    /// The longest pause between two polls.
+    pub pause: Duration,
+    /// One in so many steps goes elsewhere in a partition.
+    pub seeks_every: u64,
+    /// One in so many steps takes partitions on or off.
+    pub changes_every: u64,
+    /// One in so many steps begins with a new consumer and new connections.
+    pub renewed_every: u64,
+}
+
+/// How an admin asks.
+#[derive(Clone, Debug)]
+pub struct AdminShape {
+    /// The longest pause between two calls.
+    pub pause: Duration,
+    /// Which calls it makes, drawn anew for each seed; picked from evenly.
+    pub calls: Vec<Call>,
+}
+
+/// One kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the variants say it")]
+pub enum Call {
+    Create,
+    Delete,
+    Metadata,
+    MetadataOfUnknown,
+    EndByName,
+    StartByName,
+    OffsetByTime,
+    OffsetOfUnknown,
+    EpochEnd,
+    ProducerId,
+    Coordinator,
+    Versions,
+    CreateWrongly,
+}
+
+/// How a zombie repeats.
+#[derive(Clone, Debug)]
+pub struct ZombieShape {
+    /// The longest pause between two batches.
+    pub pause: Duration,
+    /// One in so many batches is sent again.
+    pub repeats_every: u64,
+    /// Records in a batch at most.
+    pub batch: u64,
+}
+
+impl Call {
+    /// All of them.
+    pub const ALL: [Call; 13] = [
+        Call::Create,
+        Call::Delete,
+        Call::Metadata,
+        Call::MetadataOfUnknown,
+        Call::EndByName,
+        Call::StartByName,
+        Call::OffsetByTime,
+        Call::OffsetOfUnknown,
+        Call::EpochEnd,
+        Call::ProducerId,
+        Call::Coordinator,
+        Call::Versions,
+        Call::CreateWrongly,
+    ];
+}
+
+impl ClientShape {
+    /// Whether its records are acknowledged, so that it brings the run nearer to its goal.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        let Role::Producer(ProducerShape { options, .. }) = &self.role else { return false };
+        // Before version 7 a produce request must not carry zstd.
+        let version = self.versions_max.get(&ApiKey::Produce).copied().unwrap_or(i16::MAX);
+        options.acks != Acks::None && (options.compression != Compression::Zstd || version >= 7)
+    }
+}
+
+impl Role {
+    /// For people.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Role::Producer(_) => "producer",
+            Role::Consumer(_) => "consumer",
+            Role::Admin(_) => "admin",
+            Role::Zombie(_) => "zombie",
+            Role::Operator { .. } => "operator",
+        }
+    }
+}
+
+impl Shape {
+    /// Draws the shape of a seed.
+    #[must_use]
+    pub fn draw(seed: Seed, size: Size) -> Shape {
+        let mut random = seed.stream("shape", 0);
+        let brokers = match size {
+            Size::Small => random.pick(&[1, 1, 1, 2]),
+            Size::Full => 3,
+        };
+        let (goal, chaos) = match size {
+            Size::Small => (220..320, Duration::from_secs(6)..Duration::from_secs(10)),
+            Size::Full => (1050..1400, Duration::from_secs(60)..Duration::from_secs(66)),
+        };
+        let (goal, chaos) = (random.within(goal), random.duration(chaos));
+        let topics: Vec<TopicShape> = (0..brokers)
+            .flat_map(|broker| topics(&mut seed.stream("topics", broker as u64), broker))
+            .collect();
+        let writers = brokers + random.within(1..3) as usize;
+        let readers = brokers + random.below(2) as usize;
+        let mut homes: Vec<(usize, u8)> = Vec::new();
+        homes.extend((0..writers).map(|number| (number % brokers, 0)));
+        homes.extend((0..readers).map(|number| (number % brokers, 1)));
+        for (kind, chance) in [(2, 3), (3, 2), (4, 1)] {
+            if random.chance(chance, 5) {
+                homes.push((random.below(brokers as u64) as usize, kind));
+            }
+        }
+        let pace = Pace { chaos, goal, writers: writers as u64 };
+        let clients = homes.into_iter().enumerate().map(|(number, (home, kind))| {
+            let random = &mut seed.stream("client shape", number as u64);
+            let role = match kind {
+                0 => Role::Producer(producer(random, &pace, number == 0)),
+                1 => Role::Consumer(consumer(random)),
+                2 => Role::Admin(admin(random)),
+                3 => Role::Zombie(zombie(random)),
+                _ => Role::Operator { pause: chaos / random.within(2..5) as u32 },
+            };
+            let mut client = client(random, home, role, &topics);
+            if number == 0 && !client.is_heard() {
+                // Somebody must bring the run to its goal.
+                client.versions_max.remove(&ApiKey::Produce);
+            }
+            client
+        });
+        let clients = clients.collect();
+        let brokers = (0..brokers).map(|broker| host(&mut seed.stream("host", broker as u64)));
+        Shape { brokers: brokers.collect(), clients, topics, chaos, goal, disk_bytes: 64 << 20 }
+    }
+
+    /// The machine of a client.
+    #[must_use]
+    pub fn machine(&self, client: usize) -> usize {
+        self.brokers.len() + client
+    }
+
+    /// The topics of a broker, as indexes.
+    pub fn topics_of(&self, broker: usize) -> impl Iterator<Item = usize> + '_ {
+        let topics = self.topics.iter().enumerate();
+        topics.filter(move |(_, topic)| topic.broker == broker).map(|(index, _)| index)
+    }
+}
+
+/// How fast the records of a run come: the goal is to be reached about when the chaos ends.
+struct Pace {
+    chaos: Duration,
+    goal: u64,
+    writers: u64,
+}
+
+fn host(random: &mut Stream) -> BrokerShape {
+    let mut settings = BTreeMap::new();
+    let mut set = |key, value: String| settings.insert(key, value);
+    set("log.retention.check.interval.ms", random.within(300..3000).to_string());
+    set("auto.create.topics.enable", "false".to_owned());
+    if random.chance(1, 2) {
+        set("internal.segment.bytes", random.pick(&[1024, 4000, 20_000]).to_string());
+    }
+    if random.chance(1, 4) {
+        set("fetch.max.bytes", random.pick(&[1024, 10_000]).to_string());
+    }
+    if random.chance(1, 4) {
+        set("connections.max.idle.ms", random.pick(&[300, 2000]).to_string());
+    }
+    if random.chance(1, 4) {
+        set("trialog.requests.in.flight.max", random.pick(&[1, 2, 5]).to_string());
+    }
+    if random.chance(1, 4) {
+        set("max.incremental.fetch.session.cache.slots", random.pick(&[0, 1]).to_string());
+    }
+    let count = random.within(1..4);
+    BrokerShape { cores: (0..count).map(|_| random.pick(&[1, 2, 3])).collect(), settings }
+}
+
+fn topics(random: &mut Stream, broker: usize) -> Vec<TopicShape> {
+    let mut natures = vec![Nature::Lasting];
+    for nature in [Nature::Lasting, Nature::Cached, Nature::Trimmed, Nature::Fleeting] {
+        if random.chance(1, 3) {
+            natures.push(nature);
+        }
+    }
+    let topic = |(number, nature)| TopicShape {
+        name: format!("{}-{broker}-{number}", format!("{nature:?}").to_lowercase()),
+        broker,
+        partitions: random.within(1..4) as i32,
+        configs: configs(random, nature),
+        nature,
+    };
+    natures.into_iter().enumerate().map(topic).collect()
+}
+
+fn configs(random: &mut Stream, nature: Nature) -> BTreeMap<String, String> {
+    let mut configs = BTreeMap::new();
+    let mut set = |key: &str, value: String| configs.insert(key.to_owned(), value);
+    // Clocks jump here; what a record's timestamp says is on trial only where retention asks.
+    set("message.timestamp.after.max.ms", i64::MAX.to_string());
+    set("message.timestamp.before.max.ms", i64::MAX.to_string());
+    set("retention.ms", "-1".to_owned());
+    if random.chance(1, 2) {
+        set("segment.ms", random.within(200..4000).to_string());
+    }
+    if random.chance(1, 4) {
+        set("message.timestamp.type", "LogAppendTime".to_owned());
+    }
+    if random.chance(1, 4) {
+        set("index.interval.bytes", random.pick(&[1, 500]).to_string());
+    }
+    match nature {
+        Nature::Lasting | Nature::Fleeting => {}
+        Nature::Cached => {
+            set("trialog.durability", "page-cache".to_owned());
+            if random.chance(1, 2) {
+                set("flush.messages", random.within(1..50).to_string());
+            }
+            if random.chance(1, 2) {
+                set("flush.ms", random.within(10..3000).to_string());
+            }
+        }
+        Nature::Trimmed => {
+            set("segment.ms", random.within(100..2000).to_string());
+            if random.chance(1, 2) {
+                set("retention.bytes", random.within(500..20_000).to_string());
+            } else {
+                set("retention.ms", random.within(500..20_000).to_string());
+            }
+        }
+    }
+    configs
+}
+
+fn client(random: &mut Stream, home: usize, role: Role, all: &[TopicShape]) -> ClientShape {
+    let here: Vec<usize> = (0..all.len()).filter(|&topic| all[topic].broker == home).collect();
+    let mut topics: BTreeSet<usize> =
+        here.iter().copied().filter(|_| random.chance(2, 3)).collect();
+    // The first one lasts: something is always there to work on.
+    topics.insert(here[0]);
+    let mut versions_max = BTreeMap::new();
+    let old = random.pick(&[0, 0, 1, 3]);
+    for (api, versions) in SERVED {
+        let (min, max) = (*versions.start() as u64, *versions.end() as u64);
+        // Three ages of clients: of today, with some old habits, and of the first hour.
+        if old == 3 {
+            versions_max.insert(*api, (min + random.below(3)).min(max) as i16);
+        } else if random.chance(old, 2) {
+            versions_max.insert(*api, random.within(min..max + 1) as i16);
+        }
+    }
+    let request_timeout = Duration::from_millis(random.pick(&[500, 1500, 5000]));
+    ClientShape { home, role, topics: topics.into_iter().collect(), request_timeout, versions_max }
+}
+
+/// A producer; one that `must_be_heard` asks for acknowledgements.
+fn producer(random: &mut Stream, pace: &Pace, must_be_heard: bool) -> ProducerShape {
+    let compressions = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+    let burst = random.pick(&[1, 4, 12, 12, 40]);
+    // Pauses are half of their longest in the mean; a tenth more than the goal is written.
+    let steps = (pace.goal * 11 / 10 / pace.writers * 2 / (burst + 1)).max(1);
+    let pause = (pace.chaos * 2 / steps as u32).min(Duration::from_secs(8));
+    ProducerShape {
+        options: ProducerOptions {
+            acks: match random.pick(&[Acks::All, Acks::All, Acks::All, Acks::Leader, Acks::None]) {
+                Acks::None if must_be_heard => Acks::Leader,
+                acks => acks,
+            },
+            idempotent: random.chance(4, 5),
+            compression: random.pick(&compressions),
+            batch_bytes: random.pick(&[200, 4000, 64 * 1024]),
+            linger: Duration::from_millis(random.pick(&[0, 1, 20, 200])),
+            delivery_timeout: Duration::from_secs(random.pick(&[2, 15, 60])),
+            buffer_bytes: random.pick(&[10_000, 1 << 20, 1 << 20]),
+            in_flight: random.pick(&[1, 2, 5, 5]),
+        },
+        burst,
+        pause,
+        value_bytes: random.pick(&[8, 8, 100, 2000]),
+        keys: random.pick(&[0, 0, 1, 10, 1000]),
+        names_partition: random.chance(2, 3),
+        headers: random.pick(&[0, 0, 1, 3]),
+        times_around_ms: random.pick(&[0, 0, 5_000, 100_000_000]),
+        renewed_every: random.pick(&[u64::MAX, u64::MAX, 30, 5]),
+    }
+}
+
+fn consumer(random: &mut Stream) -> ConsumerShape {
+    let wait_max = random.pick(&[0, 50, 500, 500, 2000]);
+    ConsumerShape {
+        options: ConsumerOptions {
+            wait_max: Duration::from_millis(wait_max),
+            bytes_min: random.pick(&[1, 1, 1, 2000]),
+            bytes_max: random.pick(&[1000, 100_000, 50 << 20]),
+            partition_bytes_max: random.pick(&[300, 20_000, 1 << 20]),
+            isolation: random.pick(&[Isolation::ReadUncommitted, Isolation::ReadCommitted]),
+            ..ConsumerOptions::default()
+        },
+        // Without waiting at the broker, a long poll would ask thousands of times.
+        poll: Duration::from_millis(if wait_max < 50 { 5 } else { random.pick(&[100, 400, 1000]) }),
+        pause: Duration::from_millis(random.pick(&[60, 200, 200, 1000, 5000])),
+        seeks_every: random.pick(&[4, 15, 60]),
+        changes_every: random.pick(&[u64::MAX, 30, 8]),
+        renewed_every: random.pick(&[u64::MAX, 50, 10]),
+    }
+}
+
+fn admin(random: &mut Stream) -> AdminShape {
+    let mut calls: Vec<Call> = Call::ALL.into_iter().filter(|_| random.chance(1, 2)).collect();
+    if calls.is_empty() {
+        calls.push(random.pick(&Call::ALL));
+    }
+    AdminShape { pause: Duration::from_millis(random.pick(&[100, 500, 2000])), calls }
+}
+
+fn zombie(random: &mut Stream) -> ZombieShape {
+    ZombieShape {
+        pause: Duration::from_millis(random.pick(&[100, 500, 2000])),
+        repeats_every: random.pick(&[2, 4]),
+        batch: random.within(1..6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_draw_every_feature_and_the_same_one_twice() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..300 {
+            let shape = Shape::draw(Seed(seed), Size::Small);
+            let again = Shape::draw(Seed(seed), Size::Small);
+            assert_eq!(format!("{shape:?}"), format!("{again:?}"));
+            for topic in &shape.topics {
+                assert!(topic.broker < shape.brokers.len());
+                seen.insert(format!("{:?}", topic.nature));
+            }
+            for client in &shape.clients {
+                assert!(!client.topics.is_empty());
+                assert!(client.topics.iter().all(|&at| shape.topics[at].broker == client.home));
+                let text = format!("{:?}", client.role);
+                seen.insert(text.split([' ', '(']).next().expect("a word").to_owned());
+            }
+            for broker in 0..shape.brokers.len() {
+                let first = shape.topics_of(broker).next().expect("each broker has a topic");
+                assert_eq!(shape.topics[first].nature, Nature::Lasting);
+            }
+        }
+        let all = ["Lasting", "Cached", "Trimmed", "Fleeting"];
+        let roles = ["Producer", "Consumer", "Admin", "Zombie", "Operator"];
+        for feature in all.into_iter().chain(roles) {
+            assert!(seen.contains(feature), "{feature} is never drawn: {seen:?}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A consumer of assigned partitions: reads on, goes elsewhere, takes partitions on and off, and
+//! is slow now and then. And the last readers, which read everything there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use trialog_engine::client::{
+    Client, ConsumeError, ConsumedRecord, Consumer, ConsumerOptions, Start,
+};
+use trialog_engine::id::{Offset, PartitionIndex};
+use trialog_engine::io::Io;
+use trialog_jepsen::history::{BEGINNING, END, Op, Phase, Record, Value};
+
+use crate::io::SimIo;
+use crate::scenario::shape::ConsumerShape;
+use crate::scenario::stage::{Actor, Stage, Voice};
+use crate::seed::Stream;
+
+/// A partition: the place of its topic in the shape, and its number.
+type Part = (usize, PartitionIndex);
+
+/// A consumer's program.
+pub async fn perform(actor: Actor, shape: ConsumerShape) {
+    super::admin::prepare(&actor).await;
+    let mut reader = Reader::new(&actor, &shape);
+    while !actor.stage.curtain() {
+        let (mut random, left_out) = actor.step();
+        if !left_out {
+            if random.chance(1, shape.renewed_every) {
+                reader = Reader::new(&actor, &shape);
+            }
+            if random.chance(1, shape.changes_every) {
+                reader.change(&mut random);
+            }
+            if random.chance(1, shape.seeks_every) {
+                reader.go_elsewhere(&mut random).await;
+            }
+            reader.poll(shape.poll).await;
+        }
+        actor.pause(&mut random, shape.pause).await;
+    }
+}
+
+/// The program of the last reader of a broker: everything from its beginning to its end.
+pub async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
+    let Some(actor) = Actor::new(io, stage) else { return };
+    let asking = actor.client_of(broker, Duration::from_secs(2), BTreeMap::new());
+    loop {
+        // What a late request makes or deletes is found by looking again.
+        let Ok(listed) = asking.admin().list_topics().await else { continue };
+        let there = |at: &usize| listed.iter().any(|topic| topic.name == actor.topic(*at).name);
+        let topics: Vec<usize> = actor.stage.shape.topics_of(broker).filter(there).collect();
+        let options =
+            ConsumerOptions { wait_max: Duration::from_millis(50), ..ConsumerOptions::default() };
+        let mut reader = Reader {
+            voice: actor.voice(),
+            consumer: asking.consumer(options),
+            client: asking.clone(),
+            reads: BTreeSet::new(),
+        };
+        for at in topics {
+            for partition in partitions(&actor, at) {
+                reader.reads.insert((at, partition));
+            }
+        }
+        reader.assign();
+        for part in reader.reads.clone() {
+            reader.seek(part, BEGINNING);
+        }
+        loop {
+            match reader.poll(Duration::from_millis(200)).await {
+                Polled::Records => {}
+                Polled::Nothing if reader.is_at_the_end().await => return,
+                Polled::Nothing => {}
+                Polled::Refused => break,
+            }
+        }
+    }
+}
+
+fn partitions(actor: &Actor, at: usize) -> impl Iterator<Item = PartitionIndex> + use<> {
+    (0..actor.topic(at).partitions).map(PartitionIndex)
+}
+
+/// One consumer of the engine's client, with what it reads.
+struct Reader {
+    voice: Voice,
+    client: Client<SimIo>,
+    consumer: Consumer<SimIo>,
+    reads: BTreeSet<Part>,
+}
+
+/// What a poll brought.
+enum Polled {
+    Records,
+    Nothing,
+    Refused,
+}
+
+impl Reader {
+    /// A consumer of all partitions of its topics, from their beginnings.
+    fn new(actor: &Actor, shape: &ConsumerShape) -> Reader {
+        let client = actor.client();
+        let consumer = client.consumer(shape.options.clone());
+        let topics = actor.shape().topics.iter();
+        let reads: BTreeSet<Part> =
+            topics.flat_map(|&at| partitions(actor, at).map(move |index| (at, index))).collect();
+        let mut reader = Reader { voice: actor.voice(), client, consumer, reads };
+        reader.assign();
+        for part in reader.reads.clone() {
+            reader.seek(part, BEGINNING);
+        }
+        reader
+    }
+
+    /// Records what it reads from now on.
+    fn assign(&self) {
+        let stage = &self.voice.actor.stage;
+        let partitions = self.reads.iter().map(|&(at, index)| (stage.topic(at), index)).collect();
+        self.voice.record(Phase::Ok, Op::Assign { partitions });
+    }
+
+    /// Goes to an offset, or to one of the named places.
+    fn seek(&mut self, (at, partition): Part, offset: Offset) {
+        let actor = &self.voice.actor;
+        let topic = actor.stage.topic(at);
+        self.voice.record(Phase::Ok, Op::Seek { topic, partition, offset });
+        let start = match offset {
+            BEGINNING => Start::Earliest,
+            END => Start::Latest,
+            offset => Start::Offset(offset),
+        };
+        self.consumer.assign(&actor.topic(at).name, partition, start);
+    }
+
+    /// Takes a partition off, or on again from its beginning.
+    fn change(&mut self, random: &mut Stream) {
+        let actor = self.voice.actor.clone();
+        let at = random.pick(&actor.shape().topics);
+        let index = PartitionIndex(random.below(actor.topic(at).partitions as u64) as i32);
+        if self.reads.remove(&(at, index)) {
+            self.consumer.unassign(&actor.topic(at).name, index);
+            self.assign();
+        } else {
+            self.reads.insert((at, index));
+            self.assign();
+            self.seek((at, index), BEGINNING);
+        }
+    }
+
+    /// Goes to the beginning, the end, an offset before its own, or a time.
+    async fn go_elsewhere(&mut self, random: &mut Stream) {
+        if self.reads.is_empty() {
+            return;
+        }
+        let reads: Vec<Part> = self.reads.iter().copied().collect();
+        let part = random.pick(&reads);
+        let name = self.voice.actor.topic(part.0).name.clone();
+        let draw = random.bits();
+        match random.below(6) {
+            0..3 => self.seek(part, BEGINNING),
+            3 => self.seek(part, END),
+            4 => {
+                let position = self.consumer.position(&name, part.1).map_or(0, |offset| offset.0);
+                let offset = draw % (position.max(0) as u64 + 1);
+                self.seek(part, Offset(offset as i64));
+            }
+            _ => {
+                let back = (draw % 20_000) as i64;
+                let ms = (self.voice.actor.io.wall().0 - back).max(0);
+                if let Some(offset) = self.offset_of_time(part, ms).await {
+                    self.seek(part, offset);
+                }
+            }
+        }
+    }
+
+    /// The first offset of a time or later, the end if there is none; `None` if nobody told it.
+    async fn offset_of_time(&self, (at, partition): Part, ms: i64) -> Option<Offset> {
+        let actor = &self.voice.actor;
+        let op =
+            |offset| Op::ListOffset { topic: actor.stage.topic(at), partition, ask: ms, offset };
+        self.voice.record(Phase::Invoke, op(None));
+        let start = Start::Time(ms);
+        match self.client.admin().list_offset(&actor.topic(at).name, partition, start).await {
+            Ok(found) => {
+                let offset = found.map(|(offset, _)| offset);
+                self.voice.record(Phase::Ok, op(offset));
+                Some(offset.unwrap_or(END))
+            }
+            Err(_) => {
+                self.voice.record(Phase::Info, op(None));
+                None
+            }
+        }
+    }
+
+    /// Reads on, and records what came.
+    async fn poll(&mut self, timeout: Duration) -> Polled {
+        match self.consumer.poll(timeout).await {
+            Ok(records) if records.is_empty() => Polled::Nothing,
+            Ok(records) => {
+                let records = records.iter().map(|got| self.heard(got)).collect();
+                self.voice.record(Phase::Ok, Op::Poll { records });
+                Polled::Records
+            }
+            Err(error) => {
+                self.on_error(&error);
+                self.voice.actor.io.sleep(Duration::from_millis(50)).await;
+                Polled::Refused
+            }
+        }
+    }
+
+    /// A record as it stands in the history.
+    fn heard(&self, got: &ConsumedRecord) -> Record {
+        let stage = &self.voice.actor.stage;
+        let topics = &stage.shape.topics;
+        let at = topics.iter().position(|topic| *topic.name == *got.topic);
+        let at = at.expect("only topics of the shape are read");
+        let head = got.value.as_deref().and_then(|bytes| bytes.first_chunk());
+        let value = head.map_or(Value::FOREIGN, |head| Value(u64::from_be_bytes(*head)));
+        Record { topic: stage.topic(at), partition: got.partition, offset: got.offset, value }
+    }
+
+    /// The broker may be without its topic or its disk. What else is wrong must have a reason in
+    /// the nature of the topic.
+    fn on_error(&mut self, error: &ConsumeError) {
+        let actor = self.voice.actor.clone();
+        match error {
+            ConsumeError::Refused { .. } | ConsumeError::Call(_) => {}
+            ConsumeError::OutOfRange { topic, partition, .. } => {
+                let at = actor.stage.shape.topics.iter().position(|known| known.name == *topic);
+                let at = at.expect("only topics of the shape are read");
+                if actor.is_lasting(at) {
+                    actor.stage.complain(format!("consumer {}: {error}", self.voice));
+                }
+                self.seek((at, *partition), BEGINNING);
+            }
+            ConsumeError::Corrupt { .. } => {
+                actor.stage.complain(format!("consumer {}: {error}", self.voice));
+            }
+        }
+    }
+
+    /// Whether every partition has been read to its end.
+    async fn is_at_the_end(&self) -> bool {
+        for &(at, partition) in &self.reads {
+            let name = &self.voice.actor.topic(at).name;
+            let end = self.client.admin().list_offset(name, partition, Start::Latest).await;
+            let Ok(Some((end, _))) = end else { return false };
+            if self.consumer.position(name, partition) != Some(end) {
+                return false;
+            }
+        }
+        true
+    }
+}

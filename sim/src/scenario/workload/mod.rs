@@ -1,0 +1,29 @@
+//! Workloads: what the clients of a run do, one file for each role.
+//!
+//! Each is a program of steps ([`Actor::step`]): a step draws from a stream of its own and may be
+//! left out. A program ends at the first step after the curtain, so that a run shows that every
+//! operation of every client completes; producers first see to it that the goal is reached.
+
+mod admin;
+mod consume;
+mod operate;
+mod produce;
+mod zombie;
+
+use super::shape::Role;
+use super::stage::{Actor, Stage};
+use crate::io::SimIo;
+
+pub use consume::read_everything;
+
+/// The program of a client.
+pub async fn perform(io: SimIo, stage: Stage) {
+    let Some(actor) = Actor::new(io, stage) else { return };
+    match actor.shape().role.clone() {
+        Role::Producer(shape) => produce::perform(actor, shape).await,
+        Role::Consumer(shape) => consume::perform(actor, shape).await,
+        Role::Admin(shape) => admin::perform(actor, shape).await,
+        Role::Zombie(shape) => zombie::perform(actor, shape).await,
+        Role::Operator { pause } => operate::perform(actor, pause).await,
+    }
+}
