@@ -302,7 +302,9 @@ impl Stand {
     /// only what a patch changed.
     fn restore(&self) -> Result<(), String> {
         let failed = |path: &Path, error| format!("{}: {error}", path.display());
-        let paths: BTreeSet<String> = rust::tracked(&self.root)?.into_iter().collect();
+        // Cargo's settings are found in the folder above, and would count twice.
+        let ours = |path: &String| !path.starts_with(".cargo/");
+        let paths: BTreeSet<String> = rust::tracked(&self.root)?.into_iter().filter(ours).collect();
         for path in &paths {
             let (from, to) = (self.root.join(path), self.tree.join(path));
             // A file that is deleted and not yet committed so is still listed.

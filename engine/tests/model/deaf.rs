@@ -16,5 +16,6 @@ mod sync {
     }
 }
 
+#[allow(clippy::duplicate_mod, reason = "the same file over other primitives is the point")]
 #[path = "../../src/broker/inbox.rs"]
 pub mod inbox;
