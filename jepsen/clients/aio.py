@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
 
 TIMEOUT_S = 30
 
@@ -96,6 +98,52 @@ async def read(bootstrap, topic, options):
     close_ms = int((time.monotonic() - began) * 1000)
     why = f"{count} of {wanted} records within {TIMEOUT_S} s"
     return {"ok": count == wanted, "count": count, "close_ms": close_ms, "why": why}
+
+
+class Owned(ConsumerRebalanceListener):
+    """Notes every change of the partitions that this member has."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def note(self, partitions):
+        with open(self.path, "a") as out:
+            out.write(",".join(str(p.partition) for p in sorted(partitions)) + "\n")
+
+    def on_partitions_assigned(self, assigned):
+        self.note(assigned)
+
+    def on_partitions_revoked(self, revoked):
+        self.note([])
+
+
+async def member(bootstrap, topic, options):
+    """One member of a group until the stop file appears."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=options["group"],
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=int(options["session"]),
+        heartbeat_interval_ms=500,
+    )
+    consumer.subscribe([topic], listener=Owned(options["owned"]))
+    await consumer.start()
+    with open(options["out"], "a") as out:
+        while not os.path.exists(options["stop"]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for r in records:
+                    pairs = [f"{tohex(n.encode())}:{tohex(v)}" for n, v in r.headers]
+                    fields = [r.partition, r.offset, r.timestamp]
+                    fields += [tohex(r.key), tohex(r.value), ",".join(pairs)]
+                    out.write("\t".join(map(str, fields)) + "\n")
+            out.flush()
+            try:
+                await consumer.commit()
+            except (CommitFailedError, IllegalStateError):
+                pass  # A rebalance has overtaken it; whoever has the partition next reads again.
+    await consumer.stop()
+    return {"ok": True}
 
 
 async def ends(bootstrap, topic, options):

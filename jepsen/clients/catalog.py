@@ -40,10 +40,12 @@ class Client:
 # times, ends, newest   asks for offsets by time, both ends, the largest time
 # late-is-end   answers the end of the partition where no record is that late
 # topics, admin lists topics; creates and deletes them
+# group-eager, group-cooperative   reads in groups, with strategies of that kind
 # newest-protocol   has to be told to speak its newest versions
 ADMIN = {"topics", "admin", "times", "ends"}
 PRODUCER = {"idempotent", "retries", "acks", "choose", "auto", "times-set", "time-type"}
 LIBRARY = ADMIN | PRODUCER | {"offsets", "read", "follow", "strict"}
+BOTH = {"group-eager", "group-cooperative"}
 
 
 def script(client, name):
@@ -91,26 +93,27 @@ CLIENTS = [
         kcat_command,
         kind="text",
         can=frozenset({"idempotent", "acks", "choose", "auto", "read", "follow", "from-time"})
-        | (ADMIN - {"admin"}),
+        | (ADMIN - {"admin"})
+        | BOTH,
     ),
     Client(
         "confluent-kafka",
         pinned(install.PIP["confluent-kafka"][0]),
         lambda: script("confluent-kafka", "confluent.py"),
-        can=frozenset(LIBRARY),
+        can=frozenset(LIBRARY | BOTH),
     ),
     Client(
         "kafka-python",
         pinned(install.PIP["kafka-python"][0]),
         lambda: script("kafka-python", "kafka_python.py"),
         kind="plain",
-        can=frozenset(LIBRARY),
+        can=frozenset(LIBRARY | BOTH),
     ),
     Client(
         "aiokafka",
         pinned(install.PIP["aiokafka"][0]),
         lambda: script("aiokafka", "aio.py"),
-        can=frozenset(LIBRARY),
+        can=frozenset(LIBRARY | {"group-eager"}),
     ),
     Client(
         "kafkajs",
@@ -118,25 +121,25 @@ CLIENTS = [
         kafkajs_command,
         kind="plain",
         codecs=("none", "gzip"),
-        can=frozenset(PRODUCER | ADMIN | {"offsets-if-placed", "late-is-end"}),
+        can=frozenset(PRODUCER | ADMIN | {"offsets-if-placed", "late-is-end", "group-eager"}),
     ),
     Client(
         "java",
         lambda: install.KAFKA,
         java_command,
-        can=frozenset(LIBRARY | {"newest"}),
+        can=frozenset(LIBRARY | BOTH | {"newest"}),
     ),
     Client(
         "franz-go",
         go_version("github.com/twmb/franz-go"),
         lambda: [install.go("franz")],
-        can=frozenset(LIBRARY | {"newest", "late-is-end"}),
+        can=frozenset(LIBRARY | BOTH | {"newest", "late-is-end"}),
     ),
     Client(
         "sarama",
         go_version("github.com/IBM/sarama"),
         lambda: [install.go("sarama")],
-        can=frozenset(LIBRARY | {"newest-protocol"}),
+        can=frozenset(LIBRARY | {"newest-protocol", "group-eager"}),
     ),
     Client(
         "rskafka",

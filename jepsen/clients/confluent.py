@@ -1,6 +1,7 @@
 """The confluent-kafka (librdkafka) client. Usage: BOOTSTRAP JOB TOPIC [key=value]..."""
 
 import json
+import os
 import sys
 import time
 
@@ -119,6 +120,62 @@ def read(bootstrap, topic, options):
     close_ms = int((time.monotonic() - began) * 1000)
     why = f"{count} of {wanted} records within {TIMEOUT_S} s"
     return {"ok": count == wanted, "count": count, "close_ms": close_ms, "why": why}
+
+
+STRATEGIES = {"eager": "range", "cooperative": "cooperative-sticky"}
+
+
+def member(bootstrap, topic, options):
+    """One member of a group until the stop file appears."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": options["group"],
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "session.timeout.ms": int(options["session"]),
+            "heartbeat.interval.ms": 500,
+            "partition.assignment.strategy": STRATEGIES[options["strategy"]],
+        }
+    )
+    owned = set()
+
+    def note():
+        with open(options["owned"], "a") as out:
+            out.write(",".join(map(str, sorted(owned))) + "\n")
+
+    def gained(_, partitions):
+        owned.update(p.partition for p in partitions)
+        note()
+
+    def lost(_, partitions):
+        owned.difference_update(p.partition for p in partitions)
+        note()
+
+    consumer.subscribe([topic], on_assign=gained, on_revoke=lost, on_lost=lost)
+    with open(options["out"], "a") as out:
+        while not os.path.exists(options["stop"]):
+            message = consumer.poll(0.2)
+            if message is None:
+                continue
+            if message.error():
+                raise confluent_kafka.KafkaException(message.error())
+            pairs = [f"{tohex(n.encode())}:{tohex(v)}" for n, v in message.headers() or []]
+            fields = [message.partition(), message.offset(), message.timestamp()[1]]
+            fields += [tohex(message.key()), tohex(message.value()), ",".join(pairs)]
+            out.write("\t".join(map(str, fields)) + "\n")
+            out.flush()
+            try:
+                consumer.commit(message, asynchronous=False)
+            except confluent_kafka.KafkaException as error:
+                # A rebalance may overtake a commit; whoever has the partition next reads again.
+                if error.args[0].name() not in OVERTAKEN:
+                    raise
+    consumer.close()
+    return {"ok": True}
+
+
+OVERTAKEN = ("REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID")
 
 
 def ends(bootstrap, topic, options):

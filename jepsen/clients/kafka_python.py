@@ -1,12 +1,16 @@
 """The kafka-python client. Usage: BOOTSTRAP JOB TOPIC [key=value]..."""
 
 import json
+import os
 import sys
 import time
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 TIMEOUT_S = 30
 
@@ -97,6 +101,57 @@ def read(bootstrap, topic, options):
     close_ms = int((time.monotonic() - began) * 1000)
     why = f"{count} of {wanted} records within {TIMEOUT_S} s"
     return {"ok": count == wanted, "count": count, "close_ms": close_ms, "why": why}
+
+
+STRATEGIES = {"eager": RangePartitionAssignor, "cooperative": CooperativeStickyAssignor}
+
+
+class Owned(ConsumerRebalanceListener):
+    """Notes every change of the partitions that this member has."""
+
+    def __init__(self, path):
+        self.path, self.partitions = path, set()
+
+    def note(self):
+        with open(self.path, "a") as out:
+            out.write(",".join(map(str, sorted(self.partitions))) + "\n")
+
+    def on_partitions_assigned(self, assigned):
+        self.partitions |= {p.partition for p in assigned}
+        self.note()
+
+    def on_partitions_revoked(self, revoked):
+        self.partitions -= {p.partition for p in revoked}
+        self.note()
+
+
+def member(bootstrap, topic, options):
+    """One member of a group until the stop file appears."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=options["group"],
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=int(options["session"]),
+        heartbeat_interval_ms=500,
+        partition_assignment_strategy=[STRATEGIES[options["strategy"]]],
+    )
+    consumer.subscribe([topic], listener=Owned(options["owned"]))
+    with open(options["out"], "a") as out:
+        while not os.path.exists(options["stop"]):
+            for records in consumer.poll(timeout_ms=200).values():
+                for r in records:
+                    pairs = [f"{tohex(n.encode())}:{tohex(v)}" for n, v in r.headers]
+                    fields = [r.partition, r.offset, r.timestamp]
+                    fields += [tohex(r.key), tohex(r.value), ",".join(pairs)]
+                    out.write("\t".join(map(str, fields)) + "\n")
+            out.flush()
+            try:
+                consumer.commit()
+            except (CommitFailedError, RebalanceInProgressError):
+                pass  # A rebalance has overtaken it; whoever has the partition next reads again.
+    consumer.close()
+    return {"ok": True}
 
 
 def ends(bootstrap, topic, options):

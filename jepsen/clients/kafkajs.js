@@ -1,10 +1,12 @@
 // The kafkajs client. Usage: BOOTSTRAP JOB TOPIC [key=value]...
-// Its consumer works with groups only, so here it writes and administers.
+// Its consumer works with groups only: it writes, administers, and is a member.
 
 const fs = require("fs");
 const { Kafka, CompressionTypes, logLevel } = require("kafkajs");
 
 const unhex = (field) => (field === "-" ? null : Buffer.from(field, "hex"));
+
+const tohex = (value) => (value == null ? "-" : value.toString("hex"));
 
 const jobs = {
   async write(kafka, topic, options) {
@@ -41,6 +43,41 @@ const jobs = {
     await producer.disconnect();
     fs.writeFileSync(options.out, acks.map((ack) => ack + "\n").join(""));
     return { ok: true, count: acks.length };
+  },
+
+  /** One member of a group until the stop file appears. */
+  async member(kafka, topic, options) {
+    const consumer = kafka.consumer({
+      groupId: options.group,
+      sessionTimeout: Number(options.session),
+      heartbeatInterval: 500,
+      maxWaitTimeInMs: 200,
+    });
+    const note = (partitions) =>
+      fs.appendFileSync(options.owned, [...partitions].sort().join(",") + "\n");
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) =>
+      note(payload.memberAssignment[topic] ?? []),
+    );
+    consumer.on(consumer.events.REBALANCING, () => note([]));
+    await consumer.connect();
+    await consumer.subscribe({ topic, fromBeginning: true });
+    await consumer.run({
+      autoCommit: false,
+      eachMessage: async ({ partition, message }) => {
+        const pairs = [];
+        for (const [name, given] of Object.entries(message.headers ?? {})) {
+          for (const value of [].concat(given)) pairs.push(`${tohex(Buffer.from(name))}:${tohex(value)}`);
+        }
+        const fields = [partition, message.offset, message.timestamp];
+        fields.push(tohex(message.key), tohex(message.value), pairs.join(","));
+        fs.appendFileSync(options.out, fields.join("\t") + "\n");
+        const offset = (BigInt(message.offset) + 1n).toString();
+        await consumer.commitOffsets([{ topic, partition, offset }]);
+      },
+    });
+    while (!fs.existsSync(options.stop)) await new Promise((done) => setTimeout(done, 100));
+    await consumer.disconnect();
+    return { ok: true };
   },
 
   async ends(kafka, topic) {

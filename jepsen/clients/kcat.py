@@ -1,9 +1,13 @@
 """Drives kcat, which is a command and no library. Usage: BOOTSTRAP JOB TOPIC [key=value]..."""
 
+import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 TIMEOUT_S = 30
 FORMAT = "%p %o %T %K %S %h\\n%k%s\\n"
@@ -61,22 +65,92 @@ def read(bootstrap, topic, options):
     else:
         end = ["-c", options["count"]] if "count" in options else ["-e"]
         raw = kcat(bootstrap, *flags, "-o", "beginning", *end)
-    count = 0
     with open(options["out"], "w") as out:
-        at = 0
-        while at < len(raw):
-            end = raw.index(b"\n", at)
-            head = raw[at:end].split(b" ", 5)
-            partition, offset, timestamp, key_size, value_size, named = head
-            key, at = taken(raw, end + 1, int(key_size))
-            value, at = taken(raw, at, int(value_size))
-            at += 1
-            pairs = [pair.split(b"=", 1) for pair in named.split(b",") if pair]
-            headers = ",".join(f"{name.hex()}:{value.hex()}" for name, value in pairs)
-            fields = [partition.decode(), offset.decode(), timestamp.decode(), key, value, headers]
-            out.write("\t".join(fields) + "\n")
-            count += 1
-    return {"ok": True, "count": count}
+        return {"ok": True, "count": note(raw, out)}
+
+
+def note(raw, out):
+    """Writes down the records in what kcat printed, and returns how many there were."""
+    count, at = 0, 0
+    while at < len(raw):
+        end = raw.index(b"\n", at)
+        head = raw[at:end].split(b" ", 5)
+        partition, offset, timestamp, key_size, value_size, named = head
+        key, at = taken(raw, end + 1, int(key_size))
+        value, at = taken(raw, at, int(value_size))
+        at += 1
+        if at > len(raw):
+            raise ValueError("the last record is not whole")
+        pairs = [pair.split(b"=", 1) for pair in named.split(b",") if pair]
+        headers = ",".join(f"{name.hex()}:{value.hex()}" for name, value in pairs)
+        fields = [partition.decode(), offset.decode(), timestamp.decode(), key, value, headers]
+        out.write("\t".join(fields) + "\n")
+        count += 1
+    return count
+
+
+STRATEGIES = {"eager": "range", "cooperative": "cooperative-sticky"}
+
+
+def member(bootstrap, topic, options):
+    """One member of a group until the stop file appears; kcat commits by itself."""
+    flags = ["-u", "-f", FORMAT, "-X", "auto.offset.reset=earliest"]
+    flags += ["-X", f"session.timeout.ms={options['session']}", "-X", "heartbeat.interval.ms=500"]
+    flags += ["-X", f"partition.assignment.strategy={STRATEGIES[options['strategy']]}"]
+    flags += ["-X", "auto.commit.interval.ms=200"]
+    told = options["owned"] + ".told"
+    printed = options["out"] + ".raw"
+    with open(printed, "wb") as raw, open(told, "w") as errors:
+        running = subprocess.Popen(
+            ["kcat", "-b", bootstrap, *flags, "-G", options["group"], topic],
+            stdin=subprocess.DEVNULL,
+            stdout=raw,
+            stderr=errors,
+        )
+    die_together(running)
+    read = 0
+    while not os.path.exists(options["stop"]) and running.poll() is None:
+        time.sleep(0.1)
+        read = take(printed, read, options["out"])
+        note_owned(told, options["owned"])
+    running.send_signal(signal.SIGINT)
+    status = running.wait(timeout=TIMEOUT_S)
+    take(printed, read, options["out"])
+    return {"ok": status == 0, "why": f"kcat ended with {status}: {open(told).read()[-300:]}"}
+
+
+def die_together(running):
+    """A judge that kills this program means kcat."""
+    watch = f"while kill -0 {os.getpid()} 2>/dev/null; do sleep 0.1; done; kill -9 {running.pid}"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.Popen(["sh", "-c", watch], start_new_session=True, **quiet)
+
+
+def take(printed, read, path):
+    """Takes over what kcat has printed since; returns how much was taken in all."""
+    with open(printed, "rb") as raw:
+        raw.seek(read)
+        text = raw.read()
+    whole = io.StringIO()
+    try:
+        note(text, whole)
+    except ValueError:
+        return read  # A record is being printed; it comes whole the next time.
+    with open(path, "a") as out:
+        out.write(whole.getvalue())
+    return read + len(text)
+
+
+def note_owned(told, path):
+    owned, lines = set(), []
+    for line in open(told).read().splitlines():
+        if " rebalanced" in line:
+            partitions = {int(p) for p in re.findall(r"\[(\d+)\]", line)}
+            lost = "revo" in line or "unassign" in line
+            owned = owned - partitions if lost else owned | partitions
+            lines.append(",".join(map(str, sorted(owned))) + "\n")
+    with open(path, "w") as out:
+        out.writelines(lines)
 
 
 def taken(raw, at, size):

@@ -1,28 +1,38 @@
 // The Java client. Usage: BOOTSTRAP JOB TOPIC [key=value]...
 
 import java.io.BufferedWriter;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.consumer.CommitFailedException;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.RangeAssignor;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
@@ -46,6 +56,7 @@ public class Client {
             System.out.println(switch (arguments[1]) {
                 case "write" -> write();
                 case "read" -> read();
+                case "member" -> member();
                 case "ends" -> ends();
                 case "times" -> times();
                 case "newest" -> newest();
@@ -153,12 +164,7 @@ public class Client {
         try (BufferedWriter out = Files.newBufferedWriter(Path.of(options.get("out")))) {
             while (count < wanted && System.nanoTime() < deadline) {
                 for (ConsumerRecord<byte[], byte[]> r : consumer.poll(Duration.ofMillis(500))) {
-                    List<String> headers = new ArrayList<>();
-                    r.headers().forEach(h -> headers.add(
-                            hex(h.key().getBytes(StandardCharsets.UTF_8)) + ":" + hex(h.value())));
-                    out.write(r.partition() + "\t" + r.offset() + "\t" + r.timestamp() + "\t");
-                    out.write(hex(r.key()) + "\t" + hex(r.value()) + "\t");
-                    out.write(String.join(",", headers) + "\n");
+                    out.write(line(r));
                     count++;
                 }
             }
@@ -168,6 +174,68 @@ public class Client {
         long closeMs = (System.nanoTime() - began) / 1_000_000;
         return String.format("{\"ok\":%b,\"count\":%d,\"close_ms\":%d,\"why\":\"%d of %d records\"}",
                 count == wanted, count, closeMs, count, wanted);
+    }
+
+    /** One member of a group until the stop file appears. */
+    static String member() throws Exception {
+        boolean cooperative = options.get("strategy").equals("cooperative");
+        Map<String, Object> config = new HashMap<>();
+        config.put("bootstrap.servers", bootstrap);
+        config.put("group.id", options.get("group"));
+        config.put("enable.auto.commit", false);
+        config.put("auto.offset.reset", "earliest");
+        config.put("session.timeout.ms", Integer.valueOf(options.get("session")));
+        config.put("heartbeat.interval.ms", 500);
+        config.put("partition.assignment.strategy", cooperative
+                ? CooperativeStickyAssignor.class.getName() : RangeAssignor.class.getName());
+        var bytes = new ByteArrayDeserializer();
+        var consumer = new KafkaConsumer<>(config, bytes, bytes);
+        TreeSet<Integer> owned = new TreeSet<>();
+        consumer.subscribe(List.of(topic), new ConsumerRebalanceListener() {
+            @Override
+            public void onPartitionsAssigned(Collection<TopicPartition> gained) {
+                gained.forEach(p -> owned.add(p.partition()));
+                note(owned);
+            }
+
+            @Override
+            public void onPartitionsRevoked(Collection<TopicPartition> lost) {
+                lost.forEach(p -> owned.remove(p.partition()));
+                note(owned);
+            }
+        });
+        while (!Files.exists(Path.of(options.get("stop")))) {
+            StringBuilder lines = new StringBuilder();
+            for (ConsumerRecord<byte[], byte[]> r : consumer.poll(Duration.ofMillis(200))) {
+                lines.append(line(r));
+            }
+            Files.writeString(Path.of(options.get("out")), lines, StandardOpenOption.APPEND);
+            try {
+                consumer.commitSync();
+            } catch (CommitFailedException | RebalanceInProgressException overtaken) {
+                // Whoever has the partition next reads again.
+            }
+        }
+        consumer.close();
+        return "{\"ok\":true}";
+    }
+
+    static void note(TreeSet<Integer> owned) {
+        String line = owned.stream().map(String::valueOf).collect(Collectors.joining(","));
+        try {
+            Files.writeString(
+                    Path.of(options.get("owned")), line + "\n", StandardOpenOption.APPEND);
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
+        }
+    }
+
+    static String line(ConsumerRecord<byte[], byte[]> r) {
+        List<String> headers = new ArrayList<>();
+        r.headers().forEach(h -> headers.add(
+                hex(h.key().getBytes(StandardCharsets.UTF_8)) + ":" + hex(h.value())));
+        return r.partition() + "\t" + r.offset() + "\t" + r.timestamp() + "\t"
+                + hex(r.key()) + "\t" + hex(r.value()) + "\t" + String.join(",", headers) + "\n";
     }
 
     static String ends() {

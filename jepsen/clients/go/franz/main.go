@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -35,7 +36,7 @@ func main() {
 	}
 	jobs := map[string]func(context.Context) (answer, error){
 		"write": write, "read": read, "ends": ends, "times": times, "newest": newest,
-		"topics": topics, "create": create, "delete": remove,
+		"topics": topics, "create": create, "delete": remove, "member": member,
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -217,12 +218,7 @@ func read(ctx context.Context) (answer, error) {
 			return nil, failed.Err
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			var headers []string
-			for _, h := range r.Headers {
-				headers = append(headers, tohex([]byte(h.Key))+":"+tohex(h.Value))
-			}
-			fmt.Fprintf(out, "%d\t%d\t%d\t%s\t%s\t%s\n", r.Partition, r.Offset,
-				r.Timestamp.UnixMilli(), tohex(r.Key), tohex(r.Value), strings.Join(headers, ","))
+			fmt.Fprint(out, line(r))
 			count++
 		})
 	}
@@ -231,6 +227,87 @@ func read(ctx context.Context) (answer, error) {
 	closed := time.Since(began).Milliseconds()
 	why := fmt.Sprintf("%d of %d records", count, wanted)
 	return answer{"ok": count == wanted, "count": count, "close_ms": closed, "why": why}, out.Flush()
+}
+
+func line(r *kgo.Record) string {
+	var headers []string
+	for _, h := range r.Headers {
+		headers = append(headers, tohex([]byte(h.Key))+":"+tohex(h.Value))
+	}
+	return fmt.Sprintf("%d\t%d\t%d\t%s\t%s\t%s\n", r.Partition, r.Offset,
+		r.Timestamp.UnixMilli(), tohex(r.Key), tohex(r.Value), strings.Join(headers, ","))
+}
+
+// One member of a group until the stop file appears.
+func member(context.Context) (answer, error) {
+	ctx := context.Background()
+	owned := map[int32]bool{}
+	var lock sync.Mutex
+	note := func(change map[string][]int32, gained bool) {
+		lock.Lock()
+		defer lock.Unlock()
+		for _, partition := range change[topic] {
+			if gained {
+				owned[partition] = true
+			} else {
+				delete(owned, partition)
+			}
+		}
+		var parts []string
+		for partition := range owned {
+			parts = append(parts, strconv.Itoa(int(partition)))
+		}
+		add(options["owned"], strings.Join(parts, ",")+"\n")
+	}
+	lost := func(_ context.Context, _ *kgo.Client, p map[string][]int32) { note(p, false) }
+	balancer := kgo.RangeBalancer()
+	if options["strategy"] == "cooperative" {
+		balancer = kgo.CooperativeStickyBalancer()
+	}
+	consumer, err := client(
+		kgo.ConsumerGroup(options["group"]), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(time.Duration(number("session", 6000))*time.Millisecond),
+		kgo.HeartbeatInterval(500*time.Millisecond), kgo.Balancers(balancer),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, p map[string][]int32) {
+			note(p, true)
+		}),
+		kgo.OnPartitionsRevoked(lost), kgo.OnPartitionsLost(lost),
+	)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if _, err := os.Stat(options["stop"]); err == nil {
+			break
+		}
+		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		fetches := consumer.PollFetches(short)
+		cancel()
+		fetches.EachRecord(func(r *kgo.Record) { add(options["out"], line(r)) })
+		if err := consumer.CommitUncommittedOffsets(ctx); err != nil {
+			var kafka *kerr.Error
+			// A rebalance may overtake a commit; whoever has the partition next reads again.
+			if !errors.As(err, &kafka) {
+				return nil, err
+			}
+		}
+		consumer.AllowRebalance()
+	}
+	consumer.Close()
+	return answer{"ok": true}, nil
+}
+
+func add(path, text string) {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		panic(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteString(text); err != nil {
+		panic(err)
+	}
 }
 
 func ends(ctx context.Context) (answer, error) {

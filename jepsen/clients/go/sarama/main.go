@@ -3,6 +3,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -32,7 +34,7 @@ func main() {
 	}
 	jobs := map[string]func() (answer, error){
 		"write": write, "read": read, "ends": ends, "times": times,
-		"topics": topics, "create": create, "delete": remove,
+		"topics": topics, "create": create, "delete": remove, "member": member,
 	}
 	result, err := jobs[os.Args[2]]()
 	if err != nil {
@@ -227,12 +229,7 @@ func read() (answer, error) {
 	for deadline := time.After(timeout); count < wanted; {
 		select {
 		case m := <-all:
-			var headers []string
-			for _, h := range m.Headers {
-				headers = append(headers, tohex(h.Key)+":"+tohex(h.Value))
-			}
-			fmt.Fprintf(out, "%d\t%d\t%d\t%s\t%s\t%s\n", m.Partition, m.Offset,
-				m.Timestamp.UnixMilli(), tohex(m.Key), tohex(m.Value), strings.Join(headers, ","))
+			fmt.Fprint(out, line(m))
 			count++
 			continue
 		case <-deadline:
@@ -248,6 +245,96 @@ func read() (answer, error) {
 	closed := time.Since(began).Milliseconds()
 	why := fmt.Sprintf("%d of %d records", count, wanted)
 	return answer{"ok": count == wanted, "count": count, "close_ms": closed, "why": why}, out.Flush()
+}
+
+func line(m *sarama.ConsumerMessage) string {
+	var headers []string
+	for _, h := range m.Headers {
+		headers = append(headers, tohex(h.Key)+":"+tohex(h.Value))
+	}
+	return fmt.Sprintf("%d\t%d\t%d\t%s\t%s\t%s\n", m.Partition, m.Offset,
+		m.Timestamp.UnixMilli(), tohex(m.Key), tohex(m.Value), strings.Join(headers, ","))
+}
+
+// Notes what a member owns and reads.
+type notes struct{ lock sync.Mutex }
+
+func (n *notes) Setup(session sarama.ConsumerGroupSession) error {
+	var parts []string
+	for _, partition := range session.Claims()[topic] {
+		parts = append(parts, strconv.Itoa(int(partition)))
+	}
+	return n.add(options["owned"], strings.Join(parts, ",")+"\n")
+}
+
+func (n *notes) Cleanup(sarama.ConsumerGroupSession) error {
+	return n.add(options["owned"], "\n")
+}
+
+func (n *notes) ConsumeClaim(
+	session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim,
+) error {
+	// What was read is committed before the partition is given up.
+	defer session.Commit()
+	for {
+		select {
+		case m, more := <-claim.Messages():
+			if !more {
+				return nil
+			}
+			if err := n.add(options["out"], line(m)); err != nil {
+				return err
+			}
+			session.MarkMessage(m, "")
+		case <-time.After(100 * time.Millisecond):
+			session.Commit()
+		case <-session.Context().Done():
+			return nil
+		}
+	}
+}
+
+func (n *notes) add(path, text string) error {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = file.WriteString(text)
+	return err
+}
+
+// One member of a group until the stop file appears.
+func member() (answer, error) {
+	settings := config()
+	settings.Consumer.Offsets.Initial = sarama.OffsetOldest
+	settings.Consumer.Offsets.AutoCommit.Enable = false
+	session, _ := strconv.Atoi(options["session"])
+	settings.Consumer.Group.Session.Timeout = time.Duration(session) * time.Millisecond
+	settings.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
+	group, err := sarama.NewConsumerGroup([]string{bootstrap}, options["group"], settings)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		for {
+			if _, err := os.Stat(options["stop"]); err == nil {
+				cancel()
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	handler := &notes{}
+	for ctx.Err() == nil {
+		if err := group.Consume(ctx, []string{topic}, handler); err != nil && ctx.Err() == nil {
+			return nil, err
+		}
+	}
+	return answer{"ok": true}, group.Close()
 }
 
 func ends() (answer, error) {
