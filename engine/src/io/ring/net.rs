@@ -294,11 +294,13 @@ impl io::Connection for RingConnection {
 
     async fn send_file(&self, file: &RingFile, offset: u64, len: u64, _: Flow) -> Result<usize> {
         take_turns().await;
-        // Beyond the end there is nothing to warm. The kernel marks the last part of what one call
-        // sends as the end of a run by itself.
-        let end = file.0.length()?;
-        let len = end.saturating_sub(offset).min(len).min(sendfile::STEP_BYTES_MAX);
-        sendfile::warm(&file.0, &self.0.ahead, offset, len, end).await?;
+        // No file is longer than that.
+        let Some(room) = i64::MAX.unsigned_abs().checked_sub(offset) else { return Ok(0) };
+        // The kernel marks the last part of what one call sends as the end of a run by itself.
+        let len = len.min(room).min(sendfile::STEP_BYTES_MAX);
+        if !sendfile::is_warm(&file.0, &self.0.ahead, offset, len) {
+            sendfile::warm(&file.0, &self.0.ahead, offset, len).await?;
+        }
         let socket = self.0.socket.get_ref();
         self.when_writable(|| sendfile::step(socket, &file.0, offset, len)).await
     }

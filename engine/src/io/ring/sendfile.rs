@@ -57,31 +57,42 @@ pub(super) fn step(socket: &TcpStream, file: &Descriptor, offset: u64, len: u64)
     checked(unsafe { libc::sendfile(socket.as_raw_fd(), file.raw(), &mut place, len) })
 }
 
-/// How far a connection that is sent a cold file has had it read ahead.
+/// The part of a file that was asked for on a connection's behalf and may still be on its way: it
+/// counts as cached as soon as it is asked for, so it is not looked up but waited for.
 #[derive(Default)]
 pub(super) struct Ahead {
     /// The file's address. Another file that comes to lie there is read ahead once too often.
     file: Cell<usize>,
+    from: Cell<u64>,
     until: Cell<u64>,
 }
 
-/// Sees to it that the range is in the page cache: reads it if it is not, and what follows up to
-/// the file's `end` beside the sending.
+impl Ahead {
+    fn holds(&self, file: &Arc<Descriptor>, offset: u64) -> bool {
+        let range = self.from.get()..self.until.get();
+        self.file.get() == Arc::as_ptr(file).addr() && range.contains(&offset)
+    }
+}
+
+/// Whether the range can be sent at once. One system call, none of it blocks.
+pub(super) fn is_warm(file: &Arc<Descriptor>, ahead: &Ahead, offset: u64, len: u64) -> bool {
+    len == 0 || (!ahead.holds(file, offset) && is_cached(file, offset, len))
+}
+
+/// Sees to it that a range that is not warm is in the page cache: has it read, and what follows in
+/// the file beside the sending.
 pub(super) async fn warm(
     file: &Arc<Descriptor>,
     ahead: &Ahead,
     offset: u64,
     len: u64,
-    end: u64,
 ) -> Result<()> {
-    let address = Arc::as_ptr(file).addr();
-    // What was asked for may be in the cache and still on its way, so look-ups do not count.
-    let follows = ahead.file.get() == address && offset < ahead.until.get();
-    if len == 0 || (!follows && is_cached(file, offset, len)) {
-        return Ok(());
-    }
-    if !follows {
-        ahead.file.set(address);
+    // Beyond the end there is nothing to warm.
+    let end = file.length()?;
+    let stop = end.min(offset.saturating_add(len));
+    if !ahead.holds(file, offset) {
+        ahead.file.set(Arc::as_ptr(file).addr());
+        ahead.from.set(offset);
         ahead.until.set(offset + PIECE_BYTES);
         // It is advice: where it is refused, the reads below do the work.
         let _ = advise(file, offset).await;
@@ -98,19 +109,27 @@ pub(super) async fn warm(
     }
     let mut probes = Vec::new();
     let mut at = offset;
-    while at < offset + len {
-        let next = (at + PROBE_BYTES).min(offset + len);
-        let mut byte = Buf::with_capacity(1);
-        let fd = types::Fd(file.raw());
-        let entry = opcode::Read::new(fd, byte.spare().as_mut_ptr(), 1).offset(next - 1).build();
-        // SAFETY: the byte is on the heap, and it and the descriptor go along.
-        probes.push(unsafe { Queue::current().start(entry, Held::Read(file.clone(), byte)) });
+    while at < stop {
+        let next = (at + PROBE_BYTES).min(stop);
+        if !has_arrived(file, next - 1) {
+            probes.push(probe(file, next - 1));
+        }
         at = next;
     }
     for probe in probes {
         probe.await.0?;
     }
+    ahead.from.set(stop.max(offset));
     Ok(())
+}
+
+/// Reads one byte through the ring, so that nothing waits for the disk but this operation.
+fn probe(file: &Arc<Descriptor>, at: u64) -> Operation {
+    let mut byte = Buf::with_capacity(1);
+    let fd = types::Fd(file.raw());
+    let entry = opcode::Read::new(fd, byte.spare().as_mut_ptr(), 1).offset(at).build();
+    // SAFETY: the byte is on the heap, and it and the descriptor go along.
+    unsafe { Queue::current().start(entry, Held::Read(file.clone(), byte)) }
 }
 
 fn advise(file: &Arc<Descriptor>, from: u64) -> Operation {
@@ -131,13 +150,16 @@ fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
         return stat.cached >= pages;
     }
     // Before Linux 6.5 there is no such call: ask for the first and the last byte instead.
-    [offset, offset + len - 1].into_iter().all(|at| {
-        let mut byte = 0_u8;
-        let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-        let at = i64::try_from(at).unwrap_or(i64::MAX);
-        // SAFETY: the descriptor is open, and `byte` outlives the call.
-        unsafe { libc::preadv2(file.raw(), &part, 1, at, libc::RWF_NOWAIT) == 1 }
-    })
+    [offset, offset + len - 1].into_iter().all(|at| has_arrived(file, at))
+}
+
+/// Whether the byte can be read without waiting.
+fn has_arrived(file: &Descriptor, at: u64) -> bool {
+    let mut byte = 0_u8;
+    let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    // SAFETY: the descriptor is open, and `byte` outlives the call.
+    unsafe { libc::preadv2(file.raw(), &part, 1, at, libc::RWF_NOWAIT) == 1 }
 }
 
 #[cfg(test)]
@@ -172,10 +194,14 @@ mod tests {
             let mut at = 5000;
             while at < LEN {
                 let len = STEP_BYTES_MAX.min(LEN - at);
-                warm(&file, &ahead, at, len, LEN).await.expect("warm");
+                if !is_warm(&file, &ahead, at, len) {
+                    warm(&file, &ahead, at, len).await.expect("warm");
+                }
                 assert!(is_cached(&file, at, len), "cold at {at}");
                 at += len;
             }
+            // What was waited for once is looked up from then on, as if it had never been cold.
+            assert!(is_warm(&file, &ahead, 5000, STEP_BYTES_MAX));
             // Behind what was read ahead, a look is enough.
             assert!(ahead.until.get() >= LEN);
         })
