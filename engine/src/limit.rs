@@ -52,7 +52,9 @@ pub const READ_BUFFER_MAX: usize = 1 << 20;
 pub const LARGE_FRAME_BYTES: usize = 128 << 10;
 /// A read buffer above [`READ_BUFFER_MAX`] is at most this many times as large as what has arrived
 /// of the request that it is for.
-pub const READ_AHEAD_FACTOR: usize = 16;
+pub const READ_AHEAD_FACTOR: usize = 4;
+/// What is claimed for a request that is only expected to be larger than [`READ_BUFFER_MAX`].
+pub const EXPECTED_FRAME_BYTES: usize = 64 << 10;
 
 /// Memory of one core for request frames above [`READ_BUFFER_MAX`], in bytes. A connection that
 /// needs more waits, and is closed after [`REQUEST_MEMORY_WAIT`].
@@ -64,6 +66,14 @@ pub const REQUEST_MEMORY_WAIT: std::time::Duration = std::time::Duration::from_s
 
 /// Answers that are ready together are gathered into one write up to about this many bytes.
 pub const REPLY_GATHER_BYTES: usize = 64 << 10;
+/// Memory for answers that a connection keeps while it has none to send, in bytes.
+pub const REPLY_IDLE_BYTES: usize = 8 << 10;
+
+/// Batches that one partition appends with one write before it looks at what else there is.
+pub const GROUP_BATCHES_MAX: usize = 1024;
+
+/// Produces of one connection that are handed to their partition together.
+pub const TRAIN_REQUESTS_MAX: usize = 64;
 
 /// Messages that may wait at one partition.
 pub const PARTITION_MESSAGES_MAX: usize = 1024;

@@ -6,19 +6,20 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::wait::Wait;
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::Buf;
-use crate::log::{First, Slice};
+use crate::log::{First, Slices};
 use crate::machine::Topic;
 use crate::wire::code::ErrorCode;
 
 /// Everything that can be asked of a partition. A dropped answer channel means that nobody waits
 /// any more.
 pub enum Ask<F> {
-    /// Append one verified batch.
+    /// Append verified batches.
     Produce(Produce),
     /// Plan a read.
     Fetch(Fetch<F>),
@@ -50,13 +51,16 @@ pub enum Ask<F> {
     Delete(oneshot::Sender<()>),
 }
 
-/// One batch to append.
+/// Batches to append in order, with nothing in between.
 pub struct Produce {
-    /// Exactly one verified batch.
-    pub batch: Buf,
-    /// The answer: leaves when the batch is as durable as the topic promises.
-    pub answer: oneshot::Sender<Result<Accepted, Rejection>>,
+    /// Each exactly one verified batch.
+    pub batches: SmallVec<[Buf; 1]>,
+    /// The answer: leaves when all of them are as durable as the topic promises.
+    pub answer: oneshot::Sender<Outcomes>,
 }
+
+/// What became of each batch, in order.
+pub type Outcomes = SmallVec<[Result<Accepted, Rejection>; 1]>;
 
 /// A batch that was appended, or had been before.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +113,7 @@ pub struct Fetched<F> {
     /// The epoch in force, for clients that have another.
     pub leader_epoch: LeaderEpoch,
     /// Whole batches, in order.
-    pub slices: Vec<Slice<F>>,
+    pub slices: Slices<F>,
     /// Their size together.
     pub bytes: u64,
 }
@@ -136,8 +140,9 @@ impl<F> Ask<F> {
     pub fn refuse(self, code: ErrorCode) {
         // Whoever asked may be gone; then there is nobody to tell.
         match self {
-            Ask::Produce(Produce { answer, .. }) => {
-                let _ = answer.send(Err(Rejection { code, message: code.message().to_owned() }));
+            Ask::Produce(Produce { batches, answer }) => {
+                let refusal = || Rejection { code, message: code.message().to_owned() };
+                let _ = answer.send(batches.iter().map(|_| Err(refusal())).collect());
             }
             Ask::Fetch(Fetch { answer, .. }) => {
                 let _ = answer.send(Fetched::failed(code));
@@ -160,6 +165,11 @@ impl<F> Ask<F> {
 }
 
 impl<F> Fetched<F> {
+    /// Whether the client must hear of it at once, also without data.
+    pub fn is_news(&self) -> bool {
+        self.error != ErrorCode::None || self.diverging.is_some()
+    }
+
     /// A read that failed.
     #[must_use]
     pub fn failed(error: ErrorCode) -> Self {
@@ -169,7 +179,7 @@ impl<F> Fetched<F> {
             start: Offset(-1),
             diverging: None,
             leader_epoch: LeaderEpoch::NONE,
-            slices: Vec::new(),
+            slices: Slices::new(),
             bytes: 0,
         }
     }

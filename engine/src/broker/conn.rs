@@ -16,18 +16,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::TrySendError;
+use smallvec::SmallVec;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use super::Core;
-use super::dispatch::{self, Client};
+use super::dispatch::{self, Client, Train};
 use super::reply::{Pending, Piece, Reply};
-use crate::io::{self, Buf, Connection, Flow, Instant, Io};
+use crate::io::{self, Buf, Connection, Flow, Instant, Io, Pool};
 use crate::limit::{
-    LARGE_FRAME_BYTES, READ_AHEAD_FACTOR, READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES,
-    REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
+    EXPECTED_FRAME_BYTES, LARGE_FRAME_BYTES, READ_AHEAD_FACTOR, READ_BUFFER_MAX, READ_BUFFER_MIN,
+    REPLY_GATHER_BYTES, REPLY_IDLE_BYTES, REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
 };
+use crate::log::{Slice, Slices};
 use crate::probe::{self, Probe};
 use crate::wire::frame;
 
@@ -53,8 +54,16 @@ impl Link {
     }
 }
 
+/// Requests that wait for their answers, in order.
+struct Queue<F> {
+    answers: mpsc::Sender<Queued<F>>,
+    room: Arc<Semaphore>,
+}
+
 struct Queued<F> {
     pending: Pending<F>,
+    /// As many places among the connection's requests in flight as there are requests.
+    _places: OwnedSemaphorePermit,
     /// The share of the core's request memory that is free again once this is answered.
     _memory: Vec<OwnedSemaphorePermit>,
 }
@@ -67,12 +76,14 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
         last_active: Cell::new(core.io.now()),
     });
     let client = Rc::new(Client::new(&core, &connection, link.clone()));
-    let (queue, replies) = mpsc::channel(core.shared.config.requests_in_flight_max);
+    let in_flight_max = core.shared.config.requests_in_flight_max;
+    let (answers, replies) = mpsc::channel(in_flight_max);
+    let queue = Queue { answers, room: Arc::new(Semaphore::new(in_flight_max)) };
     let (done, writer_done) = tokio::sync::oneshot::channel();
     core.io.spawn({
-        let (connection, io, link) = (connection.clone(), core.io.clone(), link.clone());
+        let (connection, core, link) = (connection.clone(), core.clone(), link.clone());
         async move {
-            let outcome = write_replies::<I>(&connection, replies, &link, &io).await;
+            let outcome = write_replies(&core, &connection, replies, &link).await;
             // Whatever the reader is waiting for ends with the socket.
             connection.close();
             let _ = done.send(outcome);
@@ -103,19 +114,76 @@ async fn watch_idle<I: Io>(core: &Core<I>, link: &Link) {
     }
 }
 
+const UNWRITABLE: &str = "its answers could not be written";
+
+impl<F> Queue<F> {
+    /// Has `requests` requests wait for their answers, once there is room for them. False if
+    /// answers cannot be written any more.
+    async fn put(
+        &self,
+        pending: Pending<F>,
+        requests: usize,
+        memory: &mut Vec<OwnedSemaphorePermit>,
+    ) -> bool {
+        let count = u32::try_from(requests).expect("a train is short");
+        let places = match self.room.clone().try_acquire_many_owned(count) {
+            Ok(places) => places,
+            Err(_) => {
+                probe::hit(Probe::AnswersQueueFull);
+                let places = self.room.clone().acquire_many_owned(count).await;
+                places.expect("the connection never closes its semaphore")
+            }
+        };
+        let queued = Queued { pending, _places: places, _memory: std::mem::take(memory) };
+        // Each has a place, and there are as many as the queue has room for.
+        self.answers.try_send(queued).is_ok()
+    }
+}
+
+/// Sends the train off, if there is one. False if answers cannot be written any more.
+async fn depart<I: Io>(
+    core: &Rc<Core<I>>,
+    queue: &Queue<I::File>,
+    train: &mut Option<Train>,
+    memory: &mut Vec<OwnedSemaphorePermit>,
+) -> bool {
+    let Some(train) = train.take() else { return true };
+    let requests = train.len();
+    let departed = train.depart(core).await;
+    queue.put(Pending::Departed(departed), requests, memory).await
+}
+
 /// Reads and hands on until the peer ends or misbehaves; says which.
 async fn read_requests<I: Io>(
     core: &Rc<Core<I>>,
     connection: &I::Connection,
     client: &Rc<Client>,
-    queue: &mpsc::Sender<Queued<I::File>>,
+    queue: &Queue<I::File>,
     link: &Link,
+) -> String {
+    let (mut train, mut memory) = (None, Vec::new());
+    let reading = (&mut train, &mut memory);
+    let reason = read_until_end(core, connection, client, queue, link, reading).await;
+    // What came whole before the end is answered before it.
+    depart(core, queue, &mut train, &mut memory).await;
+    reason
+}
+
+async fn read_until_end<I: Io>(
+    core: &Rc<Core<I>>,
+    connection: &I::Connection,
+    client: &Rc<Client>,
+    queue: &Queue<I::File>,
+    link: &Link,
+    (train, memory): (&mut Option<Train>, &mut Vec<OwnedSemaphorePermit>),
 ) -> String {
     let mut buf = Buf::new();
     let mut want = READ_BUFFER_MIN;
     // The size of the last frame, if it was a large one: the next one is expected to be like it.
     let mut alike = 0;
-    let mut memory = Vec::new();
+    // The buffer before this one, if it is small. As a rule its requests are answered by the time
+    // that this one is full, and it takes its turn again.
+    let mut used = Buf::new();
     loop {
         let missing = loop {
             let size = match frame::frame_size(&buf) {
@@ -142,26 +210,34 @@ async fn read_requests<I: Io>(
             alike = if whole >= LARGE_FRAME_BYTES { whole } else { 0 };
             let mut request = buf.split_to(whole);
             request.advance(frame::SIZE_BYTES);
+            let mut request = match dispatch::couple(core, client, train, request) {
+                Ok(()) => continue,
+                Err(request) => request,
+            };
+            if train.is_some() {
+                if !depart(core, queue, train, memory).await {
+                    return UNWRITABLE.to_owned();
+                }
+                // It may be the first of another train.
+                request = match dispatch::couple(core, client, train, request) {
+                    Ok(()) => continue,
+                    Err(request) => request,
+                };
+            }
             let pending = dispatch::hand_on(core, client, request).await;
             let last = matches!(pending, Pending::Now(Reply::Close));
-            let queued = Queued { pending, _memory: std::mem::take(&mut memory) };
-            let unsent = match queue.try_send(queued) {
-                Ok(()) => None,
-                Err(TrySendError::Full(unsent)) => {
-                    probe::hit(Probe::AnswersQueueFull);
-                    Some(unsent)
-                }
-                Err(TrySendError::Closed(unsent)) => Some(unsent),
-            };
-            if let Some(queued) = unsent
-                && queue.send(queued).await.is_err()
-            {
-                return "its answers could not be written".to_owned();
+            if !queue.put(pending, 1, memory).await {
+                return UNWRITABLE.to_owned();
             }
             if last {
                 return "a request could not be answered".to_owned();
             }
         };
+        // Everything that the last receive brought in one piece goes together; nothing waits for
+        // the next.
+        if !depart(core, queue, train, memory).await {
+            return UNWRITABLE.to_owned();
+        }
         let wished = if missing > 0 { missing.min(want) } else { want / 2 };
         if buf.spare().len() < wished {
             // Room for all of a frame that has begun, but never more than a few times what has
@@ -173,7 +249,7 @@ async fn read_requests<I: Io>(
             let expected = match alike {
                 _ if !buf.is_empty() => 0,
                 // Too large to be claimed before any of it has come.
-                READ_BUFFER_MAX.. => READ_BUFFER_MAX / READ_AHEAD_FACTOR,
+                READ_BUFFER_MAX.. => EXPECTED_FRAME_BYTES,
                 alike => alike,
             };
             let room = match expected.max(if is_large { room } else { 0 }) {
@@ -190,8 +266,14 @@ async fn read_requests<I: Io>(
                     }
                 }
             }
-            let mut larger = core.pool.take(room);
+            let mut larger = std::mem::take(&mut used);
+            if !larger.reclaim(room) {
+                larger = core.pool.take(room);
+            }
             larger.put(&buf);
+            if room <= LARGE_FRAME_BYTES {
+                used = std::mem::take(&mut buf);
+            }
             buf = larger;
         }
         let (result, returned) = connection.read(buf).await;
@@ -234,33 +316,53 @@ async fn reserve<I: Io>(core: &Core<I>, bytes: usize) -> Option<OwnedSemaphorePe
 
 /// Writes answers in order until the queue ends or the socket fails.
 async fn write_replies<I: Io>(
+    core: &Rc<Core<I>>,
     connection: &I::Connection,
     mut replies: mpsc::Receiver<Queued<I::File>>,
     link: &Link,
-    io: &I,
 ) -> io::Result<()> {
-    let mut out = Vec::new();
+    let mut out =
+        Outgoing::<I> { connection, pool: &core.pool, bytes: Vec::new(), buf: Buf::new() };
     loop {
-        let queued = match replies.try_recv() {
+        let Queued { pending, _places, _memory } = match replies.try_recv() {
             Ok(queued) => queued,
             Err(_) => {
-                link.last_active.set(io.now());
-                flush::<I>(connection, &mut out).await?;
+                link.last_active.set(core.io.now());
+                out.flush(Flow::Done).await?;
+                out.rest();
                 match replies.recv().await {
                     Some(queued) => queued,
                     None => return connection.shutdown().await,
                 }
             }
         };
-        let Queued { pending, _memory } = queued;
         let reply = match pending {
             Pending::Now(reply) => reply,
+            Pending::Departed(mut train) => {
+                if !train.has_arrived() {
+                    out.flush(Flow::Done).await?;
+                }
+                train.arrive(&core.io, &mut out.bytes).await;
+                Reply::Silence
+            }
+            Pending::Lone(lone) => {
+                // The partition's task has to run first.
+                out.flush(Flow::Done).await?;
+                match lone.plan(core).await {
+                    Some(fetched) => {
+                        let cut = lone.put_head(core, &fetched, &mut out.bytes);
+                        out.send_files(cut, fetched.slices).await?;
+                        Reply::Silence
+                    }
+                    None => lone.wait(core).await,
+                }
+            }
             Pending::Later(mut future) => {
                 let mut context = Context::from_waker(Waker::noop());
                 match future.as_mut().poll(&mut context) {
                     Poll::Ready(reply) => reply,
                     Poll::Pending => {
-                        flush::<I>(connection, &mut out).await?;
+                        out.flush(Flow::Done).await?;
                         pin!(future).await
                     }
                 }
@@ -269,45 +371,88 @@ async fn write_replies<I: Io>(
         match reply {
             Reply::Silence => {}
             Reply::Close => {
-                flush::<I>(connection, &mut out).await?;
+                out.flush(Flow::Done).await?;
                 return connection.shutdown().await;
             }
-            Reply::Send(pieces) => send::<I>(connection, &mut out, pieces).await?,
+            Reply::Send(pieces) => out.send(pieces).await?,
+        }
+        if out.bytes.len() >= REPLY_GATHER_BYTES {
+            out.flush(Flow::Done).await?;
         }
     }
 }
 
-/// Adds an answer to what waits in `out`, and sends when that is much or a file follows.
-async fn send<I: Io>(
-    connection: &I::Connection,
-    out: &mut Vec<u8>,
-    pieces: Vec<Piece<I::File>>,
-) -> io::Result<()> {
-    let mut pieces = pieces.into_iter().peekable();
-    while let Some(piece) = pieces.next() {
-        match piece {
-            Piece::Bytes(bytes) if out.is_empty() => *out = bytes,
-            Piece::Bytes(bytes) => {
-                probe::hit(Probe::AnswersGathered);
-                out.extend_from_slice(&bytes);
-            }
-            Piece::File(slice) => {
-                let flow = if pieces.peek().is_some() { Flow::More } else { Flow::Done };
-                let head = Buf::from(std::mem::take(out));
-                io::write_all(connection, head, Flow::More).await?;
-                let (position, length) = (slice.position, slice.length);
-                io::send_file_all(connection, &slice.file, position, length, flow).await?;
-            }
-        }
-    }
-    if out.len() >= REPLY_GATHER_BYTES { flush::<I>(connection, out).await } else { Ok(()) }
+/// Answers of one connection that wait to be sent together. Its memory is used again.
+struct Outgoing<'a, I: Io> {
+    connection: &'a I::Connection,
+    pool: &'a Pool,
+    bytes: Vec<u8>,
+    buf: Buf,
 }
 
-async fn flush<I: Io>(connection: &I::Connection, out: &mut Vec<u8>) -> io::Result<()> {
-    if out.is_empty() {
-        return Ok(());
+impl<I: Io> Outgoing<'_, I> {
+    /// Adds an answer, and sends what there is where a file follows.
+    async fn send(&mut self, pieces: Vec<Piece<I::File>>) -> io::Result<()> {
+        let mut pieces = pieces.into_iter().peekable();
+        while let Some(piece) = pieces.next() {
+            match piece {
+                Piece::Bytes(bytes) => {
+                    if !self.bytes.is_empty() {
+                        probe::hit(Probe::AnswersGathered);
+                    }
+                    self.bytes.extend_from_slice(&bytes);
+                }
+                Piece::File(slice) => {
+                    let flow = if pieces.peek().is_some() { Flow::More } else { Flow::Done };
+                    self.flush(Flow::More).await?;
+                    let Slice { file, position, length } = slice;
+                    io::send_file_all(self.connection, &file, position, length, flow).await?;
+                }
+            }
+        }
+        Ok(())
     }
-    io::write_all(connection, Buf::from(std::mem::take(out)), Flow::Done).await
+
+    /// Sends what there is with the slices in between: they belong where `cut` is.
+    async fn send_files(&mut self, cut: usize, slices: Slices<I::File>) -> io::Result<()> {
+        if slices.is_empty() {
+            return Ok(());
+        }
+        let tail: SmallVec<[u8; 16]> = self.bytes[cut..].into();
+        self.bytes.truncate(cut);
+        self.flush(Flow::More).await?;
+        let last = slices.len() - 1;
+        for (number, Slice { file, position, length }) in slices.into_iter().enumerate() {
+            let ends = number == last && tail.is_empty();
+            let flow = if ends { Flow::Done } else { Flow::More };
+            io::send_file_all(self.connection, &file, position, length, flow).await?;
+        }
+        self.bytes.extend_from_slice(&tail);
+        Ok(())
+    }
+
+    async fn flush(&mut self, flow: Flow) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let mut buf = std::mem::take(&mut self.buf);
+        if !buf.reclaim(self.bytes.len()) {
+            buf = self.pool.take(self.bytes.len());
+        }
+        buf.put(&self.bytes);
+        self.bytes.clear();
+        let (result, buf) = io::write_out(self.connection, buf, flow).await;
+        self.buf = buf;
+        result
+    }
+
+    /// Gives up what only large answers need: nothing is to be sent for now.
+    fn rest(&mut self) {
+        if self.bytes.capacity() > REPLY_IDLE_BYTES {
+            self.bytes = Vec::new();
+            self.buf = Buf::new();
+        }
+    }
 }
 
 #[cfg(test)]

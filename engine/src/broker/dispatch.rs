@@ -14,6 +14,7 @@ use super::Core;
 use super::auth::Authorizer;
 use super::conn::Link;
 use super::handle;
+pub use super::handle::train::Train;
 use super::reply::{Pending, Reply};
 use crate::id::CorrelationId;
 use crate::io::{Buf, Connection, Io};
@@ -108,6 +109,11 @@ impl Client {
 }
 
 impl Incoming {
+    /// A produce that was taken together with others.
+    pub fn produce(client: Rc<Client>, version: i16, correlation_id: CorrelationId) -> Self {
+        Incoming { client, api: ApiKey::Produce, version, correlation_id }
+    }
+
     /// The frame that answers with `response`.
     pub fn frame(&self, response: &impl Message) -> Vec<u8> {
         self.frame_with(|out| response.encode(out, self.version))
@@ -124,11 +130,18 @@ impl Incoming {
     /// A frame with its header, to be ended by [`frame::end_frame`].
     pub fn begin(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
-        let start = frame::begin_frame(&mut out);
+        let start = self.begin_in(&mut out);
         assert_eq!(start, 0);
-        let api = self.api as i16;
-        frame::put_response_header(&mut out, api, self.version, self.correlation_id);
         out
+    }
+
+    /// Appends a frame's size, to be filled in by [`frame::end_frame`], and its header. Returns
+    /// where the frame begins.
+    pub fn begin_in(&self, out: &mut Vec<u8>) -> usize {
+        let start = frame::begin_frame(out);
+        let api = self.api as i16;
+        frame::put_response_header(out, api, self.version, self.correlation_id);
+        start
     }
 
     /// Logs why this request is refused, who sent it, and what would help.
@@ -136,6 +149,23 @@ impl Incoming {
         warn!(client = %self.client.address, client_id = *self.client.name.borrow(),
             api = self.api.name(), version = self.version, reason, remedy, "request refused");
     }
+}
+
+/// Couples `bytes`, one frame without its size, to the requests before it if it is a produce like
+/// them ([`handle::train`]). Gives it back if it has to be handed on by itself, after the train.
+pub fn couple<I: Io>(
+    core: &Rc<Core<I>>,
+    client: &Rc<Client>,
+    train: &mut Option<Train>,
+    bytes: Buf,
+) -> Result<(), Buf> {
+    let Ok((header, body)) = RequestHeader::decode(&bytes) else { return Err(bytes) };
+    let RequestHeader { api_key, api_version, correlation_id, client_id } = header;
+    if api_key != ApiKey::Produce as i16 {
+        return Err(bytes);
+    }
+    client.called(client_id);
+    handle::train::couple(core, client, train, (api_version, correlation_id), (bytes, body))
 }
 
 /// Decodes `bytes`, one frame without its size, and hands it to its handler.

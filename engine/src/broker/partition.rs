@@ -19,13 +19,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use super::ask::{Accepted, Ask, Fetch, Fetched, FoundOffset, Produce, Rejection};
+use super::ask::{Accepted, Ask, Fetch, Fetched, FoundOffset, Outcomes, Produce, Rejection};
 use super::gauge::Gauge;
 use super::wait::Parked;
 use super::{Core, data};
 use crate::id::{LeaderEpoch, Offset, PartitionIndex};
-use crate::io::{Instant, Io};
-use crate::limit::PARTITION_MESSAGES_MAX;
+use crate::io::{Buf, Instant, Io};
+use crate::limit::{GROUP_BATCHES_MAX, PARTITION_MESSAGES_MAX};
 use crate::log::{self, AppendError, Appended, Flushed, Log, PlanError};
 use crate::machine::Topic;
 use crate::probe::{self, Probe};
@@ -44,11 +44,28 @@ mod timestamp {
     pub const EARLIEST_PENDING_UPLOAD: i64 = -6;
 }
 
-/// A produce that waits for the flush.
+/// Produces that wait for the flush.
 struct Waiting {
     end: Offset,
-    accepted: Accepted,
-    answer: oneshot::Sender<Result<Accepted, Rejection>>,
+    outcomes: Outcomes,
+    answer: oneshot::Sender<Outcomes>,
+}
+
+/// Neighbouring produces on their way into the log with one write. Empty in between; its memory is
+/// used again.
+#[derive(Default)]
+struct Group {
+    batches: Vec<Buf>,
+    results: Vec<Result<Appended, AppendError>>,
+    /// Who waits, and for how many of the batches.
+    answers: Vec<(usize, oneshot::Sender<Outcomes>)>,
+}
+
+impl Group {
+    fn add(&mut self, Produce { batches, answer }: Produce) {
+        self.answers.push((batches.len(), answer));
+        self.batches.extend(batches);
+    }
 }
 
 type Flushing = Pin<Box<dyn Future<Output = Flushed>>>;
@@ -60,6 +77,7 @@ struct Owner<I: Io> {
     epoch: LeaderEpoch,
     log: Log<I>,
     durability: log::Durability,
+    group: Group,
     /// In the order of their ends.
     waiting: VecDeque<Waiting>,
     flushing: Option<Flushing>,
@@ -135,6 +153,7 @@ async fn open<I: Io>(
         epoch,
         log,
         durability,
+        group: Group::default(),
         waiting: VecDeque::new(),
         flushing: None,
         parked: Parked::default(),
@@ -205,20 +224,22 @@ impl<I: Io> Owner<I> {
         while let Some(ask) = next.take() {
             match ask {
                 Ask::Produce(first) => {
-                    let mut group = vec![first];
-                    while let Ok(ask) = asks.try_recv() {
+                    self.group.add(first);
+                    while self.group.batches.len() < GROUP_BATCHES_MAX
+                        && let Ok(ask) = asks.try_recv()
+                    {
                         match ask {
-                            Ask::Produce(produce) => group.push(produce),
+                            Ask::Produce(produce) => self.group.add(produce),
                             other => {
                                 next = Some(other);
                                 break;
                             }
                         }
                     }
-                    if group.len() > 1 {
+                    if self.group.batches.len() > 1 {
                         probe::hit(Probe::ProducesTogether);
                     }
-                    self.produce(group).await;
+                    self.produce().await;
                 }
                 Ask::Fetch(fetch) => self.fetch(fetch).await,
                 Ask::Offset { timestamp, leader_epoch, answer } => {
@@ -238,32 +259,34 @@ impl<I: Io> Owner<I> {
         None
     }
 
-    async fn produce(&mut self, group: Vec<Produce>) {
-        let (batches, answers): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|produce| (produce.batch, produce.answer)).unzip();
-        let results = self.log.append(batches, self.epoch, self.core.io.wall()).await;
-        assert_eq!(results.len(), answers.len(), "LOG: one outcome for each batch");
+    /// Appends the group and answers it, or has it wait for the flush.
+    async fn produce(&mut self) {
+        let Group { mut batches, mut results, mut answers } = std::mem::take(&mut self.group);
+        let asked = batches.len();
+        self.log.append_from(&mut batches, self.epoch, self.core.io.wall(), &mut results).await;
+        assert_eq!(results.len(), asked, "LOG: one outcome for each batch");
         let start = self.log.start();
         let flushed = self.log.flushed_end();
-        for (result, answer) in results.into_iter().zip(answers) {
-            match result {
-                Ok(Appended { base, last, append_time_ms, duplicate }) => {
-                    if duplicate && last >= flushed {
-                        probe::hit(Probe::DuplicateWaits);
-                    }
-                    let accepted = Accepted { base, append_time_ms, start };
-                    let end = last.plus(1);
-                    if self.durability == log::Durability::PageCache || end <= flushed {
-                        let _ = answer.send(Ok(accepted));
-                    } else {
-                        self.waiting.push_back(Waiting { end, accepted, answer });
-                    }
+        let at_once = self.durability == log::Durability::PageCache;
+        let mut next = results.drain(..);
+        for (count, answer) in answers.drain(..) {
+            let mut end = flushed;
+            let outcome = |result| match result {
+                Ok(Appended { base, last, append_time_ms, .. }) => {
+                    end = end.max(last.plus(1));
+                    Ok(Accepted { base, append_time_ms, start })
                 }
-                Err(error) => {
-                    let _ = answer.send(Err(self.reject(&error)));
-                }
+                Err(error) => Err(self.reject(&error)),
+            };
+            let outcomes: Outcomes = next.by_ref().take(count).map(outcome).collect();
+            if at_once || end <= flushed {
+                let _ = answer.send(outcomes);
+            } else {
+                self.waiting.push_back(Waiting { end, outcomes, answer });
             }
         }
+        drop(next);
+        self.group = Group { batches, results, answers };
     }
 
     fn reject(&self, error: &AppendError) -> Rejection {
@@ -296,7 +319,7 @@ impl<I: Io> Owner<I> {
                 }
                 while self.waiting.front().is_some_and(|waiting| waiting.end <= end) {
                     let waiting = self.waiting.pop_front().expect("there is a front");
-                    let _ = waiting.answer.send(Ok(waiting.accepted));
+                    let _ = waiting.answer.send(waiting.outcomes);
                 }
             }
             Err(poisoned) => {
@@ -305,9 +328,12 @@ impl<I: Io> Owner<I> {
                 if !self.waiting.is_empty() {
                     probe::hit(Probe::FlushFailedWaiting);
                 }
-                for waiting in self.waiting.drain(..) {
-                    let code = ErrorCode::KafkaStorageError;
-                    let _ = waiting.answer.send(Err(Rejection { code, message: message.clone() }));
+                let code = ErrorCode::KafkaStorageError;
+                for Waiting { mut outcomes, answer, .. } in self.waiting.drain(..) {
+                    for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+                        *outcome = Err(Rejection { code, message: message.clone() });
+                    }
+                    let _ = answer.send(outcomes);
                 }
                 self.parked.wake_all();
             }

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::handle::lone::Lone;
+use super::handle::train::Departed;
 use crate::log::Slice;
 
 /// One stretch of an answer.
@@ -28,6 +30,10 @@ pub enum Reply<F> {
 pub enum Pending<F> {
     /// Answered already.
     Now(Reply<F>),
+    /// Produces that will be answered together.
+    Departed(Departed),
+    /// A fetch that is planned once it is the oldest of its connection.
+    Lone(Lone),
     /// Will be answered; polled only once it is the oldest of its connection.
     Later(Pin<Box<dyn Future<Output = Reply<F>>>>),
 }

@@ -170,6 +170,19 @@ impl Buf {
         front
     }
 
+    /// Drops the contents and makes `room` bytes of its memory room again, if there are as many
+    /// and nobody else has a part of it. Says whether it did.
+    #[must_use]
+    pub fn reclaim(&mut self, room: usize) -> bool {
+        // Whoever gave up the last other part did so before this look, and has stopped using it.
+        let Some(chunk) = self.chunk.as_mut().and_then(Arc::get_mut) else { return false };
+        if chunk.memory.len() < room {
+            return false;
+        }
+        (self.start, self.len, self.capacity) = (0, 0, room);
+        true
+    }
+
     /// Copies `bytes` behind the contents.
     ///
     /// # Panics

@@ -97,6 +97,20 @@ fn chunks_come_home_from_other_threads_whole() {
 }
 
 #[test]
+fn memory_is_reclaimed_by_its_last_part_alone() {
+    let mut buf = Pool::new().take(100);
+    buf.put(b"abcdef");
+    let front = buf.split_to(3);
+    assert!(!buf.reclaim(1));
+    assert_eq!((&*front, &*buf), (&b"abc"[..], &b"def"[..]));
+    drop(front);
+    assert!(!buf.reclaim((4 << 10) + 1));
+    assert!(buf.reclaim(2000));
+    assert_eq!((buf.len(), buf.spare().len()), (0, 2000));
+    assert!(!Buf::new().reclaim(0));
+}
+
+#[test]
 fn large_and_empty_buffers_work() {
     assert_eq!(Pool::new().take(3 << 20).capacity(), 3 << 20);
     assert!(Buf::new().is_empty());

@@ -289,18 +289,27 @@ pub async fn fill_at(file: &impl File, mut buf: Buf, mut offset: u64) -> (Result
 }
 
 /// Writes all of `buf` to the connection.
-pub async fn write_all(connection: &impl Connection, mut buf: Buf, flow: Flow) -> Result<()> {
+pub async fn write_all(connection: &impl Connection, buf: Buf, flow: Flow) -> Result<()> {
+    write_out(connection, buf, flow).await.0
+}
+
+/// Writes all of `buf` to the connection, and gives the buffer back for another use.
+pub async fn write_out(
+    connection: &impl Connection,
+    mut buf: Buf,
+    flow: Flow,
+) -> (Result<()>, Buf) {
     while !buf.is_empty() {
         let (result, returned) = connection.write(buf, flow).await;
         buf = returned;
         match result {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(0) => return (Err(ErrorKind::WriteZero.into()), buf),
             Ok(written) => buf.advance(written),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (Err(error), buf),
         }
     }
-    Ok(())
+    (Ok(()), buf)
 }
 
 /// Sends all of `offset .. offset + len` of `file`. A file that ends sooner is `UnexpectedEof`.

@@ -6,7 +6,7 @@
 use super::commit::Dirty;
 use super::fault::{AppendError, PlanError};
 use super::index::index_name;
-use super::producer::Verdict;
+use super::producer::{Verdict, is_idempotent};
 use super::segment::{Place, Segment};
 use super::{Appended, Log};
 use crate::id::{LeaderEpoch, Offset};
@@ -41,17 +41,32 @@ impl<I: Io> Log<I> {
     /// [`Log::readable_end`] is behind its last offset, a duplicate as well.
     pub async fn append(
         &mut self,
-        batches: Vec<Buf>,
+        mut batches: Vec<Buf>,
         epoch: LeaderEpoch,
         now: Wall,
     ) -> Vec<Result<Appended, AppendError>> {
+        let mut results = Vec::with_capacity(batches.len());
+        self.append_from(&mut batches, epoch, now, &mut results).await;
+        results
+    }
+
+    /// As [`Log::append`], for callers that use their memory again: takes all of `batches` and
+    /// leaves one answer for each in `results`, which is empty before.
+    pub async fn append_from(
+        &mut self,
+        batches: &mut Vec<Buf>,
+        epoch: LeaderEpoch,
+        now: Wall,
+        results: &mut Vec<Result<Appended, AppendError>>,
+    ) {
+        assert!(results.is_empty(), "answers of an earlier append");
         if self.failure.is_some() {
             probe::hit(Probe::AppendToPoisoned);
-            return batches.iter().map(|_| Err(AppendError::Poisoned)).collect();
+            results.extend(batches.drain(..).map(|_| Err(AppendError::Poisoned)));
+            return;
         }
         assert!(epoch >= self.latest_epoch(), "an append of an old leader epoch");
         let total = batches.len();
-        let mut results: Vec<Result<Appended, AppendError>> = Vec::with_capacity(total);
         let mut group = Group {
             bufs: std::mem::take(&mut self.scratch.bufs),
             metas: std::mem::take(&mut self.scratch.metas),
@@ -60,7 +75,7 @@ impl<I: Io> Log<I> {
             end: self.end(),
         };
         let mut failed = None;
-        for mut buf in batches {
+        for mut buf in batches.drain(..) {
             let header = match self.admit(&buf) {
                 Ok(Admitted::New(header)) => header,
                 Ok(Admitted::Duplicate(appended)) => {
@@ -93,7 +108,7 @@ impl<I: Io> Log<I> {
         }
         if let Some(error) = failed {
             // Whatever was not written failed, duplicates of it included.
-            for result in &mut results {
+            for result in &mut *results {
                 if result.is_ok_and(|appended| appended.last >= self.end()) {
                     *result = Err(error);
                 }
@@ -104,7 +119,6 @@ impl<I: Io> Log<I> {
         group.metas.clear();
         self.scratch.bufs = group.bufs;
         self.scratch.metas = group.metas;
-        results
     }
 
     /// Whether the batch may be appended, from what it says of itself.
@@ -145,8 +159,10 @@ impl<I: Io> Log<I> {
         } else {
             (header.max_timestamp(), -1)
         };
-        let stamped = Header::parse(buf).expect("stamping keeps the structure");
-        self.scratch.undo.extend(self.producers.apply(&stamped, self.io.now()));
+        if is_idempotent(header) {
+            let stamped = Header::parse(buf).expect("stamping keeps the structure");
+            self.scratch.undo.extend(self.producers.apply(&stamped, self.io.now()));
+        }
         let size = header.size() as u64;
         group.metas.push(Meta { base, last, size, max_timestamp });
         group.bytes += size;

@@ -53,7 +53,7 @@ pub use dump::{Item, Problem, Report, Severity, dump, verify};
 pub use fault::{AppendError, ChangeError, OpenError, PlanError, Poisoned};
 pub use recover::{Recovery, purge};
 pub use scan::Bad;
-pub use slice::{First, Plan, Slice};
+pub use slice::{First, Plan, Slice, Slices};
 
 /// One partition's log. See the module's head.
 pub struct Log<I: Io> {

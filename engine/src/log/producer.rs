@@ -88,7 +88,8 @@ impl Producer {
     }
 }
 
-fn is_idempotent(header: &Header) -> bool {
+/// Whether the batch is of a producer that numbers its batches; all others leave the table as it is.
+pub(super) fn is_idempotent(header: &Header) -> bool {
     header.producer_id().0 >= 0
 }
 

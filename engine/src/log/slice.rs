@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use super::Log;
 use super::fault::PlanError;
 use super::index::Index;
@@ -35,18 +37,21 @@ pub struct Slice<F> {
     pub length: u64,
 }
 
+/// Slices of successive segments; nearly always there is one.
+pub type Slices<F> = SmallVec<[Slice<F>; 1]>;
+
 /// The bytes that answer one read, in order.
 #[derive(Clone, Debug)]
 pub struct Plan<F> {
     /// Slices of successive segments.
-    pub slices: Vec<Slice<F>>,
+    pub slices: Slices<F>,
     /// Their lengths together.
     pub bytes: u64,
 }
 
 impl<F> Default for Plan<F> {
     fn default() -> Self {
-        Plan { slices: Vec::new(), bytes: 0 }
+        Plan { slices: Slices::new(), bytes: 0 }
     }
 }
 

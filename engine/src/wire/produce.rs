@@ -141,6 +141,11 @@ fn topic_bytes_min(version: i16) -> usize {
     }
 }
 
+/// The fewest bytes of a partition: number, length of the records, tagged fields.
+fn partition_bytes_min(flexible: bool) -> usize {
+    if flexible { 4 + 1 + 1 } else { 4 + 4 }
+}
+
 impl<'a> ProduceRequest<'a> {
     /// Reads the body of a request. The ranges are positions in `bytes`.
     ///
@@ -175,8 +180,7 @@ impl<'a> ProduceTopic<'a> {
         } else {
             (r.string(flexible)?, TopicId::NONE)
         };
-        let bytes_min = if flexible { 4 + 1 + 1 } else { 4 + 4 };
-        let count = r.array::<ProducePartition>(flexible, bytes_min)?;
+        let count = r.array::<ProducePartition>(flexible, partition_bytes_min(flexible))?;
         let mut partitions = Vec::with_capacity(count);
         for _ in 0..count {
             let index = PartitionIndex(r.i32()?);
@@ -191,6 +195,60 @@ impl<'a> ProduceTopic<'a> {
             r.skip_tagged()?;
         }
         Ok(ProduceTopic { name, topic_id, partitions })
+    }
+}
+
+/// A produce request about one partition that is not of a transaction, as nearly all small ones
+/// are; decoded without any memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProduceOne<'a> {
+    /// As in [`ProduceRequest`].
+    pub acks: i16,
+    /// As in [`ProduceRequest`].
+    pub timeout_ms: i32,
+    /// The topic's name, up to version 12; empty above.
+    pub name: &'a str,
+    /// The topic's id, from version 13 on; zero below.
+    pub topic_id: TopicId,
+    /// The partition's number.
+    pub index: PartitionIndex,
+    /// Where in the bytes the record batch is, not looked at yet.
+    pub records: Range<usize>,
+}
+
+impl<'a> ProduceOne<'a> {
+    /// Reads the body of a request; `None` if it is any other, or malformed:
+    /// [`ProduceRequest::decode`] tells which.
+    #[must_use]
+    pub fn decode(bytes: &'a [u8], version: i16) -> Option<ProduceOne<'a>> {
+        let r = &mut Reader::new(bytes);
+        let flexible = check(version, r).ok()?;
+        let is_one = |count: Result<usize, DecodeError>| count == Ok(1);
+        let transaction = r.nullable_string(flexible).ok()?;
+        let (acks, timeout_ms) = (r.i16().ok()?, r.i32().ok()?);
+        let topics = r.array::<ProduceTopic<'_>>(flexible, topic_bytes_min(version));
+        if transaction.is_some() || !is_one(topics) {
+            return None;
+        }
+        let (name, topic_id) = if version >= TOPIC_ID_FROM {
+            ("", r.topic_id().ok()?)
+        } else {
+            (r.string(flexible).ok()?, TopicId::NONE)
+        };
+        if !is_one(r.array::<ProducePartition>(flexible, partition_bytes_min(flexible))) {
+            return None;
+        }
+        let index = PartitionIndex(r.i32().ok()?);
+        let length = r.nullable_bytes(flexible).ok()??.len();
+        let records = r.position() - length..r.position();
+        if flexible {
+            // Of the partition, the topic and the request.
+            for _ in 0..3 {
+                r.skip_tagged().ok()?;
+            }
+        }
+        r.finish().ok()?;
+        Some(ProduceOne { acks, timeout_ms, name, topic_id, index, records })
     }
 }
 
@@ -241,6 +299,34 @@ impl ProduceResponse {
         codec::put_i32(out, self.throttle_time_ms);
         if version >= 10 {
             leader::put_endpoints(out, &self.node_endpoints);
+        } else {
+            put_no_tagged(out, flexible);
+        }
+    }
+
+    /// Appends the body of an answer about one partition: the same bytes as
+    /// [`ProduceResponse::encode`], without an answer to be put together first.
+    ///
+    /// # Panics
+    /// If the version is not one that is decoded.
+    pub fn encode_one(
+        out: &mut Vec<u8>,
+        version: i16,
+        name: &str,
+        topic_id: TopicId,
+        partition: &ProducePartitionResponse,
+    ) {
+        assert!((VERSION_MIN..=VERSION_MAX).contains(&version), "produce version {version}");
+        let flexible = version >= FLEXIBLE_FROM;
+        codec::put_array(out, flexible, 1);
+        put_topic(out, version, name, topic_id);
+        codec::put_array(out, flexible, 1);
+        partition.encode(out, version);
+        put_no_tagged(out, flexible);
+        let end = ProduceResponse::default();
+        codec::put_i32(out, end.throttle_time_ms);
+        if version >= 10 {
+            leader::put_endpoints(out, &end.node_endpoints);
         } else {
             put_no_tagged(out, flexible);
         }

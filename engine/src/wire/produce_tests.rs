@@ -81,8 +81,25 @@ proptest! {
             prop_assert_eq!(found, given.collect::<Vec<_>>());
         }
 
+        let one = ProduceOne::decode(&expected, version);
+        let only = match &ours.topics[..] {
+            [topic] if transactional_id.is_none() => match &topic.partitions[..] {
+                [ProducePartition { index, records: Some(records) }] => {
+                    Some((topic.name, topic.topic_id, *index, *records))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        prop_assert_eq!(one.is_some(), only.is_some());
+        if let Some(one) = one {
+            let found = (one.name, one.topic_id, one.index, &expected[one.records]);
+            prop_assert_eq!((one.acks, one.timeout_ms, Some(found)), (acks, timeout_ms, only));
+        }
+
         for end in 0..out.len() {
             prop_assert!(ProduceRequest::decode(&out[..end], version).is_err());
+            prop_assert!(ProduceOne::decode(&out[..end], version).is_none());
         }
         for (at, byte) in damage {
             let at = at.index(out.len());
@@ -92,6 +109,10 @@ proptest! {
                 for range in partitions.filter_map(|partition| partition.records.clone()) {
                     prop_assert!(out.get(range).is_some());
                 }
+            }
+            if let Some(one) = ProduceOne::decode(&out, version) {
+                prop_assert!(out.get(one.records).is_some());
+                prop_assert!(ProduceRequest::decode(&out, version).is_ok());
             }
             let _ = ProduceResponse::decode(&out, version);
         }
@@ -140,6 +161,20 @@ proptest! {
         prop_assert_eq!(&out, &expected);
         let back = ProduceResponse::decode(&expected, version);
         prop_assert_eq!(back.as_ref(), Ok(&ours));
+        for topic in &ours.topics {
+            for partition in &topic.partitions {
+                let alone = ProduceTopicResponse {
+                    partitions: vec![partition.clone()],
+                    ..topic.clone()
+                };
+                let (mut whole, mut one) = (Vec::new(), Vec::new());
+                let alone = ProduceResponse { topics: vec![alone], ..ProduceResponse::default() };
+                alone.encode(&mut whole, version);
+                let (name, id) = (&topic.name, topic.topic_id);
+                ProduceResponse::encode_one(&mut one, version, name, id, partition);
+                prop_assert_eq!(whole, one);
+            }
+        }
         for end in 0..out.len() {
             prop_assert!(ProduceResponse::decode(&out[..end], version).is_err());
         }

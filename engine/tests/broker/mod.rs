@@ -103,6 +103,83 @@ fn answers_keep_their_order_and_pipelined_produces_theirs() {
     });
 }
 
+/// What one receive brings is handed on in trains; what does not fit into one, and what is refused,
+/// leaves them where it stands.
+#[test]
+fn produces_that_come_together_are_answered_one_by_one_and_in_order() {
+    with_broker(2, &[], async |_, _, mut peer| {
+        let one = topic(&mut peer, "together", &[]).await;
+        let two = To { index: PartitionIndex(2), ..one };
+        let unnamed = To { name: "", ..one };
+        let by_name = To { id: TopicId::NONE, ..one };
+        let first = peer.last_sent() + 1;
+        let good = |value: &str| batch(&[value]);
+        let mut damaged = batch(&["bits"]);
+        *damaged.last_mut().expect("bytes") ^= 1;
+        peer.hold();
+        peer.send_produce(9, &by_name, -1, &good("a")).await;
+        peer.send_produce(9, &by_name, -1, &batch(&["b", "c"])).await;
+        peer.send_produce(9, &two, -1, &good("x")).await;
+        peer.send_produce(9, &by_name, -1, &good("d")).await;
+        peer.send_produce(9, &by_name, -1, &damaged).await;
+        peer.send_produce(9, &by_name, 1, &good("e")).await;
+        peer.send_produce(13, &unnamed, 1, &good("f")).await;
+        peer.send_produce(9, &by_name, 0, &good("silent")).await;
+        peer.send_produce(9, &by_name, 1, &good("g")).await;
+        peer.release().await;
+        let expected = [
+            (9, ErrorCode::None, 0),
+            (9, ErrorCode::None, 1),
+            (9, ErrorCode::None, 0),
+            (9, ErrorCode::None, 3),
+            (9, ErrorCode::CorruptMessage, -1),
+            (9, ErrorCode::None, 4),
+            (13, ErrorCode::None, 5),
+        ];
+        for (number, (version, error, base)) in (first..).zip(expected) {
+            let (id, answer) = peer.receive_numbered(version).await;
+            assert_eq!((id, answer.error, answer.base_offset), (number, error, Offset(base)));
+        }
+        let (id, answer) = peer.receive_numbered(9).await;
+        assert_eq!((id, answer.base_offset), (first + 8, Offset(7)), "acks=0 is not answered");
+        let (_, records) = peer.fetch(12, &by_name, 0, 0).await;
+        let read: Vec<_> = values(&records).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(read, ["a", "b", "c", "d", "e", "f", "silent", "g"]);
+        // What is whole is answered before what is no request ends the connection.
+        peer.hold();
+        peer.send_produce(9, &by_name, -1, &good("last")).await;
+        peer.send_raw(&[0xff; 4]).await;
+        peer.release().await;
+        assert_eq!(peer.receive_produce(9).await.base_offset, Offset(8));
+        assert!(peer.receive().await.is_none());
+    });
+}
+
+/// More than a train takes, more than may be in flight, and one of them refused by the partition.
+#[test]
+fn a_long_row_of_produces_is_cut_into_trains() {
+    with_broker(1, &[("trialog.requests.in.flight.max", "3")], async |_, _, mut peer| {
+        let to = topic(&mut peer, "row", &[]).await;
+        let producer = peer.call(4, &InitProducerIdRequest::default()).await.producer_id;
+        peer.hold();
+        // One of them leaves a gap; what follows it goes on where the others were.
+        let sequence = |number| if number > 100 { number - 1 } else { number };
+        for number in 0..200 {
+            let sequence = if number == 100 { 500 } else { sequence(number) };
+            peer.send_produce(9, &to, -1, &idempotent(producer, 0, sequence, &["x"])).await;
+        }
+        peer.release().await;
+        for number in 0..200 {
+            let expected = match number {
+                100 => (ErrorCode::OutOfOrderSequenceNumber, -1),
+                _ => (ErrorCode::None, i64::from(sequence(number))),
+            };
+            let answer = peer.receive_produce(9).await;
+            assert_eq!((answer.error, answer.base_offset.0), expected, "answer {number}");
+        }
+    });
+}
+
 #[test]
 fn a_fetch_waits_for_data_and_for_no_longer_than_it_says() {
     with_broker(2, &[], async |ram, shared, mut peer| {

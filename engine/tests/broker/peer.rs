@@ -50,17 +50,39 @@ pub struct Peer {
     connection: RamConnection,
     sent: i32,
     buf: Vec<u8>,
+    /// What is to be sent in one piece.
+    held: Option<Vec<u8>>,
 }
 
 impl Peer {
     pub async fn connect(ram: &Ram, broker: &Shared<Ram>) -> Peer {
         let address: SocketAddr = broker.listening().await.expect("it listens");
         let connection = ram.connect(address).await.expect("it accepts");
-        Peer { connection, sent: 0, buf: Vec::new() }
+        Peer { connection, sent: 0, buf: Vec::new(), held: None }
+    }
+
+    /// The number of the request that was sent last, counted from 1.
+    pub fn last_sent(&self) -> i32 {
+        self.sent
+    }
+
+    /// Keeps what is sent from now on until [`Peer::release`].
+    pub fn hold(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// Sends all that was held in one piece.
+    pub async fn release(&mut self) {
+        let held = self.held.take().expect("it was held");
+        self.send_raw(&held).await;
     }
 
     /// Sends bytes as they are.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
+        if let Some(held) = &mut self.held {
+            held.extend_from_slice(bytes);
+            return;
+        }
         // A broker that has closed the connection meanwhile is noticed when reading.
         let _ = io::write_all(&self.connection, Buf::from(bytes), Flow::Done).await;
     }
@@ -154,10 +176,16 @@ impl Peer {
     }
 
     pub async fn receive_produce(&mut self, version: i16) -> ProducePartitionResponse {
+        self.receive_numbered(version).await.1
+    }
+
+    /// An answer to a produce, and which request it answers, counted from 1.
+    pub async fn receive_numbered(&mut self, version: i16) -> (i32, ProducePartitionResponse) {
         let frame = self.receive().await.expect("an answer");
+        let id = frame::response_correlation_id(&frame).expect("a header");
         let body = frame::response_body(&frame, ApiKey::Produce as i16, version).expect("a header");
         let response = ProduceResponse::decode(&frame[body..], version).expect("an answer");
-        response.topics[0].partitions[0].clone()
+        (id.0, response.topics[0].partitions[0].clone())
     }
 
     pub async fn produce(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::find_topic;
+use super::lone::Lone;
 use crate::broker::Core;
 use crate::broker::ask::{Ask, Fetch, Fetched};
 use crate::broker::auth::Operation;
@@ -18,7 +19,7 @@ use crate::broker::shard;
 use crate::broker::wait::Wait;
 use crate::id::{LeaderEpoch, PartitionIndex, TopicId};
 use crate::io::Io;
-use crate::log::{First, Slice};
+use crate::log::{First, Slice, Slices};
 use crate::machine::Image;
 use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
@@ -29,14 +30,37 @@ use crate::wire::frame;
 const BY_ID: i16 = 13;
 
 /// What a request allows its answer.
-struct Limits {
+pub struct Limits {
     wait: Duration,
     min_bytes: u64,
-    max_bytes: u64,
+    /// Of all partitions together; the first batch may exceed it.
+    pub max_bytes: u64,
+}
+
+impl Limits {
+    /// As the request has them, and no more than the broker allows.
+    pub fn new<I: Io>(core: &Core<I>, wait_ms: i32, min_bytes: i32, max_bytes: i32) -> Limits {
+        let max_bytes = u64::from(u32::try_from(max_bytes).unwrap_or(0))
+            .min(u64::from(core.shared.config.fetch_max_bytes));
+        Limits {
+            wait: Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)),
+            min_bytes: u64::try_from(min_bytes).unwrap_or(0).min(max_bytes),
+            max_bytes,
+        }
+    }
+
+    /// Whether so many bytes are answered with at once.
+    pub fn is_enough(&self, bytes: u64) -> bool {
+        self.wait.is_zero() || bytes >= self.min_bytes
+    }
 }
 
 /// Begins a fetch; all of it happens when its turn to be answered comes.
 pub fn hand_on<I: Io>(core: &Rc<Core<I>>, incoming: Incoming, body: &[u8]) -> Pending<I::File> {
+    let incoming = match Lone::begin(core, incoming, body) {
+        Ok(lone) => return Pending::Lone(lone),
+        Err(incoming) => incoming,
+    };
     match FetchRequest::decode(body, incoming.version) {
         Ok(request) => {
             let core = core.clone();
@@ -46,7 +70,8 @@ pub fn hand_on<I: Io>(core: &Rc<Core<I>>, incoming: Incoming, body: &[u8]) -> Pe
     }
 }
 
-async fn fetch<I: Io>(
+/// Answers a fetch, after waiting if it has to.
+pub async fn fetch<I: Io>(
     core: &Rc<Core<I>>,
     incoming: &Incoming,
     request: FetchRequest,
@@ -58,13 +83,7 @@ async fn fetch<I: Io>(
         );
         return refused(incoming, ErrorCode::ClusterAuthorizationFailed);
     }
-    let max_bytes = u64::from(u32::try_from(request.max_bytes).unwrap_or(0));
-    let max_bytes = max_bytes.min(u64::from(core.shared.config.fetch_max_bytes));
-    let limits = Limits {
-        wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
-        min_bytes: u64::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
-        max_bytes,
-    };
+    let limits = Limits::new(core, request.max_wait_ms, request.min_bytes, request.max_bytes);
     let turn = turn(request, incoming.version);
     let begun = core.sessions.borrow_mut().begin(turn, core.io.now(), core.io.random());
     let fetching = match begun {
@@ -114,13 +133,12 @@ async fn read_enough<I: Io>(
     wanted: &[Wanted],
     limits: &Limits,
 ) -> Vec<Fetched<I::File>> {
-    let patient = !limits.wait.is_zero() && limits.min_bytes > 0 && !wanted.is_empty();
+    let patient = !limits.is_enough(0) && !wanted.is_empty();
     let wait = patient.then(|| Wait::new(limits.min_bytes));
     let fetched = read(core, incoming, wanted, limits.max_bytes, wait.as_ref()).await;
     let Some(wait) = wait else { return fetched };
-    let news = |one: &Fetched<_>| one.error != ErrorCode::None || one.diverging.is_some();
     let bytes: u64 = fetched.iter().map(|one| one.bytes).sum();
-    if bytes >= limits.min_bytes || fetched.iter().any(news) {
+    if bytes >= limits.min_bytes || fetched.iter().any(Fetched::is_news) {
         return fetched;
     }
     // What was there counts towards the minimum.
@@ -217,12 +235,12 @@ fn answer<I: Io>(
 ) -> Reply<I::File> {
     let Fetching { session, incremental, wanted } = fetching;
     let mut response = FetchResponse { session_id: session, ..FetchResponse::default() };
-    let mut slices: Vec<Vec<Slice<I::File>>> = Vec::new();
+    let mut slices: Vec<Slices<I::File>> = Vec::new();
     for (Wanted { key, .. }, one) in wanted.into_iter().zip(fetched) {
         let data = one.bytes > 0;
         let changed =
             core.sessions.borrow_mut().tell(session, &key, one.high_watermark, one.start, data);
-        let news = data || changed || one.error != ErrorCode::None || one.diverging.is_some();
+        let news = data || changed || one.is_news();
         if incremental && !news {
             probe::hit(Probe::SessionQuiet);
             continue;
@@ -243,13 +261,18 @@ fn answer<I: Io>(
     let mut head = incoming.begin();
     let cuts = response.encode_head(&mut head, incoming.version);
     assert_eq!(cuts.len(), slices.len(), "one place for each partition's batches");
-    let bytes: u64 = slices.iter().flatten().map(|slice| slice.length).sum();
-    let bytes = usize::try_from(bytes).expect("bounded by fetch.max.bytes and one batch");
-    frame::end_frame(&mut head, 0, bytes);
+    frame::end_frame(&mut head, 0, bytes_of(slices.iter().flatten()));
     Reply::Send(interleave(head, &cuts, slices))
 }
 
-fn partition<I: Io>(
+/// How many bytes are sent from files.
+pub fn bytes_of<'a, F: 'a>(slices: impl IntoIterator<Item = &'a Slice<F>>) -> usize {
+    let bytes: u64 = slices.into_iter().map(|slice| slice.length).sum();
+    usize::try_from(bytes).expect("bounded by fetch.max.bytes and one batch")
+}
+
+/// The answer about one partition.
+pub fn partition<I: Io>(
     core: &Core<I>,
     index: PartitionIndex,
     one: &Fetched<I::File>,
@@ -271,7 +294,7 @@ fn partition<I: Io>(
 }
 
 /// The head cut at `cuts`, with the slices that belong there in between.
-fn interleave<F>(head: Vec<u8>, cuts: &[usize], slices: Vec<Vec<Slice<F>>>) -> Vec<Piece<F>> {
+fn interleave<F>(head: Vec<u8>, cuts: &[usize], slices: Vec<Slices<F>>) -> Vec<Piece<F>> {
     let mut pieces = Vec::new();
     let mut from = 0;
     for (&cut, slices) in cuts.iter().zip(slices) {

@@ -5,12 +5,14 @@ pub mod commit;
 pub mod coordinator;
 pub mod fetch;
 pub mod groups;
+pub mod lone;
 pub mod membership;
 pub mod metadata;
 pub mod offsets;
 pub mod produce;
 pub mod producer_id;
 pub mod topics;
+pub mod train;
 pub mod versions;
 
 use std::rc::Rc;

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::smallvec;
 use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::RecvError;
 
 use super::{find_topic, leader};
 use crate::broker::Core;
-use crate::broker::ask::{Accepted, Ask, Produce, Rejection};
+use crate::broker::ask::{Accepted, Ask, Outcomes, Produce, Rejection};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::{self, Incoming};
 use crate::broker::reply::{Pending, Reply};
@@ -22,18 +22,42 @@ use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
 use crate::io::{Buf, Io};
 use crate::machine::Topic;
 use crate::probe::{self, Probe};
-use crate::wire::batch::{self, BatchError, Header};
+use crate::wire::batch::{self, BatchError, Header, Verified};
 use crate::wire::code::ErrorCode;
 use crate::wire::produce::{
     ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse,
 };
 
 /// When the client wants its answer (Kafka's `acks`).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Acks {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Never.
     None,
+    /// When the leader has it.
     Leader,
+    /// When all in-sync replicas have it.
     All,
+}
+
+impl Acks {
+    /// As the request has it.
+    pub fn from_wire(acks: i16) -> Result<Acks, ErrorCode> {
+        match acks {
+            0 => Ok(Acks::None),
+            1 => Ok(Acks::Leader),
+            -1 => Ok(Acks::All),
+            _ => Err(ErrorCode::InvalidRequiredAcks),
+        }
+    }
+}
+
+/// Why it is not known what became of a batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Unsettled {
+    /// The partition closed with the batch appended and not yet flushed.
+    Closed,
+    /// The request's time is up.
+    Late,
 }
 
 /// A partition of the request: answered, or on its way.
@@ -42,7 +66,7 @@ enum Outcome {
     Asked {
         index: PartitionIndex,
         leader: Option<(NodeId, LeaderEpoch)>,
-        answer: oneshot::Receiver<Result<Accepted, Rejection>>,
+        answer: oneshot::Receiver<Outcomes>,
     },
 }
 
@@ -64,14 +88,9 @@ pub async fn hand_on<I: Io>(
         Err(error) => return dispatch::malformed(&incoming, &error),
     };
     let image = core.shared.image();
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let timeout = patience(request.timeout_ms);
     let transactional = request.transactional_id.is_some_and(|id| !id.is_empty());
-    let acks = match request.acks {
-        0 => Ok(Acks::None),
-        1 => Ok(Acks::Leader),
-        -1 => Ok(Acks::All),
-        _ => Err(ErrorCode::InvalidRequiredAcks),
-    };
+    let acks = Acks::from_wire(request.acks);
     // What each batch needs, in the order of its bytes, while the frame is still whole.
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut batches = Vec::new();
@@ -123,12 +142,9 @@ pub async fn hand_on<I: Io>(
         frame.advance(range.start - at);
         let mut batch = frame.split_to(range.len());
         at = range.end;
-        if Header::parse(&batch)
-            .is_ok_and(|header| header.max_timestamp() != verified.max_timestamp)
-        {
-            batch::stamp_max_timestamp(&mut batch, verified.max_timestamp);
-        }
-        shard::ask(core, partition, Ask::Produce(Produce { batch, answer })).await;
+        correct_max_timestamp(&mut batch, verified);
+        let produce = Produce { batches: smallvec![batch], answer };
+        shard::ask(core, partition, Ask::Produce(produce)).await;
     }
     drop(frame);
     match acks {
@@ -158,14 +174,31 @@ pub async fn hand_on<I: Io>(
 fn answer<F>(incoming: &Incoming, topics: Vec<ProduceTopicResponse>) -> Reply<F> {
     for topic in &topics {
         for partition in topic.partitions.iter().filter(|one| one.error != ErrorCode::None) {
-            let (reason, index) =
-                (partition.error_message.as_deref().unwrap_or(""), partition.index);
-            let what = format!("{} partition {index}: {reason}", topic.name);
-            incoming.warn(&what, "the client was told the same");
+            let reason = partition.error_message.as_deref().unwrap_or("");
+            warn(incoming, &topic.name, partition.index, reason);
         }
     }
     let response = ProduceResponse { topics, ..ProduceResponse::default() };
     Reply::bytes(incoming.frame_with(|out| response.encode(out, incoming.version)))
+}
+
+/// Logs that a batch was not taken.
+pub fn warn(incoming: &Incoming, topic: &str, index: PartitionIndex, reason: &str) {
+    let what = format!("{topic} partition {index}: {reason}");
+    incoming.warn(&what, "the client was told the same");
+}
+
+/// How long a request waits for the replicas.
+pub fn patience(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
+}
+
+/// Some clients do not fill the batch's largest time stamp in; Kafka does it for them.
+pub fn correct_max_timestamp(batch: &mut [u8], verified: Verified) {
+    let header = Header::parse(batch);
+    if header.is_ok_and(|header| header.max_timestamp() != verified.max_timestamp) {
+        batch::stamp_max_timestamp(batch, verified.max_timestamp);
+    }
 }
 
 impl TopicOutcome {
@@ -179,7 +212,7 @@ impl TopicOutcome {
 }
 
 /// Checks everything about a partition of the request but its bytes.
-fn admit(
+pub fn admit(
     found: &Result<Arc<Topic>, ErrorCode>,
     index: PartitionIndex,
     acks: Acks,
@@ -221,48 +254,63 @@ fn rejected(index: PartitionIndex, error: &BatchError) -> ProducePartitionRespon
 async fn gather(topics: Vec<TopicOutcome>) -> Vec<ProduceTopicResponse> {
     let mut gathered = Vec::with_capacity(topics.len());
     for TopicOutcome { name, topic_id, partitions } in topics {
-        let mut answered = Vec::with_capacity(partitions.len());
+        let mut settled = Vec::with_capacity(partitions.len());
         for outcome in partitions {
-            answered.push(match outcome {
+            settled.push(match outcome {
                 Outcome::Done(response) => response,
-                Outcome::Asked { index, leader, answer } => asked(index, leader, answer.await),
+                Outcome::Asked { index, leader, answer } => match answer.await {
+                    Ok(mut outcomes) => {
+                        let outcome = outcomes.pop().expect("one for the batch");
+                        answered(index, leader, outcome)
+                    }
+                    Err(_) => Unsettled::Closed.response(index),
+                },
             });
         }
-        gathered.push(ProduceTopicResponse { name, topic_id, partitions: answered });
+        gathered.push(ProduceTopicResponse { name, topic_id, partitions: settled });
     }
     gathered
 }
 
-fn asked(
+/// The answer about a partition that has decided.
+pub fn answered(
     index: PartitionIndex,
     leader: Option<(NodeId, LeaderEpoch)>,
-    answer: Result<Result<Accepted, Rejection>, RecvError>,
+    outcome: Result<Accepted, Rejection>,
 ) -> ProducePartitionResponse {
-    match answer {
-        Ok(Ok(Accepted { base, append_time_ms, start })) => ProducePartitionResponse {
+    match outcome {
+        Ok(Accepted { base, append_time_ms, start }) => ProducePartitionResponse {
+            index,
             error: ErrorCode::None,
             base_offset: base,
             log_append_time_ms: append_time_ms,
             log_start_offset: start,
-            error_message: None,
-            ..refusal(index, ErrorCode::None, String::new())
+            ..ProducePartitionResponse::default()
         },
-        Ok(Err(Rejection { code, message })) => {
+        Err(Rejection { code, message }) => {
             let current_leader = leader.filter(|_| code == ErrorCode::NotLeaderOrFollower);
             ProducePartitionResponse { current_leader, ..refusal(index, code, message) }
         }
-        // The partition closed with the batch appended and not yet flushed.
-        Err(_) => {
-            probe::hit(Probe::ProduceDropped);
-            refusal(index, ErrorCode::NotLeaderOrFollower, "the partition closed".to_owned())
-        }
+    }
+}
+
+impl Unsettled {
+    /// The answer about such a partition.
+    pub fn response(self, index: PartitionIndex) -> ProducePartitionResponse {
+        let (code, message) = match self {
+            Unsettled::Closed => (ErrorCode::NotLeaderOrFollower, "the partition closed"),
+            Unsettled::Late => (
+                ErrorCode::RequestTimedOut,
+                "not flushed within the request's timeout; whether it will be is unknown",
+            ),
+        };
+        refusal(index, code, message.to_owned())
     }
 }
 
 /// Every partition that was asked is late: whether its batch is durable is unknown.
 fn late(topics: Vec<(String, TopicId, Vec<PartitionIndex>)>) -> Vec<ProduceTopicResponse> {
-    let message = "not flushed within the request's timeout; whether it will be is unknown";
-    let late = |index| refusal(index, ErrorCode::RequestTimedOut, message.to_owned());
+    let late = |index| Unsettled::Late.response(index);
     let topic = |(name, topic_id, partitions): (_, _, Vec<_>)| ProduceTopicResponse {
         name,
         topic_id,

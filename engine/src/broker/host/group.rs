@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::smallvec;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
@@ -366,10 +367,10 @@ impl<I: Io> Host<I> {
             batch.push(now.0, Some(&record.key()), record.value().as_deref(), &[]);
         }
         let (answer, written) = oneshot::channel();
-        let batch = Buf::from(batch.finish());
-        let produce = AskPartition::Produce(Produce { batch, answer });
+        let batches = smallvec![Buf::from(batch.finish())];
+        let produce = AskPartition::Produce(Produce { batches, answer });
         shard::ask(&self.core, self.key, produce).await;
-        match written.await {
+        match written.await.map(|mut outcomes| outcomes.pop().expect("one for the batch")) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(rejection)) => Err(rejection.message),
             Err(_) => Err("the partition closed".to_owned()),

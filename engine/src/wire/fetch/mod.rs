@@ -7,7 +7,7 @@
 mod request;
 mod response;
 
-pub use request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
+pub use request::{FetchOne, FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 pub use response::{FetchPartitionResponse, FetchResponse, FetchTopicResponse};
 
 use super::codec::{self, DecodeError, Fault, Reader};

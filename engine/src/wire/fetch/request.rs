@@ -12,8 +12,8 @@
 //! ```
 
 use super::{
-    FLEXIBLE_FROM, VERSION_MAX, VERSION_MIN, check, put_no_tagged, put_topic, read_topic,
-    topic_bytes_min,
+    FLEXIBLE_FROM, TOPIC_ID_FROM, VERSION_MAX, VERSION_MIN, check, put_no_tagged, put_topic,
+    read_topic, topic_bytes_min,
 };
 use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
 use crate::wire::codec::{self, DecodeError, Reader};
@@ -65,6 +65,9 @@ impl Default for FetchRequest {
         }
     }
 }
+
+/// The fewest bytes of a partition: index, offset and max bytes are in every version.
+const PARTITION_BYTES_MIN: usize = 4 + 8 + 4;
 
 /// One topic of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -259,8 +262,7 @@ impl FetchTopic {
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<FetchTopic, DecodeError> {
         let flexible = version >= FLEXIBLE_FROM;
         let (name, topic_id) = read_topic(r, version)?;
-        // Index, offset and max bytes are in every version.
-        let count = r.array::<FetchPartition>(flexible, 4 + 8 + 4)?;
+        let count = r.array::<FetchPartition>(flexible, PARTITION_BYTES_MIN)?;
         let mut partitions = Vec::with_capacity(count);
         for _ in 0..count {
             partitions.push(FetchPartition::decode(r, version)?);
@@ -269,6 +271,79 @@ impl FetchTopic {
             r.skip_tagged()?;
         }
         Ok(FetchTopic { name, topic_id, partitions })
+    }
+}
+
+/// A consumer's fetch of one partition without a session; decoded without any memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchOne<'a> {
+    /// As in [`FetchRequest`].
+    pub max_wait_ms: i32,
+    /// As in [`FetchRequest`].
+    pub min_bytes: i32,
+    /// As in [`FetchRequest`].
+    pub max_bytes: i32,
+    /// The topic's name, up to version 12; empty above.
+    pub name: &'a str,
+    /// The topic's id, from version 13 on; zero below.
+    pub topic_id: TopicId,
+    /// What is wanted of the partition.
+    pub partition: FetchPartition,
+}
+
+impl<'a> FetchOne<'a> {
+    /// Reads the body of a request; `None` if it is any other, or malformed:
+    /// [`FetchRequest::decode`] tells which.
+    #[must_use]
+    pub fn decode(bytes: &'a [u8], version: i16) -> Option<FetchOne<'a>> {
+        let r = &mut Reader::new(bytes);
+        let flexible = check(version, r).ok()?;
+        if version <= 14 && r.i32().ok()? >= 0 {
+            return None;
+        }
+        let (max_wait_ms, min_bytes) = (r.i32().ok()?, r.i32().ok()?);
+        let max_bytes = r.i32().ok()?;
+        r.i8().ok()?;
+        if version >= 7 && (r.i32().ok()?, r.i32().ok()?) != (0, -1) {
+            return None;
+        }
+        if r.array::<FetchTopic>(flexible, topic_bytes_min(version)) != Ok(1) {
+            return None;
+        }
+        let (name, topic_id) = if version >= TOPIC_ID_FROM {
+            ("", r.topic_id().ok()?)
+        } else {
+            (r.string(flexible).ok()?, TopicId::NONE)
+        };
+        if r.array::<FetchPartition>(flexible, PARTITION_BYTES_MIN) != Ok(1) {
+            return None;
+        }
+        let partition = FetchPartition::decode(r, version).ok()?;
+        if flexible {
+            r.skip_tagged().ok()?;
+        }
+        if version >= 7 && r.array::<ForgottenTopic>(flexible, topic_bytes_min(version)) != Ok(0) {
+            return None;
+        }
+        if version >= 11 {
+            r.string(flexible).ok()?;
+        }
+        // A follower names itself in a tagged field.
+        if flexible && r.unsigned_varint() != Ok(0) {
+            return None;
+        }
+        r.finish().ok()?;
+        Some(FetchOne { max_wait_ms, min_bytes, max_bytes, name, topic_id, partition })
+    }
+}
+
+impl From<FetchOne<'_>> for FetchRequest {
+    fn from(one: FetchOne<'_>) -> FetchRequest {
+        let FetchOne { max_wait_ms, min_bytes, max_bytes, name, topic_id, partition } = one;
+        let name = name.to_owned();
+        let topic = FetchTopic { name, topic_id, partitions: vec![partition] };
+        let topics = vec![topic];
+        FetchRequest { max_wait_ms, min_bytes, max_bytes, topics, ..FetchRequest::default() }
     }
 }
 

@@ -123,11 +123,7 @@ impl FetchResponse {
         let flexible = version >= FLEXIBLE_FROM;
         let count = self.topics.iter().map(|topic| topic.partitions.len()).sum();
         let mut holes = Vec::with_capacity(count);
-        codec::put_i32(out, self.throttle_time_ms);
-        if version >= 7 {
-            codec::put_i16(out, self.error.code());
-            codec::put_i32(out, self.session_id);
-        }
+        self.put_start(out, version);
         codec::put_array(out, flexible, self.topics.len());
         for topic in &self.topics {
             put_topic(out, version, &topic.name, topic.topic_id);
@@ -137,12 +133,50 @@ impl FetchResponse {
             }
             put_no_tagged(out, flexible);
         }
+        self.put_end(out, version);
+        holes
+    }
+
+    /// Appends the body of an answer about one partition, without a session and without its record
+    /// bytes, and returns the position in `out` where those are to be sent: the same bytes as
+    /// [`FetchResponse::encode_head`], without an answer to be put together first.
+    ///
+    /// # Panics
+    /// If the version does not exist.
+    #[must_use]
+    pub fn encode_one(
+        out: &mut Vec<u8>,
+        version: i16,
+        name: &str,
+        topic_id: TopicId,
+        partition: &FetchPartitionResponse,
+    ) -> usize {
+        assert!((VERSION_MIN..=VERSION_MAX).contains(&version), "fetch version {version}");
+        let flexible = version >= FLEXIBLE_FROM;
+        FetchResponse::default().put_start(out, version);
+        codec::put_array(out, flexible, 1);
+        put_topic(out, version, name, topic_id);
+        codec::put_array(out, flexible, 1);
+        let hole = partition.encode_head(out, version);
+        put_no_tagged(out, flexible);
+        FetchResponse::default().put_end(out, version);
+        hole
+    }
+
+    fn put_start(&self, out: &mut Vec<u8>, version: i16) {
+        codec::put_i32(out, self.throttle_time_ms);
+        if version >= 7 {
+            codec::put_i16(out, self.error.code());
+            codec::put_i32(out, self.session_id);
+        }
+    }
+
+    fn put_end(&self, out: &mut Vec<u8>, version: i16) {
         if version >= 16 {
             leader::put_endpoints(out, &self.node_endpoints);
         } else {
-            put_no_tagged(out, flexible);
+            put_no_tagged(out, version >= FLEXIBLE_FROM);
         }
-        holes
     }
 
     /// The record bytes of all partitions together.

@@ -274,6 +274,46 @@ proptest! {
     }
 
     #[test]
+    fn a_lone_fetch_is_seen_as_one(
+        version in VERSION_MIN..=VERSION_MAX,
+        numbers in any::<(i32, i32, i32)>(),
+        (name, id) in ("[a-z]{1,4}", any::<[u8; 16]>()),
+        partition in fetch_partition(),
+        other in 0..7,
+    ) {
+        let (name, topic_id) = topic(version, name, id);
+        let partition = mask_partition(partition, version);
+        let lone = FetchRequest {
+            max_wait_ms: numbers.0,
+            min_bytes: numbers.1,
+            max_bytes: numbers.2,
+            topics: vec![FetchTopic { name, topic_id, partitions: vec![partition] }],
+            ..FetchRequest::default()
+        };
+        let mut out = Vec::new();
+        lone.encode(&mut out, version);
+        let one = FetchOne::decode(&out, version).expect("it is one");
+        prop_assert_eq!(FetchRequest::from(one), lone.clone());
+        for end in 0..out.len() {
+            prop_assert!(FetchOne::decode(&out[..end], version).is_none());
+        }
+
+        let mut request = lone.clone();
+        match other {
+            0 => request.replica_id = NodeId(3),
+            1 if version >= 7 => request.session_epoch = 0,
+            2 if version >= 7 => (request.session_id, request.session_epoch) = (5, -1),
+            3 if version >= 7 => request.forgotten_topics.push(ForgottenTopic::default()),
+            4 => request.topics.push(FetchTopic::default()),
+            5 => request.topics[0].partitions.push(FetchPartition::default()),
+            _ => request.topics.clear(),
+        }
+        let mut out = Vec::new();
+        request.encode(&mut out, version);
+        prop_assert!(FetchOne::decode(&out, version).is_none());
+    }
+
+    #[test]
     fn responses_agree(
         version in VERSION_MIN..=VERSION_MAX,
         throttle_time_ms: i32,
@@ -305,6 +345,18 @@ proptest! {
         }
         let mut head = b"before".to_vec();
         let holes = ours.encode_head(&mut head, version);
+        for topic in &ours.topics {
+            for partition in &topic.partitions {
+                let alone =
+                    FetchTopicResponse { partitions: vec![partition.clone()], ..topic.clone() };
+                let alone = FetchResponse { topics: vec![alone], ..FetchResponse::default() };
+                let (mut whole, mut one) = (Vec::new(), Vec::new());
+                let holes = alone.encode_head(&mut whole, version);
+                let (name, id) = (&topic.name, topic.topic_id);
+                let hole = FetchResponse::encode_one(&mut one, version, name, id, partition);
+                prop_assert_eq!((whole, holes), (one, vec![hole]));
+            }
+        }
         let whole = filled(&head, &holes, &records)[6..].to_vec();
         prop_assert_eq!(whole.len() as u64, head.len() as u64 - 6 + ours.records_bytes());
 

@@ -1,0 +1,112 @@
+//! A fetch of one partition without a session, as most consumers at the end of a log send it:
+//! planned and answered without any memory of its own.
+//!
+//! Where there is less to read than the request wants to wait for, it becomes an ordinary fetch
+//! ([`super::fetch`]), which waits. Everything happens when its turn to be answered comes, on the
+//! connection's core.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::fetch::{self, Limits};
+use super::find_topic;
+use crate::broker::ask::{Ask, Fetch, Fetched};
+use crate::broker::auth::Operation;
+use crate::broker::dispatch::Incoming;
+use crate::broker::reply::Reply;
+use crate::broker::{Core, shard};
+use crate::id::TopicId;
+use crate::io::Io;
+use crate::log::First;
+use crate::machine::Topic;
+use crate::wire::code::ErrorCode;
+use crate::wire::fetch::{FetchOne, FetchPartition, FetchRequest, FetchResponse};
+use crate::wire::frame;
+
+/// Such a fetch.
+pub struct Lone {
+    incoming: Incoming,
+    topic: Arc<Topic>,
+    by_id: bool,
+    /// As the request has them.
+    max_wait_ms: i32,
+    min_bytes: i32,
+    max_bytes: i32,
+    partition: FetchPartition,
+}
+
+impl Lone {
+    /// Reads the request; gives it back if it is any other.
+    pub fn begin<I: Io>(
+        core: &Rc<Core<I>>,
+        incoming: Incoming,
+        body: &[u8],
+    ) -> Result<Lone, Incoming> {
+        let Some(one) = FetchOne::decode(body, incoming.version) else { return Err(incoming) };
+        let image = core.shared.image();
+        let read = Operation::Read;
+        let found = find_topic(&image, &incoming.client, read, one.name, one.topic_id);
+        let Ok(topic) = found else { return Err(incoming) };
+        if topic.partition(one.partition.index).is_none() {
+            return Err(incoming);
+        }
+        Ok(Lone {
+            incoming,
+            topic,
+            by_id: one.topic_id != TopicId::NONE,
+            max_wait_ms: one.max_wait_ms,
+            min_bytes: one.min_bytes,
+            max_bytes: one.max_bytes,
+            partition: one.partition,
+        })
+    }
+
+    /// Asks the partition. `None` if that gave less than the request wants to wait for.
+    pub async fn plan<I: Io>(&self, core: &Rc<Core<I>>) -> Option<Fetched<I::File>> {
+        let limits = Limits::new(core, self.max_wait_ms, self.min_bytes, self.max_bytes);
+        let partition = &self.partition;
+        let (answer, planned) = oneshot::channel();
+        let fetch = Fetch {
+            from: partition.fetch_offset,
+            leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+            max_bytes: u64::from(u32::try_from(partition.max_bytes).unwrap_or(0))
+                .min(limits.max_bytes),
+            first: First::AtLeastOneBatch,
+            wait: None,
+            answer,
+        };
+        shard::ask(core, (self.topic.id, partition.index), Ask::Fetch(fetch)).await;
+        // A dropped answer: the partition closed meanwhile, and the client asks again.
+        let fetched =
+            planned.await.unwrap_or_else(|_| Fetched::failed(ErrorCode::NotLeaderOrFollower));
+        (limits.is_enough(fetched.bytes) || fetched.is_news()).then_some(fetched)
+    }
+
+    /// Appends the answer without its batches, and returns the position where those go.
+    pub fn put_head<I: Io>(
+        &self,
+        core: &Core<I>,
+        fetched: &Fetched<I::File>,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let version = self.incoming.version;
+        let start = self.incoming.begin_in(out);
+        let (name, id) =
+            if self.by_id { ("", self.topic.id) } else { (&*self.topic.name, TopicId::NONE) };
+        let response = fetch::partition(core, self.partition.index, fetched);
+        let cut = FetchResponse::encode_one(out, version, name, id, &response);
+        frame::end_frame(out, start, fetch::bytes_of(&fetched.slices));
+        cut
+    }
+
+    /// Handles it as an ordinary fetch, which waits for more.
+    pub async fn wait<I: Io>(self, core: &Rc<Core<I>>) -> Reply<I::File> {
+        let Lone { incoming, topic, by_id, max_wait_ms, min_bytes, max_bytes, partition } = self;
+        let (name, topic_id) = if by_id { ("", topic.id) } else { (&*topic.name, TopicId::NONE) };
+        let one = FetchOne { max_wait_ms, min_bytes, max_bytes, name, topic_id, partition };
+        fetch::fetch(core, &incoming, FetchRequest::from(one)).await
+    }
+}
