@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use trialog_bench::broker::{Broker, fetch, produce};
+use trialog_bench::broker::{Broker, batch, fetch, produce};
 use trialog_bench::floor::{self, ANSWER_BYTES};
 use trialog_bench::load::{call, connect, in_turn, pipelined};
 use trialog_bench::machine::{LOAD_CORE, load_average, pin, private_network};
@@ -26,8 +26,10 @@ fn main() {
     print_head();
     let broker = Broker::start(dir.path());
     if asked_for("fetch") {
-        hot_fetch(&broker, dir.path(), ("1 hot fetch, 256 KiB", 256 << 10, 1.25)).print();
-        hot_fetch(&broker, dir.path(), ("2 hot fetch, 64 KiB", 64 << 10, 1.4)).print();
+        let row = ("1 hot fetch, 256 KiB", 256 << 10, 1.25);
+        hot_fetch(&broker, dir.path(), row, Head::None).print();
+        let row = ("2 hot fetch, 64 KiB", 64 << 10, 1.4);
+        hot_fetch(&broker, dir.path(), row, Head::AsOurs).print();
     }
     if asked_for("large") {
         produce_large(&broker, dir.path(), ("4 produce D1, 1 MiB", MEBI, 1.3)).print();
@@ -59,7 +61,16 @@ fn records(size: usize) -> usize {
     (size / 1040).max(1)
 }
 
-fn hot_fetch(broker: &Broker, dir: &Path, (name, size, bar): Sized) -> Row {
+/// What a floor of a fetch sends in front of the batches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// Nothing: it is the bare loop of `sendfile`.
+    None,
+    /// As much as the broker: the row counts the answer to one request.
+    AsOurs,
+}
+
+fn hot_fetch(broker: &Broker, dir: &Path, (name, size, bar): Sized, head: Head) -> Row {
     const BATCHES: u64 = 128;
     let topic = format!("fetch-{size}");
     broker.create(&topic);
@@ -73,25 +84,27 @@ fn hot_fetch(broker: &Broker, dir: &Path, (name, size, bar): Sized) -> Row {
     let offset = |batch: u64| i64::try_from(batch % BATCHES * count as u64).expect("small");
     let requests: Vec<_> = (0..BATCHES).map(|batch| fetch(&topic, offset(batch), limit)).collect();
     let whole = call(&mut stream, &requests[0]).len() + 4;
-    let payload = whole as u64;
 
+    // The floor sends the same bytes from the same places.
+    let batch = batch(count, 1024).len();
+    let head = if head == Head::AsOurs { whole - batch } else { 0 };
     let path = dir.join(format!("hot-{size}"));
-    std::fs::write(&path, vec![1; size * 128]).expect("there is room");
-    let floor = floor::send_file(&path, size);
+    floor::pieces(&path, batch, BATCHES);
+    let floor = floor::send_file(&path, batch, head);
     let mut bare = connect(floor);
     let rounds = (64 * MEBI / size) as u64;
-    let bytes = rounds * size as u64;
+    let bytes = rounds * batch as u64;
     versus(
         name,
         Unit::PerGigabyte,
         bar,
         |meter| {
             meter.run(bytes, rounds, || {
-                pipelined(&mut bare, &[0; ANSWER_BYTES], size, rounds, 1);
+                pipelined(&mut bare, &[0; ANSWER_BYTES], head + batch, rounds, 1);
             });
         },
         |meter| {
-            meter.run(rounds * payload, rounds, || {
+            meter.run(bytes, rounds, || {
                 for round in 0..rounds {
                     let request = &requests[usize::try_from(round % BATCHES).expect("small")];
                     pipelined(&mut stream, request, whole, 1, 1);

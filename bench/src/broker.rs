@@ -118,9 +118,9 @@ impl Drop for Broker {
     }
 }
 
-/// A produce request of one batch with `records` records of `size` bytes each.
+/// A batch with `records` records of `size` bytes each.
 #[must_use]
-pub fn produce(topic: &str, records: usize, size: usize) -> Vec<u8> {
+pub fn batch(records: usize, size: usize) -> Vec<u8> {
     let mut batch = Builder::new();
     let value = vec![b'x'; size];
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
@@ -128,7 +128,13 @@ pub fn produce(topic: &str, records: usize, size: usize) -> Vec<u8> {
     for _ in 0..records {
         batch.push(now, None, Some(&value), &[]);
     }
-    let batch = batch.finish();
+    batch.finish()
+}
+
+/// A produce request of one such batch.
+#[must_use]
+pub fn produce(topic: &str, records: usize, size: usize) -> Vec<u8> {
+    let batch = batch(records, size);
     let request = ProduceRequest {
         transactional_id: None,
         acks: 1,

@@ -59,18 +59,36 @@ pub fn append_gathered(dir: &Path, size: usize, total: u64) -> SocketAddr {
     })
 }
 
-/// Answers each request of [`ANSWER_BYTES`] with the next `size` bytes of `path`, from the page
-/// cache by `sendfile`.
+/// Writes `count` pieces of `size` bytes one after another, each with a call of its own, as a
+/// broker's batches come to lie in a segment: on no boundary of pages.
+pub fn pieces(path: &Path, size: usize, count: u64) {
+    let file = fresh(path, count * size as u64);
+    let piece = vec![1; size];
+    for at in 0..count {
+        file.write_all_at(&piece, at * size as u64).expect("there is room");
+    }
+}
+
+/// Answers each request of [`ANSWER_BYTES`] with `head` bytes from memory and the next `size` bytes
+/// of `path`, from the page cache by `sendfile`.
 #[must_use]
-pub fn send_file(path: &Path, size: usize) -> SocketAddr {
+pub fn send_file(path: &Path, size: usize, head: usize) -> SocketAddr {
     let file = File::open(path).expect("it was written");
     let length = file.metadata().expect("it is there").len();
     serve(move |mut stream| {
         let mut request = [0; ANSWER_BYTES];
+        let head = vec![0_u8; head];
         let mut offset: libc::off_t = 0;
         while stream.read_exact(&mut request).is_ok() {
             if u64::try_from(offset).expect("positive") + size as u64 > length {
                 offset = 0;
+            }
+            if !head.is_empty() {
+                let fd = stream.as_raw_fd();
+                // SAFETY: the descriptor is open and the head outlives the call.
+                let sent =
+                    unsafe { libc::send(fd, head.as_ptr().cast(), head.len(), libc::MSG_MORE) };
+                assert_eq!(usize::try_from(sent), Ok(head.len()), "a head fits");
             }
             let mut left = size;
             while left > 0 {
