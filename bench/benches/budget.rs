@@ -92,12 +92,7 @@ fn main() {
 const BAR: f64 = 1.0;
 
 /// Counts over many requests after some that do not count; whether the bar is met.
-fn row(
-    stream: &mut Stream,
-    name: &str,
-    (request, answer): (&[u8], usize),
-    deep: u64,
-) -> bool {
+fn row(stream: &mut Stream, name: &str, (request, answer): (&[u8], usize), deep: u64) -> bool {
     const TIMES: u64 = 2048;
     pipelined(stream, request, answer, TIMES, deep);
     let before = ALLOCATIONS.load(Ordering::Relaxed);
