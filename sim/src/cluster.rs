@@ -15,10 +15,12 @@ use futures_util::future::LocalBoxFuture;
 use madsim::runtime::{Handle, Runtime};
 use madsim::task::NodeId;
 use trialog_engine::id::CoreId;
+use trialog_engine::probe::{self, Hits};
 
 use crate::io::SimIo;
 use crate::machine::Crash;
 use crate::seed::Seed;
+use crate::timing;
 use crate::trace::{Digest, Event, Watcher};
 use crate::world::World;
 
@@ -50,6 +52,12 @@ pub struct Outcome<T> {
     pub digest: Digest,
     /// Simulated time from start to end.
     pub simulated: Duration,
+    /// What the probes counted.
+    pub probes: Hits,
+    /// Time on a processor.
+    pub cpu: Duration,
+    /// The part of it that checkers and invariants took.
+    pub judged: Duration,
 }
 
 type Program = Arc<dyn Fn(SimIo) -> LocalBoxFuture<'static, ()> + Send + Sync>;
@@ -90,8 +98,13 @@ where
             let value = body(cluster.clone()).await;
             let (digest, simulated) = (world.digest(), Duration::from_nanos(world.now()));
             cluster.stop().await;
-            Outcome { value, digest, simulated }
+            (value, digest, simulated)
         })
+    };
+    let run = move || {
+        let (value, digest, simulated) = run();
+        let (cpu, judged) = (timing::thread_cpu(), timing::judged());
+        Outcome { value, digest, simulated, probes: probe::take(), cpu, judged }
     };
     let thread = thread.spawn(run).expect("a thread can be started");
     thread.join().map_err(|payload| panic_text(&*payload))

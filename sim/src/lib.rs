@@ -4,6 +4,12 @@
 //! a simulated [`disk`], network and [`clock`], and takes from madsim only its executor, virtual
 //! time and nodes. Everything that happens follows from one [`seed::Seed`]; two runs of a seed end
 //! with the same [`trace::Digest`].
+//!
+//! Around the runs stands the workbench, `cargo sim`: a [`crew`] of worker processes carries runs
+//! out and compares the second of two in a fresh process; [`sweep`] adds up, [`coverage`] says what
+//! was reached, [`timing`] how fast; [`shrink`] makes a failing run small, and [`report`] shows it on
+//! one page, drawn from its [`tape`]. What arrived on the wire is heard by a [`tap`].
+//! `cargo sim --help` explains the commands and the exit codes.
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -16,16 +22,24 @@ pub mod agenda;
 pub mod atlas;
 pub mod clock;
 pub mod cluster;
+pub mod coverage;
+pub mod crew;
 pub mod disk;
 pub mod invariant;
 pub mod io;
 pub mod machine;
 pub mod nemesis;
 pub mod net;
+pub mod outcome;
 pub mod plan;
+pub mod report;
 pub mod scenario;
 pub mod seed;
+pub mod seeds;
+pub mod shrink;
 pub mod sweep;
+pub mod tap;
 pub mod tape;
+pub mod timing;
 pub mod trace;
 pub mod world;

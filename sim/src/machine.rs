@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::task::Waker;
 
+use serde::Serialize;
 use trialog_engine::io::{Buf, Entry, Open};
 
 use crate::clock::Clock;
@@ -21,7 +22,7 @@ use crate::disk::{Disk, Flush, FolderSync, Ino};
 use crate::seed::Stream;
 
 /// How a process ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Crash {
     /// The process dies, the machine goes on: the page cache stays, the kernel closes the sockets.
     Kill,

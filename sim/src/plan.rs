@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::machine::Crash;
 use crate::seed::Stream;
 
@@ -27,7 +29,7 @@ pub struct Planned {
 }
 
 /// A fault. Machines are named by their numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub enum Fault {
     /// The process dies, or the power fails, at whatever await point that moment finds.

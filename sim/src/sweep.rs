@@ -1,4 +1,7 @@
-//! Many seeds: runs them one after another or on several threads, and adds up what they proved.
+//! Many seeds: what a sweep adds up to, and sweeps within one process, for tests.
+//!
+//! `cargo sim` sweeps with worker processes (see [`crate::crew`]); `cargo test` uses [`sweep`],
+//! which takes a thread a job. Both add to the same [`Totals`].
 
 #![allow(clippy::disallowed_methods, reason = "how long a sweep takes is real time")]
 
@@ -9,34 +12,49 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
+use crate::outcome::Outcome;
 use crate::plan::Kind;
 use crate::scenario::{Failed, Failure, Passed};
+use crate::timing::percentile;
 
 /// What a sweep came to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
     /// Seeds that passed.
     pub passed: u64,
     /// Seeds that failed, in order.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<Outcome>,
+    /// Seeds that were run twice.
+    pub twice: u64,
     /// Records acknowledged.
-    pub acknowledged: usize,
+    pub acknowledged: u64,
     /// The fewest records that one seed had acknowledged.
-    pub acknowledged_min: usize,
+    pub acknowledged_min: u64,
     /// Records read.
-    pub read: usize,
-    /// Faults that fired.
-    pub counts: BTreeMap<Kind, u64>,
+    pub read: u64,
+    /// How often each kind of fault fired, by name.
+    pub faults: BTreeMap<String, u64>,
+    /// Broker crashes.
+    pub crashes: u64,
     /// The fewest broker crashes in one seed.
     pub crashes_min: u64,
     /// Events that went into the hashes.
     pub events: u64,
     /// Simulated time.
     pub simulated: Duration,
+    /// Time on processors.
+    pub cpu: Duration,
+    /// The part of it that checkers and invariants took.
+    pub judged: Duration,
     /// Real time.
     pub elapsed: Duration,
     /// The slowest seed and its real time.
     pub slowest: Option<(u64, Duration)>,
+    /// Real time of each seed in nanoseconds, in the order in which they ended.
+    #[serde(skip)]
+    pub took: Vec<u64>,
 }
 
 /// Runs the seeds of `range` on `jobs` threads; `each` hears of every one that is done.
@@ -60,15 +78,14 @@ pub fn sweep(
                     let begun = Instant::now();
                     let result = run(seed);
                     each(&result);
-                    let mut totals = totals.lock().expect("nobody panics with it");
-                    totals.add(seed, result, begun.elapsed());
+                    let outcome = Outcome::of(&result, begun.elapsed());
+                    totals.lock().expect("nobody panics with it").add(outcome);
                 }
             });
         }
     });
     let mut totals = totals.into_inner().expect("nobody panics with it");
-    totals.failures.sort_by_key(Failure::seed);
-    totals.elapsed = start.elapsed();
+    totals.finish(start.elapsed());
     totals
 }
 
@@ -89,28 +106,57 @@ pub fn twice(seed: u64, run: impl Fn(u64) -> Result<Passed, Failure>) -> Result<
 }
 
 impl Totals {
-    fn add(&mut self, seed: u64, result: Result<Passed, Failure>, took: Duration) {
+    /// Adds one run.
+    pub fn add(&mut self, outcome: Outcome) {
+        let took = Duration::from_nanos(outcome.took_ns);
+        self.took.push(outcome.took_ns);
         if self.slowest.is_none_or(|(_, slowest)| took > slowest) {
-            self.slowest = Some((seed, took));
+            self.slowest = Some((outcome.seed, took));
         }
-        let facts = match result {
-            Ok(passed) => passed.facts,
-            Err(failure) => return self.failures.push(failure),
-        };
-        let crashes = crashes(&facts.counts);
+        self.events += outcome.events;
+        self.simulated += Duration::from_nanos(outcome.simulated_ns);
+        self.cpu += Duration::from_nanos(outcome.cpu_ns);
+        self.judged += Duration::from_nanos(outcome.judged_ns);
+        for (kind, count) in &outcome.faults {
+            *self.faults.entry(kind.clone()).or_default() += count;
+        }
+        if outcome.wrong.is_some() {
+            return self.failures.push(outcome);
+        }
+        let Outcome { acknowledged, crashes, read, .. } = outcome;
         let first = self.passed == 0;
-        let acknowledged = facts.tally.acknowledged;
         self.acknowledged_min =
             if first { acknowledged } else { self.acknowledged_min.min(acknowledged) };
         self.crashes_min = if first { crashes } else { self.crashes_min.min(crashes) };
         self.passed += 1;
         self.acknowledged += acknowledged;
-        self.read += facts.tally.read;
-        self.events += facts.digest.map_or(0, |digest| digest.events);
-        self.simulated += facts.simulated;
-        for (kind, count) in facts.counts {
-            *self.counts.entry(kind).or_default() += count;
-        }
+        self.crashes += crashes;
+        self.read += read;
+    }
+
+    /// The sweep is over, after `elapsed` of real time.
+    pub fn finish(&mut self, elapsed: Duration) {
+        self.elapsed = elapsed;
+        self.failures.sort_by_key(|failure| failure.seed);
+        self.took.sort_unstable();
+    }
+
+    /// Seeds that were run.
+    #[must_use]
+    pub fn seeds(&self) -> u64 {
+        self.passed + self.failures.len() as u64
+    }
+
+    /// Faults that fired, all kinds together.
+    #[must_use]
+    pub fn fired(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
+    /// The gravest way in which a seed failed, if one did.
+    #[must_use]
+    pub fn gravest(&self) -> Option<Failed> {
+        self.failures.iter().filter_map(|outcome| outcome.wrong.as_ref()).map(|w| w.how).min()
     }
 }
 
@@ -123,34 +169,70 @@ pub fn crashes(counts: &BTreeMap<Kind, u64>) -> u64 {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seeds = self.passed + self.failures.len() as u64;
-        let elapsed = self.elapsed.as_secs_f64();
+        let (seeds, elapsed) = (self.seeds(), self.elapsed.as_secs_f64());
         writeln!(
             f,
-            "{seeds} seeds, {} passed, {} failed: {} records acknowledged (at least {} a seed), \
-             {} broker crashes (at least {} a seed)",
+            "{seeds} seeds, {} passed, {} failed, {} run twice: {} records acknowledged (at least \
+             {} a seed), {} broker crashes (at least {} a seed)",
             self.passed,
             self.failures.len(),
+            self.twice,
             self.acknowledged,
             self.acknowledged_min,
-            crashes(&self.counts),
+            self.crashes,
             self.crashes_min,
         )?;
         writeln!(
             f,
-            "{:.0} simulated seconds and {} events in {elapsed:.1} s: {:.1} seeds per second",
-            self.simulated.as_secs_f64(),
+            "{:.2} simulated hours and {} events in {elapsed:.1} s: {:.1} seeds per second",
+            self.simulated.as_secs_f64() / 3600.0,
             self.events,
             seeds as f64 / elapsed,
         )?;
         if let Some((seed, took)) = self.slowest {
-            writeln!(f, "slowest: seed {seed}, {:.2} s", took.as_secs_f64())?;
+            let [half, most] = [50, 99].map(|share| percentile(&self.took, share) as f64 / 1e9);
+            let took = took.as_secs_f64();
+            writeln!(
+                f,
+                "a seed takes {half:.2} s (p50), {most:.2} s (p99); {seed} took {took:.2} s"
+            )?;
         }
         let fired = |kind: &Kind| {
-            let count = self.counts.get(kind).copied().unwrap_or(0);
-            format!("{kind} {count}")
+            let name = kind.to_string();
+            format!("{name} {}", self.faults.get(&name).copied().unwrap_or(0))
         };
         let fired: Vec<String> = Kind::ALL.iter().map(fired).collect();
         writeln!(f, "faults fired: {}", fired.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Run, Size};
+
+    #[test]
+    fn totals_add_up_and_the_gravest_failure_counts() {
+        let mut totals = Totals::default();
+        let passed = |seed, acknowledged| Outcome {
+            seed,
+            acknowledged,
+            crashes: 2 + seed,
+            took_ns: seed * 1000,
+            faults: [("Kill".to_owned(), 2)].into(),
+            ..Outcome::default()
+        };
+        totals.add(passed(4, 500));
+        totals.add(passed(3, 300));
+        let failed = |seed, how| Outcome::silent(&Run::new(seed, Size::Small), how, String::new());
+        totals.add(failed(9, Failed::Thin));
+        totals.add(failed(1, Failed::Safety));
+        totals.finish(Duration::from_secs(2));
+        assert_eq!((totals.seeds(), totals.passed, totals.fired()), (4, 2, 4));
+        assert_eq!((totals.acknowledged, totals.acknowledged_min), (800, 300));
+        assert_eq!((totals.crashes, totals.crashes_min), (11, 5));
+        assert_eq!(totals.gravest(), Some(Failed::Safety));
+        assert_eq!(totals.failures[0].seed, 1);
+        assert_eq!(totals.slowest, Some((4, Duration::from_nanos(4000))));
     }
 }

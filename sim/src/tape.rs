@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::tap::Heard;
 use crate::trace::Event;
 
 /// One thing on the tape.
@@ -22,8 +23,28 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the variants say it")]
 pub enum What {
-    Event { event: Event, facts: Box<[u64]> },
+    Event {
+        event: Event,
+        facts: Box<[u64]>,
+    },
     Text(Box<str>),
+    /// A Kafka frame that has arrived whole.
+    Frame {
+        connection: u64,
+        side: usize,
+        heard: Heard,
+    },
+    /// A machine is there from now on. The first one is number 0.
+    Machine {
+        name: Box<str>,
+    },
+    /// The state of a machine's disk, in bytes.
+    Disk {
+        machine: usize,
+        used: u64,
+        dirty: u64,
+        capacity: u64,
+    },
 }
 
 /// Entries in the order in which they happened. Clones share them.
@@ -51,6 +72,14 @@ impl fmt::Display for Entry {
         write!(f, "{:>14.6} ms  ", self.at as f64 / 1e6)?;
         match &self.what {
             What::Text(text) => f.write_str(text),
+            What::Frame { connection, side, heard: Heard { bytes, api, version, .. } } => {
+                let name = api.name();
+                write!(f, "{name} {version} connection={connection} side={side} bytes={bytes}")
+            }
+            What::Machine { name } => write!(f, "machine {name}"),
+            What::Disk { machine, used, dirty, capacity } => {
+                write!(f, "disk machine={machine} used={used} dirty={dirty} capacity={capacity}")
+            }
             What::Event { event, facts } => {
                 write!(f, "{event:?}")?;
                 let names = event.facts().iter().copied().chain(std::iter::repeat(""));

@@ -7,7 +7,8 @@
 
 use std::fmt;
 
-use crate::tape::{Entry, Tape};
+use crate::tap::Tap;
+use crate::tape::{Entry, Tape, What};
 
 /// Declares the events: names as they are printed, and the names of the facts that each carries.
 macro_rules! events {
@@ -79,6 +80,7 @@ pub struct Trace {
     high: u64,
     events: u64,
     watcher: Watcher,
+    tap: Tap,
 }
 
 /// The hash of a whole run and how many events went into it.
@@ -94,7 +96,13 @@ impl Trace {
     /// An empty trace.
     #[must_use]
     pub fn new(watcher: Watcher) -> Self {
-        Trace { low: 0x243f_6a88_85a3_08d3, high: 0x1319_8a2e_0370_7344, events: 0, watcher }
+        Trace {
+            low: 0x243f_6a88_85a3_08d3,
+            high: 0x1319_8a2e_0370_7344,
+            events: 0,
+            watcher,
+            tap: Tap::default(),
+        }
     }
 
     /// Takes in one event of simulated time `at` (nanoseconds).
@@ -114,6 +122,14 @@ impl Trace {
     /// Takes in one event together with the bytes that it moved.
     pub fn note_bytes(&mut self, at: u64, event: Event, facts: &[u64], bytes: &[u8]) {
         self.note(at, event, facts);
+        if let (Watcher::Tape(tape), Event::Deliver, &[connection, side, ..]) =
+            (&self.watcher, event, facts)
+        {
+            let side = side as usize;
+            for heard in self.tap.hear(connection, side, bytes) {
+                tape.add(Entry { at, what: What::Frame { connection, side, heard } });
+            }
+        }
         let mut words = bytes.chunks_exact(8);
         for word in &mut words {
             self.mix(u64::from_le_bytes(word.try_into().expect("eight bytes")));

@@ -23,7 +23,11 @@ use crate::disk::{Disk, Fired, Ino};
 use crate::machine::{Ask, Crash, Machine, Pending, Reply, Speed};
 use crate::net::{Around, Net, Tuning};
 use crate::seed::{Seed, Stream};
+use crate::tape::{Entry, What};
 use crate::trace::{Digest, Event, Trace, Watcher};
+
+/// How often the tape is told of the disks, in simulated nanoseconds.
+const DISKS_EVERY: u64 = 50_000_000;
 
 /// A handle to the world. Clones share it.
 #[derive(Clone)]
@@ -47,6 +51,8 @@ pub(crate) struct Inner {
     /// Processes that ended by themselves.
     exits: Vec<usize>,
     judge: Option<Waker>,
+    /// When the disks are looked at again, for the tape.
+    disks_due: u64,
 }
 
 /// What [`World::judgement`] waits for.
@@ -91,6 +97,7 @@ impl World {
             verdicts: Vec::new(),
             exits: Vec::new(),
             judge: None,
+            disks_due: 0,
         };
         World { inner: Arc::new(Mutex::new(inner)), time }
     }
@@ -126,6 +133,9 @@ impl World {
             crash_at_call: None,
         };
         inner.machines.push(machine);
+        if let Some(tape) = inner.trace.tape() {
+            tape.add(Entry { at: now, what: What::Machine { name: name.into() } });
+        }
         index
     }
 
@@ -264,6 +274,7 @@ impl World {
             while let Some(due) = inner.agenda.pop(now) {
                 inner.happen(now, due);
             }
+            inner.look_at_disks(now);
             let Some(next) = inner.agenda.arm(now, cx.waker()) else { return Poll::Pending };
             drop(inner);
             let mut sleep = std::pin::pin!(self.time.sleep(Duration::ZERO));
@@ -444,6 +455,21 @@ impl World {
 }
 
 impl Inner {
+    /// Keeps the state of the disks on the tape, if there is one, every now and then.
+    fn look_at_disks(&mut self, now: u64) {
+        let Some(tape) = self.trace.tape() else { return };
+        if now < self.disks_due {
+            return;
+        }
+        for (machine, host) in self.machines.iter().enumerate() {
+            let (used, dirty) = (host.disk.used(), host.disk.dirty());
+            let capacity = used + host.disk.free();
+            let what = What::Disk { machine, used, dirty, capacity };
+            tape.add(Entry { at: now, what });
+        }
+        self.disks_due = now + DISKS_EVERY;
+    }
+
     fn wake_judge(&mut self) {
         if let Some(judge) = self.judge.take() {
             judge.wake();

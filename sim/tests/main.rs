@@ -2,3 +2,4 @@
 
 mod toy;
 mod trial;
+mod workbench;

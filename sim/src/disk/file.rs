@@ -100,6 +100,13 @@ impl Contents {
         none(&self.dirty) && none(&self.lost)
     }
 
+    /// Bytes that were written and have not been flushed, in whole sectors.
+    #[must_use]
+    pub fn dirty(&self) -> u64 {
+        self.dirty.values().map(|sectors| u64::from(sectors.count_ones())).sum::<u64>()
+            * SECTOR as u64
+    }
+
     /// Copies bytes from `offset` on into `into`; fewer at the end of the file.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> usize {
         let count =

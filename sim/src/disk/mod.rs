@@ -364,6 +364,12 @@ impl Disk {
         self.used
     }
 
+    /// Bytes that were written and have not been flushed, over all files.
+    #[must_use]
+    pub fn dirty(&self) -> u64 {
+        self.files.values().map(Contents::dirty).sum()
+    }
+
     /// Changes how much fits; less than is used means that the disk is full.
     pub fn set_capacity(&mut self, capacity: u64) {
         self.capacity = capacity;

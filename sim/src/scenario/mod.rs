@@ -5,6 +5,7 @@
 //! [`Failure`], each with the [`Facts`] of the run. Leaving a fault or a client's step out shifts no
 //! other draw: each of them has a stream of its own, and a step that is left out still counts.
 
+mod cut;
 mod host;
 mod play;
 mod record;
@@ -15,8 +16,11 @@ mod workload;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use trialog_engine::probe::Hits;
 use trialog_jepsen::check;
 use trialog_jepsen::history::History;
 
@@ -97,6 +101,8 @@ pub struct Facts {
     pub steps: Vec<u32>,
     /// What the judge counted.
     pub tally: check::Tally,
+    /// What the judge found, with witnesses in the history.
+    pub findings: Vec<check::Finding>,
     /// Faults that fired.
     pub counts: Counts,
     /// What clients were answered, and which options they had together.
@@ -105,6 +111,12 @@ pub struct Facts {
     pub digest: Option<Digest>,
     /// Simulated time.
     pub simulated: Duration,
+    /// What the probes counted; nothing if a simulated program panicked.
+    pub probes: Hits,
+    /// Time on a processor.
+    pub cpu: Duration,
+    /// The part of it that checkers and invariants took.
+    pub judged: Duration,
     /// The whole history, if it is [taped](Watch::Tape).
     pub history: Option<History>,
     /// Every event, if they are [taped](Watch::Tape).
@@ -119,7 +131,7 @@ pub struct Passed {
 }
 
 /// How a run failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Failed {
     /// The history or an invariant shows what must never happen.
     Safety,
@@ -196,6 +208,15 @@ impl Failure {
     }
 }
 
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        let named = [Size::Small, Size::Full].into_iter().find(|size| size.to_string() == text);
+        named.ok_or_else(|| format!("'{text}' is no size: small or full"))
+    }
+}
+
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -208,9 +229,9 @@ impl fmt::Display for Size {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { how, found_by, text, facts } = self;
-        let Run { seed, size, .. } = facts.run;
+        let Run { seed, .. } = facts.run;
         let (found_by, text) = (found_by.join(", "), text.trim_end());
         write!(f, "seed {seed} failed ({how:?}, {found_by}): {text}\n\n")?;
-        writeln!(f, "  cargo sim replay {seed} --size {size}")
+        writeln!(f, "  {}", crate::outcome::command(&facts.run))
     }
 }

@@ -8,7 +8,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use trialog_jepsen::check::{Expect, Promise, Report, Retention, Tally};
+use trialog_engine::probe::Hits;
+use trialog_jepsen::check::{Expect, Finding, Promise, Report, Retention, Tally};
 
 use super::seen::Seen;
 use super::shape::{Nature, Shape};
@@ -62,10 +63,14 @@ pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
         plan: plan.clone(),
         steps: Vec::new(),
         tally: Tally::default(),
+        findings: Vec::new(),
         counts: Counts::default(),
         seen: Seen::of_shape(&shape),
         digest: None,
         simulated: Duration::ZERO,
+        probes: Hits::default(),
+        cpu: Duration::ZERO,
+        judged: Duration::ZERO,
         history: None,
         tape: Vec::new(),
     });
@@ -86,6 +91,9 @@ pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
             facts.simulated = outcome.simulated;
             facts.counts = outcome.value.counts;
             facts.tally = outcome.value.tally;
+            facts.findings = outcome.value.findings;
+            facts.probes = outcome.probes;
+            (facts.cpu, facts.judged) = (outcome.cpu, outcome.judged);
             outcome.value.verdict
         }
         Err(text) => Err(Wrong { how: Failed::Panic, found_by: vec![panicked(&text)], text }),
@@ -143,6 +151,7 @@ struct Played {
     verdict: Result<(), Wrong>,
     counts: Counts,
     tally: Tally,
+    findings: Vec<Finding>,
 }
 
 /// What went wrong.
@@ -192,7 +201,7 @@ async fn play(
     stage.forget_brokers();
     let report = stage.recorder.judge(&expect(&shape));
     let verdict = stuck.and_then(|()| verdict(&stage, &report));
-    Played { verdict, counts: nemesis.counts(), tally: report.tally }
+    Played { verdict, counts: nemesis.counts(), tally: report.tally, findings: report.findings }
 }
 
 /// The two acts.

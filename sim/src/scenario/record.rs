@@ -78,7 +78,7 @@ impl Recorder {
     /// Judges what has been recorded.
     #[must_use]
     pub fn judge(&self, expect: &Expect) -> Report {
-        self.with(|history| check::all(history, expect))
+        crate::timing::judging(|| self.with(|history| check::all(history, expect)))
     }
 
     fn push(&self, process: Process, phase: Phase, op: Op) {

@@ -1,0 +1,251 @@
+//! The command line of `cargo sim`: what it understands, and the exit codes.
+//!
+//! One file per command; each returns how the runs failed, if they did. What a command needs beyond
+//! reading arguments and printing lives in the library.
+
+mod bench;
+mod coverage;
+mod progress;
+mod record;
+mod replay;
+mod report;
+mod run;
+mod seeds;
+mod shrink;
+mod twice;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use trialog_sim::crew::{self, Crew};
+use trialog_sim::scenario::{Cut, Failed, Run, Size};
+
+/// A run that takes longer than this, in real time, hangs.
+const HANG: Duration = Duration::from_secs(180);
+
+/// Runs the broker in simulated worlds full of faults. Everything follows from a seed.
+///
+/// Exit codes; of several, the gravest, which is the lowest number from 10 on:
+///
+///    0  all is well
+///    1  the command could not do its work
+///    2  the command line is wrong
+///   10  safety: what must never happen was seen
+///   11  liveness: the healed system did not do its work, or a run hung
+///   12  determinism: a seed went two ways
+///   13  a crash: something panicked, or the process died
+///   14  thin: a run proved too little
+#[derive(Parser)]
+#[command(name = "cargo sim", verbatim_doc_comment)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs many seeds and prints a command for each that fails.
+    Run(run::Arguments),
+    /// Runs one seed, twice, in processes of their own, and compares.
+    Replay(replay::Arguments),
+    /// Leaves faults and client steps out of a failing seed while the same checker still fires.
+    Shrink(shrink::Arguments),
+    /// Writes a page that shows one run: who did what when, and what went wrong.
+    Report(report::Arguments),
+    /// Lists what a sweep has reached: faults, pairs of them, answers, rare paths.
+    Coverage(coverage::Arguments),
+    /// Runs every seed twice, in fresh processes, and compares the hashes.
+    Twice(twice::Arguments),
+    /// Measures how fast seeds run.
+    Bench(bench::Arguments),
+    /// Runs every seed that ever failed, from seeds.txt.
+    Seeds(seeds::Arguments),
+    /// Carries out what is asked on standard input; the other commands start it.
+    #[command(hide = true)]
+    Work,
+}
+
+/// Which run.
+#[derive(Args)]
+struct One {
+    /// The seed.
+    seed: u64,
+    /// How large the run is: small or full.
+    #[arg(long, default_value = "full")]
+    size: Size,
+    /// What to leave out, as `shrink` prints it: faults=0-3,7/clients=2/steps=0:4-90,3:0.
+    #[arg(long, value_name = "CUT", default_value = "", hide_default_value = true)]
+    without: Cut,
+}
+
+/// Which seeds, and how many at a time.
+#[derive(Args)]
+struct Many {
+    /// How many.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first one.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many at a time; as many as there are processors if it is not said.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// How large each run is: small or full.
+    #[arg(long, default_value = "full")]
+    size: Size,
+    /// Only the i-th of n parts, counted from 1, so that n machines share a sweep.
+    #[arg(long, value_name = "i/n", default_value = "1/1", hide_default_value = true)]
+    shard: Shard,
+    /// Begin no further seed after this long: 90s, 10m, 8h.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    time_limit: Option<Duration>,
+}
+
+/// One of several parts of a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shard {
+    part: u64,
+    parts: u64,
+}
+
+/// Reads the command line and does what it says.
+pub fn run() -> ExitCode {
+    let ended = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Shrink(arguments) => shrink::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Coverage(arguments) => coverage::run(&arguments),
+        Command::Twice(arguments) => twice::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Seeds(arguments) => seeds::run(&arguments),
+        Command::Work => crew::serve().map(|()| None),
+    };
+    match ended {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(how)) => ExitCode::from(exit_code(how)),
+        Err(reason) => {
+            eprintln!("cargo sim: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An exit code for each way to fail.
+fn exit_code(how: Failed) -> u8 {
+    match how {
+        Failed::Safety => 10,
+        Failed::Liveness => 11,
+        Failed::Determinism => 12,
+        Failed::Panic => 13,
+        Failed::Thin => 14,
+    }
+}
+
+impl One {
+    fn run(&self) -> Run {
+        Run { cut: self.without.clone(), ..Run::new(self.seed, self.size) }
+    }
+}
+
+impl Many {
+    /// The runs of this shard, in order.
+    fn runs(&self) -> impl Iterator<Item = Run> + Send + use<> {
+        let Shard { part, parts } = self.shard;
+        let (from, size) = (self.from, self.size);
+        let all = (0..self.seeds).filter(move |place| place % parts == part - 1);
+        all.map(move |place| Run::new(from.wrapping_add(place), size))
+    }
+
+    /// How many they are.
+    fn count(&self) -> u64 {
+        let Shard { part, parts } = self.shard;
+        self.seeds / parts + u64::from(part <= self.seeds % parts)
+    }
+
+    fn crew(&self) -> Result<Crew, String> {
+        crew(self.jobs)
+    }
+}
+
+/// Workers of this very program.
+fn crew(jobs: Option<usize>) -> Result<Crew, String> {
+    let program = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Crew { program, jobs: jobs.unwrap_or(processors), limit: HANG })
+}
+
+/// A file of the simulator's own folder in the sources.
+fn own_file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shard, String> {
+        let numbers = text.split_once('/').and_then(|(part, parts)| {
+            Some(Shard { part: part.parse().ok()?, parts: parts.parse().ok()? })
+        });
+        let possible = |shard: &Shard| shard.part >= 1 && shard.part <= shard.parts;
+        numbers.filter(possible).ok_or_else(|| "expected i/n with 1 <= i <= n".to_owned())
+    }
+}
+
+/// Reads `90s`, `10m` or `8h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a number and s, m or h, as 90s".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn shards_part_the_seeds_among_them() {
+        let many = |part| Many {
+            seeds: 10,
+            from: 100,
+            jobs: None,
+            size: Size::Small,
+            shard: Shard { part, parts: 3 },
+            time_limit: None,
+        };
+        let seeds = |part| many(part).runs().map(|run| run.seed).collect::<Vec<_>>();
+        let mut all: Vec<u64> = (1..=3).flat_map(seeds).collect();
+        all.sort_unstable();
+        assert_eq!(all, (100..110).collect::<Vec<_>>());
+        assert_eq!([1, 2, 3].map(|part| many(part).count()), [4, 3, 3]);
+        assert_eq!("2/3".parse(), Ok(Shard { part: 2, parts: 3 }));
+        for wrong in ["0/3", "4/3", "1", "a/b", "1/0"] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("8h"), Ok(Duration::from_secs(8 * 3600)));
+        for wrong in ["", "s", "10", "5d", "1.5m", "99999999999999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

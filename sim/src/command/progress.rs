@@ -1,0 +1,75 @@
+//! The progress of a sweep: a live bar in a terminal, a plain line now and then elsewhere.
+
+#![allow(clippy::disallowed_methods, reason = "how long a sweep takes is real time")]
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use trialog_sim::outcome::Outcome;
+use trialog_sim::sweep::Totals;
+
+/// How often a plain line is printed.
+const PLAIN: Duration = Duration::from_secs(10);
+
+/// Shows how far a sweep is, on standard error.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    count: u64,
+    begun: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    /// The progress of `count` seeds.
+    pub fn new(count: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(count);
+            let style = "{bar:30.cyan/dim} {pos}/{len} seeds  {msg}  {elapsed} of {duration}";
+            bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+            bar.enable_steady_tick(Duration::from_millis(250));
+            bar
+        });
+        let now = Instant::now();
+        Progress { bar, count, begun: now, told: now }
+    }
+
+    /// One more seed is done.
+    pub fn step(&mut self, totals: &Totals) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(self.text(totals));
+                bar.set_position(totals.seeds());
+            }
+            None if self.told.elapsed() >= PLAIN => {
+                self.told = Instant::now();
+                eprintln!("{}/{} seeds  {}", totals.seeds(), self.count, self.text(totals));
+            }
+            None => {}
+        }
+    }
+
+    /// Prints a failure, above the bar if there is one.
+    pub fn print(&self, failure: &Outcome) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{failure}")),
+            None => eprintln!("{failure}"),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn end(&self) -> Duration {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.begun.elapsed()
+    }
+
+    fn text(&self, totals: &Totals) -> String {
+        let failed = totals.failures.len();
+        let rate = totals.seeds() as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let hours = totals.simulated.as_secs_f64() / 3600.0;
+        let fired = totals.fired();
+        format!("{rate:.1}/s  {hours:.2} simulated hours  {fired} faults  {failed} failed")
+    }
+}

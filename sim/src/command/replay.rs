@@ -1,0 +1,49 @@
+//! `cargo sim replay`: one seed, the same as ever.
+
+#![allow(clippy::disallowed_methods, reason = "how long a run takes is real time")]
+
+use std::time::Instant;
+
+use clap::Args;
+use trialog_sim::outcome::{Outcome, Wrong};
+use trialog_sim::scenario::{self, Failed, Run, Watch};
+
+use super::{One, crew};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    one: One,
+    /// Print every event to standard error.
+    #[arg(long)]
+    trace: bool,
+    /// Run it once only, without comparing.
+    #[arg(long)]
+    once: bool,
+}
+
+/// Runs the seed in this process, and again in another one.
+pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
+    let run = arguments.one.run();
+    let watch = if arguments.trace { Watch::Loud } else { Watch::Quiet };
+    // The outcome carries a panic's text.
+    std::panic::set_hook(Box::new(|_| {}));
+    let begun = Instant::now();
+    let result = scenario::run(&Run { watch, ..run.clone() });
+    let mut outcome = Outcome::of(&result, begun.elapsed());
+    if !arguments.once {
+        outcome = crew(Some(1))?.confirm(&run, outcome);
+    }
+    print!("{outcome}");
+    if outcome.wrong.is_none() {
+        let Outcome { sent, acknowledged, read, simulated_ns, faults, .. } = &outcome;
+        let seconds = *simulated_ns as f64 / 1e9;
+        println!("{sent} sent, {acknowledged} acknowledged, {read} read in {seconds:.1} s");
+        let faults: Vec<String> = faults.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+        println!("faults fired: {}", faults.join(", "));
+        if !arguments.once {
+            println!("a second run in another process went the same way");
+        }
+    }
+    Ok(outcome.wrong.map(|Wrong { how, .. }| how))
+}

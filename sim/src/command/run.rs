@@ -1,0 +1,86 @@
+//! `cargo sim run`: a sweep.
+
+#![allow(clippy::disallowed_methods, reason = "how long a sweep takes is real time")]
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use clap::Args;
+use trialog_sim::outcome::Outcome;
+use trialog_sim::scenario::Failed;
+use trialog_sim::sweep::Totals;
+
+use super::progress::Progress;
+use super::{Many, record};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    many: Many,
+    /// Stop at the first failure; without --seeds, go on until there is one.
+    #[arg(long)]
+    until_fail: bool,
+    /// Print the totals as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Add the seeds to sim/record.md.
+    #[arg(long)]
+    record: bool,
+}
+
+/// Sweeps.
+pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
+    let Arguments { many, until_fail, json, record } = arguments;
+    let printing = if *json { Printing::Nothing } else { Printing::Failures };
+    let totals = sweep(many, is_sample, *until_fail, printing, |_| {})?;
+    if *json {
+        println!("{}", serde_json::to_string(&totals).expect("plain data"));
+    } else {
+        print!("{totals}");
+    }
+    if *record {
+        record::add(many.size, &totals)?;
+    }
+    Ok(totals.gravest())
+}
+
+/// Whether a run is repeated in a fresh process: every failure, and one in ten that passed.
+fn is_sample(outcome: &Outcome) -> bool {
+    outcome.wrong.is_some() || outcome.seed.is_multiple_of(10)
+}
+
+/// What a sweep prints on standard error while it goes on, beside its progress.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Printing {
+    /// Each failure, with its command.
+    Failures,
+    /// Nothing: what comes at the end is all.
+    Nothing,
+}
+
+/// Runs the seeds of `many`; `each` hears of every one, failed or not.
+pub fn sweep(
+    many: &Many,
+    again: impl Fn(&Outcome) -> bool + Sync,
+    until_fail: bool,
+    printing: Printing,
+    mut each: impl FnMut(&Outcome),
+) -> Result<Totals, String> {
+    let (mut totals, mut progress) = (Totals::default(), Progress::new(many.count()));
+    let deadline = many.time_limit.map(|limit| Instant::now() + limit);
+    let in_time = move || deadline.is_none_or(|deadline| Instant::now() < deadline);
+    let runs = many.runs().take_while(move |_| in_time());
+    many.crew()?.work(runs, &again, |_, outcome| {
+        totals.twice += u64::from(again(&outcome));
+        each(&outcome);
+        let failed = outcome.wrong.is_some();
+        if failed && printing == Printing::Failures {
+            progress.print(&outcome);
+        }
+        totals.add(outcome);
+        progress.step(&totals);
+        if failed && until_fail { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    totals.finish(progress.end());
+    Ok(totals)
+}

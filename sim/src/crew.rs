@@ -1,0 +1,247 @@
+//! A crew of worker processes that carry runs out and tell what came of each.
+//!
+//! A process of its own costs a millisecond and buys this: a run that aborts or hangs takes nobody
+//! with it and is a failure like any other; nothing that one run leaves behind in memory reaches
+//! the next for long; and two runs of one seed can be compared in processes that share nothing.
+//!
+//! The parent writes a request a line (`seed size cut`), the worker answers with a line of JSON,
+//! an [`Outcome`]. Real time is used for the limit only.
+
+#![allow(clippy::disallowed_methods, reason = "processes and their patience are real")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::outcome::Outcome;
+use crate::scenario::{self, Failed, Run};
+
+/// After so many runs a worker makes room for a new one.
+const RUNS_PER_WORKER: u32 = 500;
+/// How much of a dead worker's last words is kept, in bytes.
+const LAST_WORDS: usize = 2000;
+
+/// How workers are started.
+#[derive(Clone, Debug)]
+pub struct Crew {
+    /// The program, which serves with its argument `work`.
+    pub program: PathBuf,
+    /// How many at a time.
+    pub jobs: usize,
+    /// A run that takes longer, in real time, hangs.
+    pub limit: Duration,
+}
+
+/// One worker process.
+struct Worker {
+    child: Child,
+    requests: ChildStdin,
+    answers: Receiver<String>,
+    last_words: Arc<Mutex<String>>,
+    runs: u32,
+}
+
+impl Crew {
+    /// Carries out `runs`; `hear` is told of each in the order in which they end, and says whether
+    /// to go on. `again` says of which runs a second, in a fresh process, must go the same way.
+    pub fn work(
+        &self,
+        runs: impl Iterator<Item = Run> + Send,
+        again: impl Fn(&Outcome) -> bool + Sync,
+        mut hear: impl FnMut(&Run, Outcome) -> ControlFlow<()>,
+    ) {
+        let runs = Mutex::new(runs.fuse());
+        let (sender, results) = sync_channel(self.jobs.max(1));
+        thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                let (sender, runs, again) = (sender.clone(), &runs, &again);
+                scope.spawn(move || {
+                    let mut worker = None;
+                    loop {
+                        let run = runs.lock().expect("nobody panics with it").next();
+                        let Some(run) = run else { return };
+                        let mut outcome = self.ask(&mut worker, &run);
+                        if again(&outcome) {
+                            outcome = self.confirm(&run, outcome);
+                        }
+                        // Nobody listens any more: the sweep is over.
+                        if sender.send((run, outcome)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            for (run, outcome) in &results {
+                if hear(&run, outcome).is_break() {
+                    break;
+                }
+            }
+            drop(results);
+        });
+    }
+
+    /// Carries out one run in a fresh process.
+    #[must_use]
+    pub fn alone(&self, run: &Run) -> Outcome {
+        self.ask(&mut None, run)
+    }
+
+    /// Runs once more in a fresh process; what comes back is the first outcome, or that the two
+    /// differ and where.
+    #[must_use]
+    pub fn confirm(&self, run: &Run, first: Outcome) -> Outcome {
+        let second = self.alone(run);
+        if first.agrees(&second) {
+            return first;
+        }
+        let text = |outcome: &Outcome| {
+            let digest = outcome.digest.as_deref().unwrap_or("no hash");
+            format!("{digest} over {} events", outcome.events)
+        };
+        let place = divergence(&self.program, run);
+        let text = format!("two runs, two hashes: {} and {}\n{place}", text(&first), text(&second));
+        let mut differs = Outcome::silent(run, Failed::Determinism, text);
+        differs.wrong.as_mut().expect("just given").found_by = vec!["digest".to_owned()];
+        differs
+    }
+
+    fn ask(&self, place: &mut Option<Worker>, run: &Run) -> Outcome {
+        let mut worker = match place.take() {
+            Some(worker) if worker.runs < RUNS_PER_WORKER => worker,
+            _ => match Worker::start(&self.program) {
+                Ok(worker) => worker,
+                Err(error) => {
+                    let text = format!("cannot start {}: {error}", self.program.display());
+                    return Outcome::silent(run, Failed::Panic, text);
+                }
+            },
+        };
+        match worker.ask(run, self.limit) {
+            Ok(outcome) => {
+                *place = Some(worker);
+                outcome
+            }
+            Err((how, text)) => Outcome::silent(run, how, text),
+        }
+    }
+}
+
+impl Worker {
+    fn start(program: &Path) -> std::io::Result<Worker> {
+        let mut command = Command::new(program);
+        command.arg("work").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let requests = child.stdin.take().expect("just piped");
+        let stdout = child.stdout.take().expect("just piped");
+        let mut stderr = child.stderr.take().expect("just piped");
+        let (sender, answers) = sync_channel(1);
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let last_words = Arc::<Mutex<String>>::default();
+        let words = Arc::clone(&last_words);
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stderr.read(&mut bytes) {
+                let mut words = words.lock().expect("nobody panics with it");
+                words.push_str(&String::from_utf8_lossy(&bytes[..count]));
+                let most = words.len().saturating_sub(LAST_WORDS);
+                let cut = (most..=words.len()).find(|&at| words.is_char_boundary(at));
+                words.drain(..cut.unwrap_or(0));
+            }
+        });
+        Ok(Worker { child, requests, answers, last_words, runs: 0 })
+    }
+
+    /// Has one run carried out.
+    ///
+    /// # Errors
+    /// The run hangs, or the process has died of it.
+    fn ask(&mut self, run: &Run, limit: Duration) -> Result<Outcome, (Failed, String)> {
+        self.runs += 1;
+        let sent = writeln!(self.requests, "{} {} {}", run.seed, run.size, run.cut);
+        let answer = match sent {
+            Ok(()) => self.answers.recv_timeout(limit),
+            Err(_) => Err(RecvTimeoutError::Disconnected),
+        };
+        let broken = |text: String| (Failed::Panic, text);
+        match answer {
+            Ok(line) => serde_json::from_str(&line)
+                .map_err(|error| broken(format!("not an outcome ({error}): {line}"))),
+            Err(RecvTimeoutError::Timeout) => {
+                let text = format!("no end after {} real seconds", limit.as_secs());
+                Err((Failed::Liveness, text))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
+                let words = self.last_words.lock().expect("nobody panics with it").clone();
+                Err(broken(format!("the process ended with {status}\n{words}")))
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves as a worker: answers each request on standard input, until there are no more.
+///
+/// # Errors
+/// Those of standard input and output, and what is not a request.
+pub fn serve() -> Result<(), String> {
+    // A seed that panics is an outcome, which carries the text; it need not be printed, too.
+    std::panic::set_hook(Box::new(|_| {}));
+    for line in std::io::stdin().lines() {
+        let line = line.map_err(|error| error.to_string())?;
+        let mut parts = line.splitn(3, ' ');
+        let mut part = || parts.next().unwrap_or_default();
+        let seed = part().parse().map_err(|_| format!("not a request: {line}"))?;
+        let (size, cut) = (part().parse()?, part().parse()?);
+        let run = Run { cut, ..Run::new(seed, size) };
+        let begun = Instant::now();
+        let result = scenario::run(&run);
+        let outcome = Outcome::of(&result, begun.elapsed());
+        let answer = serde_json::to_string(&outcome).expect("plain data");
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{answer}").map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Looks for the first event in which two runs of one seed differ, each in a process of its own.
+fn divergence(program: &Path, run: &Run) -> String {
+    // A run that went two ways need not do so the next time.
+    const ATTEMPTS: usize = 8;
+    let trace = || {
+        let mut command = Command::new(program);
+        command.args(["replay", &run.seed.to_string(), "--size", &run.size.to_string()]);
+        command.args(["--trace", "--once", "--without", &run.cut.to_string()]);
+        let output = command.stdin(Stdio::null()).output();
+        output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let Ok(one) = trace() else { return "the trace cannot be had".to_owned() };
+    for _ in 0..ATTEMPTS {
+        let Ok(other) = trace() else { return "the trace cannot be had".to_owned() };
+        let found = crate::tape::divergence(one.lines(), other.lines());
+        if let Some((line, a, b)) = found {
+            let text = |line: Option<&str>| line.unwrap_or("(nothing)").to_owned();
+            let (a, b) = (text(a), text(b));
+            return format!("the first event that differs is number {line}:\n  {a}\n  {b}");
+        }
+    }
+    format!("{ATTEMPTS} further pairs of runs did not differ")
+}

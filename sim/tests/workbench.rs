@@ -1,0 +1,117 @@
+//! The workbench as its users have it: the program, its exit codes, and the page of a failure.
+
+use std::process::{Command, Output};
+
+use serde_json::Value as Json;
+use trialog_jepsen::check::{self, Expect};
+use trialog_jepsen::history::{Event, History, Op, Topic};
+use trialog_sim::report::{self, Data};
+use trialog_sim::scenario::{self, Failed, Failure, Run, Size, Watch};
+
+fn sim(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_trialog-sim");
+    Command::new(program).args(arguments).output().expect("it was built")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_sweep_prints_its_totals_as_text_and_as_json() {
+    let plain = sim(&["run", "--seeds", "3", "--from", "10", "--size", "small"]);
+    assert_eq!(plain.status.code(), Some(0), "{}", text(&plain.stderr));
+    assert!(text(&plain.stdout).starts_with("3 seeds, 3 passed, 0 failed, 1 run twice"));
+    let json = sim(&["run", "--seeds", "4", "--shard", "2/2", "--size", "small", "--json"]);
+    let totals: Json = serde_json::from_slice(&json.stdout).expect("json and nothing else");
+    assert_eq!((&totals["passed"], &totals["twice"]), (&Json::from(2), &Json::from(0)));
+    assert!(totals["acknowledged_min"].as_u64().expect("a number") >= 200);
+}
+
+#[test]
+fn a_replay_says_the_hash_and_that_it_is_the_same_in_another_process() {
+    let once = sim(&["replay", "3", "--size", "small", "--once", "--trace"]);
+    let twice = sim(&["replay", "3", "--size", "small"]);
+    let first_line = |output: &Output| text(&output.stdout).lines().next().map(str::to_owned);
+    assert_eq!(first_line(&once), first_line(&twice));
+    assert!(first_line(&once).expect("a line").starts_with("seed 3 passed: "));
+    assert!(text(&twice.stdout).contains("went the same way"));
+    assert!(text(&once.stderr).lines().count() > 1000, "every event is printed");
+    let cut = sim(&["replay", "3", "--size", "small", "--without", "faults=0/clients=1"]);
+    assert_ne!(first_line(&cut), first_line(&once));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for wrong in [
+        &["run", "--shard", "3/2"][..],
+        &["replay", "3", "--without", "fish=1"],
+        &["replay", "x"],
+        &["run", "--time-limit", "5 minutes"],
+    ] {
+        assert_eq!(sim(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    let passes = sim(&["shrink", "3", "--size", "small"]);
+    assert_eq!(passes.status.code(), Some(1));
+    assert!(text(&passes.stderr).contains("nothing to shrink"));
+}
+
+/// A run that lost a record, or so its history says: nobody ever read the one that was
+/// acknowledged last.
+fn lossy() -> Failure {
+    let run = Run { watch: Watch::Tape, ..Run::new(3, Size::Small) };
+    let mut facts = scenario::run(&run).expect("passes").facts;
+    let history = facts.history.take().expect("taped");
+    let is_sent = |op: &Op| matches!(op, Op::Send { offset: Some(_), .. });
+    let last = history.events().iter().rposition(|event| is_sent(&event.op)).expect("one");
+    let Op::Send { value: lost, .. } = history.events()[last].op else { unreachable!() };
+    let mut told = History::new();
+    let sent = |event: &Event| match event.op {
+        Op::Send { topic, .. } => Some(topic.0),
+        _ => None,
+    };
+    let topics = history.events().iter().filter_map(sent).max().expect("something is sent");
+    for topic in 0..=topics {
+        told.topic(history.name(Topic(topic)));
+    }
+    for event in history.events() {
+        let mut event = event.clone();
+        if let Op::Poll { records } = &mut event.op {
+            records.retain(|record| record.value != lost);
+        }
+        told.push(event);
+    }
+    let found = check::all(&told, &Expect::default());
+    assert!(!found.clean());
+    let text = found.to_string();
+    let found_by = found.anomalies().map(|(anomaly, _)| anomaly.to_string()).collect();
+    (facts.findings, facts.history) = (found.findings, Some(told));
+    Failure { how: Failed::Safety, found_by, text, facts }
+}
+
+#[test]
+fn the_page_of_a_failure_marks_the_first_bad_event() {
+    let data = Data::of(&Err(lossy()));
+    let bad = data.bad.as_ref().expect("something is wrong");
+    let operation = &data.operations[bad.operation.expect("an operation proves it")];
+    assert!(operation.0 <= bad.at && bad.at <= data.end);
+    let (_, sentence, witnesses) = &data.findings[bad.finding.expect("a finding")];
+    assert!(witnesses.contains(&bad.operation.expect("seen")), "{sentence}");
+    // What the page is given is what stands in it.
+    let page = report::page(&data);
+    let json = page.split(r#"<script id="data" type="application/json">"#).nth(1);
+    let json = json.and_then(|rest| rest.split("</script>").next()).expect("the data");
+    let shown: Json = serde_json::from_str(json).expect("json");
+    assert_eq!(shown["bad"]["operation"], bad.operation.expect("seen"));
+    assert_eq!(shown["how"], "safety");
+    // And the rest of the run is there: machines, their lives, messages with names, disks, offsets.
+    assert!(data.machines.len() >= 3, "{:?}", data.machines);
+    assert!(data.lives.iter().any(|life| matches!(life.3, "kill" | "power loss")));
+    let asked = |what: &str| data.labels.iter().any(|label| label.starts_with(what));
+    assert!(asked("Produce v") && asked("Fetch answer v"), "{:?}", data.labels);
+    let (sent, arrived, from, to, ..) = data.messages[data.messages.len() / 2];
+    assert!(sent < arrived && from != to, "{sent} {arrived} {from} {to}");
+    assert!(!data.faults.is_empty() && data.healed > 0.0);
+    assert!(data.disks.iter().any(|disk| disk.3 > 0), "something is dirty at some time");
+    assert!(!data.marks.is_empty() && !data.ends.is_empty() && !data.reads.is_empty());
+}
