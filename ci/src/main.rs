@@ -10,6 +10,7 @@
 mod arrows;
 mod mutants;
 mod rust;
+mod sweep;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,10 @@ const STEPS: &[Step] = &[
     Step { name: "arrows", what: "who may know whom", run: arrows::check },
     Step { name: "clippy", what: "no warnings, and none of the banned calls", run: clippy },
     Step { name: "test", what: "all tests of all packages", run: test },
+    Step { name: "sweep", what: "fresh seeds of the day pass", run: sweep::fresh },
+    Step { name: "seeds", what: "every seed that ever failed passes", run: sweep::old },
+    Step { name: "agree", what: "one seed, one hash, in every build", run: sweep::agree },
+    Step { name: "page", what: "the report of a failure is drawn", run: sweep::page },
     Step { name: "doc", what: "the documentation builds without warnings", run: doc },
     Step { name: "bench", what: "the benches compile", run: bench },
     Step { name: "canaries", what: "planted bugs are found, two each day", run: mutants::sample },
