@@ -11,7 +11,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::outcome::Outcome;
-use crate::scenario::{self, Failed, Run};
+use crate::scenario::{self, BrokerDisk, Failed, Run};
 
 /// After so many runs a worker makes room for a new one.
 const RUNS_PER_WORKER: u32 = 500;
@@ -35,7 +35,12 @@ pub struct Crew {
     pub jobs: usize,
     /// A run that takes longer, in real time, hangs.
     pub limit: Duration,
+    /// The disks under the brokers of every run.
+    pub disk: BrokerDisk,
 }
+
+/// The option that puts brokers on disks that lie about flushes.
+pub const LYING: &str = "--lying-disk";
 
 /// One worker process.
 struct Worker {
@@ -104,17 +109,49 @@ impl Crew {
             let digest = outcome.digest.as_deref().unwrap_or("no hash");
             format!("{digest} over {} events", outcome.events)
         };
-        let place = divergence(&self.program, run);
+        let place = self.divergence(run);
         let text = format!("two runs, two hashes: {} and {}\n{place}", text(&first), text(&second));
         let mut differs = Outcome::silent(run, Failed::Determinism, text);
         differs.wrong.as_mut().expect("just given").found_by = vec!["digest".to_owned()];
         differs
     }
 
+    fn options(&self) -> &'static [&'static str] {
+        match self.disk {
+            BrokerDisk::Honest => &[],
+            BrokerDisk::Lying => &[LYING],
+        }
+    }
+
+    /// Looks for the first event in which two runs of one seed differ, each in a process of its own.
+    fn divergence(&self, run: &Run) -> String {
+        // A run that went two ways need not do so the next time.
+        const ATTEMPTS: usize = 8;
+        let trace = || {
+            let mut command = Command::new(&self.program);
+            command.args(["replay", &run.seed.to_string(), "--size", &run.size.to_string()]);
+            command.args(self.options());
+            command.args(["--trace", "--once", "--without", &run.cut.to_string()]);
+            let output = command.stdin(Stdio::null()).output();
+            output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let Ok(one) = trace() else { return "the trace cannot be had".to_owned() };
+        for _ in 0..ATTEMPTS {
+            let Ok(other) = trace() else { return "the trace cannot be had".to_owned() };
+            let found = crate::tape::divergence(one.lines(), other.lines());
+            if let Some((line, a, b)) = found {
+                let text = |line: Option<&str>| line.unwrap_or("(nothing)").to_owned();
+                let (a, b) = (text(a), text(b));
+                return format!("the first event that differs is number {line}:\n  {a}\n  {b}");
+            }
+        }
+        format!("{ATTEMPTS} further pairs of runs did not differ")
+    }
+
     fn ask(&self, place: &mut Option<Worker>, run: &Run) -> Outcome {
         let mut worker = match place.take() {
             Some(worker) if worker.runs < RUNS_PER_WORKER => worker,
-            _ => match Worker::start(&self.program) {
+            _ => match Worker::start(self) {
                 Ok(worker) => worker,
                 Err(error) => {
                     let text = format!("cannot start {}: {error}", self.program.display());
@@ -133,9 +170,10 @@ impl Crew {
 }
 
 impl Worker {
-    fn start(program: &Path) -> std::io::Result<Worker> {
-        let mut command = Command::new(program);
-        command.arg("work").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    fn start(crew: &Crew) -> std::io::Result<Worker> {
+        let mut command = Command::new(&crew.program);
+        command.arg("work").args(crew.options());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let requests = child.stdin.take().expect("just piped");
         let stdout = child.stdout.take().expect("just piped");
@@ -202,7 +240,7 @@ impl Drop for Worker {
 ///
 /// # Errors
 /// Those of standard input and output, and what is not a request.
-pub fn serve() -> Result<(), String> {
+pub fn serve(disk: BrokerDisk) -> Result<(), String> {
     // A seed that panics is an outcome, which carries the text; it need not be printed, too.
     std::panic::set_hook(Box::new(|_| {}));
     for line in std::io::stdin().lines() {
@@ -213,35 +251,11 @@ pub fn serve() -> Result<(), String> {
         let (size, cut) = (part().parse()?, part().parse()?);
         let run = Run { cut, ..Run::new(seed, size) };
         let begun = Instant::now();
-        let result = scenario::run(&run);
-        let outcome = Outcome::of(&result, begun.elapsed());
+        let result = scenario::run_on(disk, &run);
+        let outcome = Outcome::of(&result, begun.elapsed()).on(disk);
         let answer = serde_json::to_string(&outcome).expect("plain data");
         let mut stdout = std::io::stdout().lock();
         writeln!(stdout, "{answer}").map_err(|error| error.to_string())?;
     }
     Ok(())
-}
-
-/// Looks for the first event in which two runs of one seed differ, each in a process of its own.
-fn divergence(program: &Path, run: &Run) -> String {
-    // A run that went two ways need not do so the next time.
-    const ATTEMPTS: usize = 8;
-    let trace = || {
-        let mut command = Command::new(program);
-        command.args(["replay", &run.seed.to_string(), "--size", &run.size.to_string()]);
-        command.args(["--trace", "--once", "--without", &run.cut.to_string()]);
-        let output = command.stdin(Stdio::null()).output();
-        output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let Ok(one) = trace() else { return "the trace cannot be had".to_owned() };
-    for _ in 0..ATTEMPTS {
-        let Ok(other) = trace() else { return "the trace cannot be had".to_owned() };
-        let found = crate::tape::divergence(one.lines(), other.lines());
-        if let Some((line, a, b)) = found {
-            let text = |line: Option<&str>| line.unwrap_or("(nothing)").to_owned();
-            let (a, b) = (text(a), text(b));
-            return format!("the first event that differs is number {line}:\n  {a}\n  {b}");
-        }
-    }
-    format!("{ATTEMPTS} further pairs of runs did not differ")
 }

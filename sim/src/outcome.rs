@@ -13,7 +13,7 @@ use trialog_engine::probe::Probe;
 
 use crate::coverage;
 use crate::plan::Kind;
-use crate::scenario::{Answer, Facts, Failed, Failure, Passed, Run};
+use crate::scenario::{Answer, BrokerDisk, Facts, Failed, Failure, Passed, Run};
 use crate::sweep::crashes;
 
 /// One run and what came of it.
@@ -125,6 +125,13 @@ impl Outcome {
         }
     }
 
+    /// The same, for a run whose brokers were on such disks: its command says so.
+    #[must_use]
+    pub fn on(mut self, disk: BrokerDisk) -> Self {
+        self.command = on(self.command, disk);
+        self
+    }
+
     /// Whether two runs of one seed went the same way.
     #[must_use]
     pub fn agrees(&self, other: &Outcome) -> bool {
@@ -142,6 +149,15 @@ pub fn command(run: &Run) -> String {
     let Run { seed, size, cut, .. } = run;
     let without = if cut.is_empty() { String::new() } else { format!(" --without {cut}") };
     format!("cargo sim replay {seed} --size {size}{without}")
+}
+
+/// The same command, for brokers on such disks.
+#[must_use]
+pub fn on(command: String, disk: BrokerDisk) -> String {
+    match disk {
+        BrokerDisk::Honest => command,
+        BrokerDisk::Lying => format!("{command} {}", crate::crew::LYING),
+    }
 }
 
 impl fmt::Display for Outcome {

@@ -18,7 +18,7 @@ fn every_acknowledged_record_is_there_once_and_in_order() {
             println!("{failure}");
         }
         assert!(totals.failures.is_empty(), "{} seeds failed", totals.failures.len());
-        assert!(totals.acknowledged_min >= size.acknowledged_min(), "{totals}");
+        assert!(totals.acknowledged_min >= size.acknowledged_min() as u64, "{totals}");
         assert!(totals.crashes_min >= size.crashes_min() as u64, "{totals}");
     }
 }

@@ -56,6 +56,28 @@ fn what_makes_no_sense_is_refused() {
     assert!(text(&passes.stderr).contains("nothing to shrink"));
 }
 
+/// Of a run on a disk that lies about its flushes, most has nothing to do with its failing. How
+/// much can be left out is tested where no time passes; here, that the command still fails.
+#[test]
+fn a_failure_shrinks_to_a_command_that_still_fails() {
+    let lying = |seed: &u64| {
+        let outcome =
+            sim(&["replay", &seed.to_string(), "--size", "small", "--lying-disk", "--once"]);
+        matches!(outcome.status.code(), Some(10 | 11))
+    };
+    let seed = (0..20).find(lying).expect("most seeds fail").to_string();
+    let shrunk = sim(&["shrink", &seed, "--size", "small", "--lying-disk", "--time-limit", "15s"]);
+    let said = text(&shrunk.stdout);
+    let fewer = said.split(" % fewer").next().and_then(|head| head.rsplit('(').next());
+    let fewer: f64 = fewer.and_then(|number| number.parse().ok()).expect("how many fewer");
+    assert!(fewer >= 50.0, "{said}");
+    let command = said.lines().last().expect("the command").trim();
+    let arguments = command.strip_prefix("cargo sim ").expect("it is one of ours");
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let again = sim(&arguments);
+    assert_eq!(again.status.code(), shrunk.status.code(), "{said}\n{}", text(&again.stdout));
+}
+
 /// A run that lost a record, or so its history says: nobody ever read the one that was
 /// acknowledged last.
 fn lossy() -> Failure {

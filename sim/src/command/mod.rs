@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use trialog_sim::crew::{self, Crew};
-use trialog_sim::scenario::{Cut, Failed, Run, Size};
+use trialog_sim::scenario::{BrokerDisk, Cut, Failed, Run, Size};
 
 /// A run that takes longer than this, in real time, hangs.
 const HANG: Duration = Duration::from_secs(180);
@@ -65,7 +65,10 @@ enum Command {
     Seeds(seeds::Arguments),
     /// Carries out what is asked on standard input; the other commands start it.
     #[command(hide = true)]
-    Work,
+    Work {
+        #[arg(long)]
+        lying_disk: bool,
+    },
 }
 
 /// Which run.
@@ -79,6 +82,10 @@ struct One {
     /// What to leave out, as `shrink` prints it: faults=0-3,7/clients=2/steps=0:4-90,3:0.
     #[arg(long, value_name = "CUT", default_value = "", hide_default_value = true)]
     without: Cut,
+    /// Put the brokers on disks that say that they have flushed, and have not: a failure to
+    /// practise on.
+    #[arg(long)]
+    lying_disk: bool,
 }
 
 /// Which seeds, and how many at a time.
@@ -122,7 +129,7 @@ pub fn run() -> ExitCode {
         Command::Twice(arguments) => twice::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Seeds(arguments) => seeds::run(&arguments),
-        Command::Work => crew::serve().map(|()| None),
+        Command::Work { lying_disk } => crew::serve(disk(lying_disk)).map(|()| None),
     };
     match ended {
         Ok(None) => ExitCode::SUCCESS,
@@ -149,6 +156,10 @@ impl One {
     fn run(&self) -> Run {
         Run { cut: self.without.clone(), ..Run::new(self.seed, self.size) }
     }
+
+    fn disk(&self) -> BrokerDisk {
+        disk(self.lying_disk)
+    }
 }
 
 impl Many {
@@ -171,11 +182,15 @@ impl Many {
     }
 }
 
-/// Workers of this very program.
+fn disk(lying: bool) -> BrokerDisk {
+    if lying { BrokerDisk::Lying } else { BrokerDisk::Honest }
+}
+
+/// Workers of this very program, for brokers on honest disks.
 fn crew(jobs: Option<usize>) -> Result<Crew, String> {
     let program = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(Crew { program, jobs: jobs.unwrap_or(processors), limit: HANG })
+    Ok(Crew { program, jobs: jobs.unwrap_or(processors), limit: HANG, disk: BrokerDisk::Honest })
 }
 
 /// A file of the simulator's own folder in the sources.

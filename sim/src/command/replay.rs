@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use clap::Args;
+use trialog_sim::crew::Crew;
 use trialog_sim::outcome::{Outcome, Wrong};
 use trialog_sim::scenario::{self, Failed, Run, Watch};
 
@@ -29,10 +30,11 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     // The outcome carries a panic's text.
     std::panic::set_hook(Box::new(|_| {}));
     let begun = Instant::now();
-    let result = scenario::run(&Run { watch, ..run.clone() });
-    let mut outcome = Outcome::of(&result, begun.elapsed());
+    let disk = arguments.one.disk();
+    let result = scenario::run_on(disk, &Run { watch, ..run.clone() });
+    let mut outcome = Outcome::of(&result, begun.elapsed()).on(disk);
     if !arguments.once {
-        outcome = crew(Some(1))?.confirm(&run, outcome);
+        outcome = Crew { disk, ..crew(Some(1))? }.confirm(&run, outcome);
     }
     print!("{outcome}");
     if outcome.wrong.is_none() {

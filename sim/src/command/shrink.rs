@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use trialog_sim::crew::Crew;
-use trialog_sim::outcome::{Outcome, Wrong, command};
-use trialog_sim::scenario::{self, Cut, Failed, Run};
+use trialog_sim::outcome::{Outcome, Wrong, command, on};
+use trialog_sim::scenario::{self, BrokerDisk, Cut, Failed, Run};
 use trialog_sim::shrink::{Shrinking, Size};
 
 use super::{One, crew, duration};
@@ -29,7 +29,8 @@ pub struct Arguments {
 /// Shrinks a failing run.
 pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     let (run, begun) = (arguments.one.run(), Instant::now());
-    let crew = crew(arguments.jobs)?;
+    let disk = arguments.one.disk();
+    let crew = Crew { disk, ..crew(arguments.jobs)? };
     let first = crew.alone(&run);
     let Some(wanted) = &first.wrong else {
         return Err(format!("seed {} passes: there is nothing to shrink", run.seed));
@@ -58,8 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
         100.0 * (before - after) as f64 / before.max(1) as f64,
         begun.elapsed().as_secs_f64(),
     );
-    explain(&small, &first, left);
-    println!("\n  {}", command(&small));
+    explain(disk, &small, &first, left);
+    println!("\n  {}", on(command(&small), disk));
     Ok(Some(wanted.how))
 }
 
@@ -85,8 +86,8 @@ fn is_same(found: &Wrong, wanted: &Wrong) -> bool {
 }
 
 /// Prints the plan that is left, who still does something, and what is seen then.
-fn explain(run: &Run, whole: &Outcome, left: Size) {
-    let result = scenario::run(run);
+fn explain(disk: BrokerDisk, run: &Run, whole: &Outcome, left: Size) {
+    let result = scenario::run_on(disk, run);
     let failure = match &result {
         Ok(_) => None,
         Err(failure) => Some(failure),
