@@ -88,10 +88,7 @@ fn is_same(found: &Wrong, wanted: &Wrong) -> bool {
 /// Prints the plan that is left, who still does something, and what is seen then.
 fn explain(disk: BrokerDisk, run: &Run, whole: &Outcome, left: Size) {
     let result = scenario::run_on(disk, run);
-    let failure = match &result {
-        Ok(_) => None,
-        Err(failure) => Some(failure),
-    };
+    let failure = result.as_ref().err();
     let facts = match &result {
         Ok(passed) => &passed.facts,
         Err(failure) => &failure.facts,

@@ -12,7 +12,7 @@ use trialog_jepsen::history::{History, Op, Phase};
 
 use super::{Bad, Data, OperationRow};
 use crate::outcome::command;
-use crate::scenario::{Facts, Failed, Failure, Passed};
+use crate::scenario::{Facts, Failed, Failure, Passed, speaker};
 use crate::tape::{Entry, What};
 use crate::trace::Event;
 
@@ -316,7 +316,7 @@ fn operations(history: &History, walk: &Walk, data: &mut Data) -> Vec<Option<usi
     let (mut ends, mut reads) = (BTreeMap::new(), BTreeMap::new());
     for (number, event) in history.events().iter().enumerate() {
         let at = ms(event.time_ns);
-        let Some(&machine) = walk.machine_of.get(&u64::from(event.process.0)) else {
+        let Some(&machine) = walk.machine_of.get(&speaker(event.process)) else {
             index.push(None);
             continue;
         };

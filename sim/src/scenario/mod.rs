@@ -32,6 +32,7 @@ use crate::trace::Digest;
 pub use play::{BrokerDisk, run, run_on};
 pub use record::Recorder;
 pub use seen::{Answer, Pair, Seen, pairs_possible, versions_possible};
+pub use stage::speaker;
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]

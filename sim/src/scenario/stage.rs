@@ -76,6 +76,12 @@ pub struct Stage {
 /// A broker that runs, or ran last: its process, and the broker.
 type Running = (world::Process, Arc<Shared<SimIo>>);
 
+/// The simulated process that a process of the history speaks for.
+#[must_use]
+pub fn speaker(process: Process) -> u64 {
+    u64::from(process.0 & ((1 << VOICE_BITS) - 1))
+}
+
 /// One incarnation of a client.
 #[derive(Clone)]
 pub struct Actor {
