@@ -136,6 +136,9 @@ pub const RECENT_READS_MAX: usize = 16;
 /// kernel that must make room itself stalls whoever appends next.
 pub const DIRTY_BYTES_PER_LOG_MAX: u64 = 32 << 20;
 
+/// Bytes that a compaction reads before it lets others go.
+pub const COMPACTION_TURN_BYTES: usize = 64 << 10;
+
 /// Space that a busy log allocates ahead at once.
 pub const ALLOCATE_AHEAD_BYTES_MAX: u64 = 16 << 20;
 

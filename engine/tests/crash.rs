@@ -672,7 +672,7 @@ fn fail_once(script: &Script, fault: Fault, spare: Option<u64>) -> u64 {
 }
 
 /// The same scripts in every run, unless the environment asks for more or for others.
-fn runner(default: u32) -> TestRunner {
+pub fn runner(default: u32) -> TestRunner {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
     let cases = number("TRIALOG_CRASH_CASES").unwrap_or(default);
     let mut seed = [7; 32];

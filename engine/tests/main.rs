@@ -2,6 +2,7 @@
 
 mod broker;
 mod client;
+mod compact;
 mod crash;
 mod crash_model;
 mod model;

@@ -5,7 +5,7 @@
 
 use super::commit::Dirty;
 use super::fault::{AppendError, PlanError};
-use super::index::index_name;
+use super::index::FileId;
 use super::producer::{Verdict, is_idempotent};
 use super::segment::{Place, Segment};
 use super::{Appended, Log};
@@ -191,7 +191,7 @@ impl<I: Io> Log<I> {
     }
 
     pub(super) fn is_old(&self, active: &Segment<I::File>, now: Wall) -> bool {
-        active.size > 0 && now.0.saturating_sub(active.created_ms) >= self.config.segment_ms
+        active.size > 0 && now.0.saturating_sub(active.created_ms) >= self.config.roll_ms()
     }
 
     /// Writes the group behind the end of the active segment, and begins the next group.
@@ -340,7 +340,8 @@ impl<I: Io> Log<I> {
     /// anything in the new one counts as flushed.
     async fn roll(&mut self, now: Wall) -> Result<(), AppendError> {
         let base = self.end();
-        let path = self.dir.join(super::index::log_name(base));
+        let id = FileId::appended(base);
+        let path = self.dir.join(id.log_name());
         let file = match self.io.open(&path, Open::CreateNew).await {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::StorageFull => {
@@ -352,7 +353,7 @@ impl<I: Io> Log<I> {
         };
         self.close_active().await;
         // An index of that name can only be the rest of a crash, and would be believed.
-        match self.io.remove(&self.dir.join(index_name(base))).await {
+        match self.io.remove(&self.dir.join(id.index_name())).await {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(self.append_failed("removing a stale index", error));
             }
@@ -389,7 +390,7 @@ impl<I: Io> Log<I> {
         let producers = active.producers.take();
         if let Some(index) = active.index.get_mut().as_mut() {
             let (at, bytes) = index.save(size, producers.as_deref());
-            let job = super::IndexJob { base: active.base, at, bytes };
+            let job = super::IndexJob { id: active.id(), at, bytes };
             if let Some(file) = super::checkpoint::write_index(&self.io, &self.dir, job).await {
                 self.dirt.closed.push(Dirty { base: active.base, file, cut: None });
             }

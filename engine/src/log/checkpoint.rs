@@ -10,7 +10,7 @@ use std::rc::Rc;
 use tokio::sync::Mutex;
 
 use super::bytes::{Bytes, crc};
-use super::index::index_name;
+use super::index::{FileId, NO_TIME};
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{self, Buf, ErrorKind, File, Io, Open, write_all_at};
 use crate::probe::{self, Probe};
@@ -22,17 +22,32 @@ pub(super) const NAME_NEW: &str = "checkpoint.new";
 /// How the names of files end that are being written.
 pub(super) const NEW_SUFFIX: &str = ".new";
 /// The newest format version of a log's folder that this program knows.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+/// The version before compaction: it lacks the column and the field that tell of it.
+const VERSION_1: u32 = 1;
 const MAGIC: &[u8; 4] = b"TLCP";
 
 /// What is known of a segment; of the last one, up to the point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) base: Offset,
+    pub(super) generation: u32,
     pub(super) end: Offset,
     pub(super) size: u64,
     pub(super) max_timestamp: i64,
     pub(super) created_ms: i64,
+}
+
+impl Row {
+    /// A segment without batches.
+    pub(super) fn begun(base: Offset, created_ms: i64) -> Row {
+        let (generation, size, max_timestamp) = (0, 0, NO_TIME);
+        Row { base, generation, end: base, size, max_timestamp, created_ms }
+    }
+
+    pub(super) fn id(&self) -> FileId {
+        FileId { base: self.base, generation: self.generation }
+    }
 }
 
 /// The contents of the file.
@@ -40,6 +55,8 @@ pub(super) struct Row {
 pub(super) struct Checkpoint {
     pub(super) start: Offset,
     pub(super) point: Offset,
+    /// COMPACT-1: below, every key has one record at most.
+    pub(super) compacted: Offset,
     pub(super) rows: Vec<Row>,
     pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
     /// The encoded producer table at the point.
@@ -56,16 +73,18 @@ pub(super) enum Unusable {
 impl Checkpoint {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(
-            64 + self.rows.len() * 40 + self.epochs.len() * 12 + self.producers.len(),
+            64 + self.rows.len() * 44 + self.epochs.len() * 12 + self.producers.len(),
         );
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_be_bytes());
         out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&self.start.0.to_be_bytes());
         out.extend_from_slice(&self.point.0.to_be_bytes());
+        out.extend_from_slice(&self.compacted.0.to_be_bytes());
         out.extend_from_slice(&(self.rows.len() as u32).to_be_bytes());
         for row in &self.rows {
             out.extend_from_slice(&row.base.0.to_be_bytes());
+            out.extend_from_slice(&row.generation.to_be_bytes());
             out.extend_from_slice(&row.end.0.to_be_bytes());
             out.extend_from_slice(&row.size.to_be_bytes());
             out.extend_from_slice(&row.max_timestamp.to_be_bytes());
@@ -89,11 +108,11 @@ impl Checkpoint {
         if rest.take(4) != Some(MAGIC) {
             return Err(Unusable::Damaged("it does not begin as a checkpoint does"));
         }
-        match rest.u32() {
-            Some(VERSION) => {}
+        let version = match rest.u32() {
+            Some(version @ (VERSION_1 | VERSION)) => version,
             Some(version) if version > VERSION => return Err(Unusable::Newer(version)),
             _ => return Err(Unusable::Damaged("it has no format version")),
-        }
+        };
         let announced = rest.u32();
         if announced != Some(crc(&[rest.0])) {
             return Err(Unusable::Damaged("its checksum does not match"));
@@ -101,7 +120,7 @@ impl Checkpoint {
         if rest.u32().map(|length| length as usize) != Some(rest.0.len()) {
             return Err(Unusable::Damaged("its length is not the announced one"));
         }
-        let fields = Checkpoint::fields(rest).ok_or(Unusable::Damaged("its fields do not fit"))?;
+        let fields = Checkpoint::fields(rest, version).ok_or(Unusable::Damaged("its fields do not fit"))?;
         if fields.is_consistent() {
             Ok(fields)
         } else {
@@ -109,13 +128,15 @@ impl Checkpoint {
         }
     }
 
-    fn fields(mut rest: Bytes<'_>) -> Option<Self> {
+    fn fields(mut rest: Bytes<'_>, version: u32) -> Option<Self> {
         let start = Offset(rest.i64()?);
         let point = Offset(rest.i64()?);
+        let compacted = if version > VERSION_1 { Offset(rest.i64()?) } else { Offset(0) };
         let mut rows = Vec::new();
         for _ in 0..rest.u32()? {
             rows.push(Row {
                 base: Offset(rest.i64()?),
+                generation: if version > VERSION_1 { rest.u32()? } else { 0 },
                 end: Offset(rest.i64()?),
                 size: rest.u64()?,
                 max_timestamp: rest.i64()?,
@@ -126,14 +147,15 @@ impl Checkpoint {
         for _ in 0..rest.u32()? {
             epochs.push((LeaderEpoch(rest.i32()?), Offset(rest.i64()?)));
         }
-        Some(Checkpoint { start, point, rows, epochs, producers: rest.0.to_vec() })
+        Some(Checkpoint { start, point, compacted, rows, epochs, producers: rest.0.to_vec() })
     }
 
     fn is_consistent(&self) -> bool {
         let in_order = self.rows.iter().all(|row| row.base.0 >= 0 && row.base <= row.end);
         let joined = self.rows.windows(2).all(|two| two[0].end == two[1].base);
         let last = self.rows.last().is_none_or(|row| row.end == self.point);
-        self.start.0 >= 0 && self.point.0 >= 0 && in_order && joined && last
+        let compacted = self.compacted.0 >= 0 && self.compacted <= self.point;
+        self.start.0 >= 0 && self.point.0 >= 0 && compacted && in_order && joined && last
     }
 }
 
@@ -145,6 +167,8 @@ pub(super) struct Saver<I: Io> {
     /// The point of the last checkpoint that was written with success. One that failed may be on
     /// the disk nevertheless.
     written: Cell<Offset>,
+    /// That checkpoint's number.
+    number: Cell<u64>,
 }
 
 /// One checkpoint to write, and the index block that goes before it.
@@ -158,7 +182,7 @@ pub(super) struct Job {
 
 /// Bytes to write into a segment's index.
 pub(super) struct IndexJob {
-    pub(super) base: Offset,
+    pub(super) id: FileId,
     pub(super) at: u64,
     pub(super) bytes: Vec<u8>,
 }
@@ -166,12 +190,18 @@ pub(super) struct IndexJob {
 impl<I: Io> Saver<I> {
     pub(super) fn new(io: &I, dir: &Path, written: Offset) -> Rc<Self> {
         let (newest, written) = (Mutex::new(0), Cell::new(written));
-        Rc::new(Saver { io: io.clone(), dir: dir.to_owned(), newest, written })
+        let number = Cell::new(0);
+        Rc::new(Saver { io: io.clone(), dir: dir.to_owned(), newest, written, number })
     }
 
     /// The point of the checkpoint on the disk, or of one before it.
     pub(super) fn written(&self) -> Offset {
         self.written.get()
+    }
+
+    /// That checkpoint's number.
+    pub(super) fn number(&self) -> u64 {
+        self.number.get()
     }
 
     /// Writes the checkpoint and makes it durable, unless a newer one was written before.
@@ -198,6 +228,7 @@ impl<I: Io> Saver<I> {
         self.io.sync_dir(&self.dir).await?;
         *newest = job.number;
         self.written.set(job.point);
+        self.number.set(job.number);
         Ok(())
     }
 
@@ -211,7 +242,7 @@ impl<I: Io> Saver<I> {
 /// Writes a block of an index and returns the file, which is not flushed. A failure costs only
 /// time later: what is missing is rebuilt.
 pub(super) async fn write_index<I: Io>(io: &I, dir: &Path, job: IndexJob) -> Option<I::File> {
-    let path = dir.join(index_name(job.base));
+    let path = dir.join(job.id.index_name());
     let written = async {
         let file = io.open(&path, Open::Create).await?;
         if job.at == 0 {
@@ -227,8 +258,8 @@ pub(super) async fn write_index<I: Io>(io: &I, dir: &Path, job: IndexJob) -> Opt
 /// new one, once the folder is flushed the new one. Without the room for it there is none.
 pub(super) async fn replace_index<I: Io>(io: &I, dir: &Path, job: IndexJob) -> io::Result<()> {
     assert_eq!(job.at, 0, "a replaced index is written whole");
-    let path = dir.join(index_name(job.base));
-    let new = dir.join(format!("{}{NEW_SUFFIX}", index_name(job.base)));
+    let path = dir.join(job.id.index_name());
+    let new = dir.join(format!("{}{NEW_SUFFIX}", job.id.index_name()));
     let written = async {
         let file = io.open(&new, Open::CreateNew).await?;
         write_all_at(&file, vec![Buf::from(job.bytes)], 0).await.0?;
@@ -261,6 +292,7 @@ mod tests {
     fn sample() -> Checkpoint {
         let row = |base, end, size| Row {
             base: Offset(base),
+            generation: 5,
             end: Offset(end),
             size,
             max_timestamp: 7,
@@ -269,6 +301,7 @@ mod tests {
         Checkpoint {
             start: Offset(3),
             point: Offset(12),
+            compacted: Offset(10),
             rows: vec![row(0, 10, 700), row(10, 12, 140)],
             epochs: vec![(LeaderEpoch(1), Offset(0)), (LeaderEpoch(4), Offset(11))],
             producers: vec![0; 4],
@@ -296,7 +329,7 @@ mod tests {
     #[test]
     fn a_newer_version_is_named() {
         let mut bytes = sample().encode();
-        bytes[4..8].copy_from_slice(&2u32.to_be_bytes());
-        assert_eq!(Checkpoint::decode(&bytes), Err(Unusable::Newer(2)));
+        bytes[4..8].copy_from_slice(&3u32.to_be_bytes());
+        assert_eq!(Checkpoint::decode(&bytes), Err(Unusable::Newer(3)));
     }
 }

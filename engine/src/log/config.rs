@@ -13,7 +13,7 @@ pub enum Durability {
 }
 
 /// One log's settings. [`Config::default`] is Kafka's defaults with [`Durability::Flushed`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// A segment is closed before it would grow beyond this (`segment.bytes`). At most
     /// `i32::MAX`.
@@ -39,6 +39,22 @@ pub struct Config {
     pub flush_ms: i64,
     /// `cleanup.policy` contains `compact`.
     pub compact: bool,
+    /// How long a tombstone stays after everything older of its key is gone, so that readers meet
+    /// it (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+    /// Records younger than this are not compacted (`min.compaction.lag.ms`).
+    pub min_compaction_lag_ms: i64,
+    /// A segment with records older than this that are not compacted is closed, and compacted
+    /// whatever the ratio (`max.compaction.lag.ms`).
+    pub max_compaction_lag_ms: i64,
+    /// Compaction begins when more than this part of the bytes is not compacted
+    /// (`min.cleanable.dirty.ratio`), 0 to 1.
+    pub min_dirty_ratio: f64,
+    /// What a compaction may take to remember keys (`log.cleaner.dedupe.buffer.size`).
+    pub compaction_memory_bytes: u64,
+    /// How often a log that has something to compact looks whether it is time, and how long it
+    /// waits after a failure (`log.cleaner.backoff.ms`).
+    pub compaction_backoff_ms: i64,
     /// `cleanup.policy` contains `delete`: retention by time and size applies.
     pub delete: bool,
     /// An idempotent producer that is silent for longer is forgotten
@@ -48,6 +64,14 @@ pub struct Config {
     pub checkpoint_bytes: u64,
     /// A log that appended fewer bytes since it was opened allocates nothing ahead.
     pub allocate_from_bytes: u64,
+}
+
+impl Config {
+    /// The age at which a segment is closed: compaction does not touch what is appended to.
+    pub(super) fn roll_ms(&self) -> i64 {
+        let lag = if self.compact { self.max_compaction_lag_ms.max(1) } else { i64::MAX };
+        self.segment_ms.min(lag)
+    }
 }
 
 impl Default for Config {
@@ -63,6 +87,12 @@ impl Default for Config {
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
             compact: false,
+            delete_retention_ms: 24 * 60 * 60 * 1000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_dirty_ratio: 0.5,
+            compaction_memory_bytes: 128 << 20,
+            compaction_backoff_ms: 15_000,
             delete: true,
             producer_expiry_ms: 24 * 60 * 60 * 1000,
             checkpoint_bytes: 16 << 20,

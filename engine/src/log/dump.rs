@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::checkpoint::{Checkpoint, Row};
 use super::fault::OpenError;
-use super::index::{Index, NO_TIME, index_name, log_name};
+use super::index::{FileId, Index, NO_TIME};
 use super::recover::{Names, read_checkpoint};
 use super::scan::{Chain, Found, Scan};
 use super::segment::read_file;
@@ -133,8 +133,13 @@ pub async fn dump<I: Io>(
     dump.missing(&names);
     let first = checkpoint.rows.first().map_or(point, |row| row.base);
     let mut chain = Chain { next: first, epoch: LeaderEpoch::NONE };
-    for &base in names.logs.range(first..) {
-        dump.segment(base, &mut chain).await.map_err(storage)?;
+    for &id in &names.logs {
+        // Whatever else lies there was replaced by a compaction, or never became part of the log;
+        // the next open removes it.
+        let is_row = checkpoint.rows.iter().any(|row| row.id() == id);
+        if is_row || (id.generation == 0 && id.base >= point) {
+            dump.segment(id, &mut chain).await.map_err(storage)?;
+        }
     }
     Ok(dump.report)
 }
@@ -163,18 +168,21 @@ impl<I: Io, V: FnMut(Item<'_>)> Dump<'_, I, V> {
         let checkpoint = self.checkpoint;
         let needed = |row: &&Row| row.end > checkpoint.start && row.size > 0;
         for row in checkpoint.rows.iter().filter(needed) {
-            if !names.logs.contains(&row.base) {
+            if !names.logs.contains(&row.id()) {
                 let what = format!("{} bytes were flushed, the file is missing", row.size);
-                self.problem(Severity::Damage, log_name(row.base), 0, what);
+                self.problem(Severity::Damage, row.id().log_name(), 0, what);
             }
         }
     }
 
-    async fn segment(&mut self, base: Offset, chain: &mut Chain) -> io::Result<()> {
-        let file = self.io.open(&self.dir.join(log_name(base)), Open::Read).await?;
+    async fn segment(&mut self, id: FileId, chain: &mut Chain) -> io::Result<()> {
+        let base = id.base;
+        let file = self.io.open(&self.dir.join(id.log_name()), Open::Read).await?;
         let length = file.length().await?;
-        let row = self.checkpoint.rows.iter().find(|row| row.base == base).copied();
+        let row = self.checkpoint.rows.iter().find(|row| row.id() == id).copied();
         let flushed = row.map_or(0, |row| row.size);
+        // What a compacted segment holds is known to the byte: nothing is ever appended to it.
+        let length = if id.generation > 0 { length.min(flushed) } else { length };
         self.report.segments += 1;
         (self.visit)(Item::Segment { base, length });
         // Of what retention removed, a power cut may have brought some files back and others not.
@@ -185,10 +193,10 @@ impl<I: Io, V: FnMut(Item<'_>)> Dump<'_, I, V> {
         if base != chain.next {
             let what = format!("the log goes on at {}", chain.next);
             let severity = if flushed > 0 { Severity::Damage } else { Severity::Tail };
-            self.problem(severity, log_name(base), 0, what);
+            self.problem(severity, id.log_name(), 0, what);
             chain.next = base;
         }
-        let mut scan = Scan::new(file, 0, length);
+        let mut scan = Scan::of_segment(file, id, length);
         let mut truth: Truth = Vec::new();
         let mut newest = NO_TIME;
         loop {
@@ -198,30 +206,31 @@ impl<I: Io, V: FnMut(Item<'_>)> Dump<'_, I, V> {
                 Found::Batch(header) => {
                     truth.push((position, header.base_offset(), newest));
                     newest = newest.max(header.max_timestamp());
-                    self.batch(base, position, &header, scan.bytes(&header), severity);
+                    self.batch(id, position, &header, scan.bytes(&header), severity);
                 }
                 Found::End if position < flushed => {
                     let what = format!("{flushed} bytes were flushed, they end here");
-                    self.problem(severity, log_name(base), position, what);
+                    self.problem(severity, id.log_name(), position, what);
                     break;
                 }
                 Found::End => break,
                 Found::Bad(bad) => {
-                    self.problem(severity, log_name(base), position, bad.to_string());
+                    self.problem(severity, id.log_name(), position, bad.to_string());
                     break;
                 }
             }
         }
-        if let Some(row) = row.filter(|row| scan.position() < row.size) {
-            // The rest cannot be read, and the next segment is judged on its own.
+        if let Some(row) = row.filter(|row| scan.position() < row.size || id.generation > 0) {
+            // The rest cannot be read, and the next segment is judged on its own; or compaction
+            // has removed the rest.
             chain.next = row.end;
         }
-        self.index(base, &truth, scan.position()).await
+        self.index(id, &truth, scan.position()).await
     }
 
     fn batch(
         &mut self,
-        segment: Offset,
+        id: FileId,
         position: u64,
         header: &Header,
         bytes: &[u8],
@@ -229,15 +238,15 @@ impl<I: Io, V: FnMut(Item<'_>)> Dump<'_, I, V> {
     ) {
         self.report.batches += 1;
         self.report.bytes += bytes.len() as u64;
-        (self.visit)(Item::Batch { segment, position, header, bytes });
+        (self.visit)(Item::Batch { segment: id.base, position, header, bytes });
         match records(bytes) {
             Ok(count) => self.report.records += count,
-            Err(what) => self.problem(severity, log_name(segment), position, what),
+            Err(what) => self.problem(severity, id.log_name(), position, what),
         }
     }
 
-    async fn index(&mut self, base: Offset, truth: &Truth, size: u64) -> io::Result<()> {
-        let name = index_name(base);
+    async fn index(&mut self, id: FileId, truth: &Truth, size: u64) -> io::Result<()> {
+        let (base, name) = (id.base, id.index_name());
         let Some(bytes) = read_file(self.io, &self.dir.join(&name)).await? else { return Ok(()) };
         let decoded = Index::decode(&bytes, size);
         for entry in decoded.index.entries() {

@@ -200,23 +200,49 @@ fn take_block<'a>(bytes: &mut Bytes<'a>) -> Option<(u32, &'a [u8])> {
     (found == announced).then_some((kind, body))
 }
 
-/// The name of the file that holds the batches from `base` on.
-pub(super) fn log_name(base: Offset) -> String {
-    format!("{:020}.log", base.0)
+/// Which file a segment is: appended to (generation 0), or written by compaction in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileId {
+    /// The segment's first offset.
+    pub(super) base: Offset,
+    /// Rises with every compaction of the log; no name is used twice for other bytes.
+    pub(super) generation: u32,
 }
 
-/// The name of that file's index.
-pub(super) fn index_name(base: Offset) -> String {
-    format!("{:020}.index", base.0)
-}
-
-/// The base offset in a segment's file name with this extension.
-pub(super) fn base_of_name(name: &str, extension: &str) -> Option<Offset> {
-    let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
-    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+impl FileId {
+    /// The file that is, or was, appended to.
+    pub(super) fn appended(base: Offset) -> Self {
+        FileId { base, generation: 0 }
     }
-    digits.parse().ok().map(Offset)
+
+    /// The name of the file that holds the batches.
+    pub(super) fn log_name(self) -> String {
+        self.name("log")
+    }
+
+    /// The name of that file's index.
+    pub(super) fn index_name(self) -> String {
+        self.name("index")
+    }
+
+    fn name(self, extension: &str) -> String {
+        match self {
+            FileId { base, generation: 0 } => format!("{:020}.{extension}", base.0),
+            FileId { base, generation } => format!("{:020}.{generation}.{extension}", base.0),
+        }
+    }
+
+    /// The file of this name, if it is a segment's with this extension.
+    pub(super) fn of_name(name: &str, extension: &str) -> Option<FileId> {
+        let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
+        let (base, generation) = stem.split_once('.').unwrap_or((stem, "0"));
+        let id = FileId {
+            base: Offset(base.parse().ok()?),
+            generation: generation.parse().ok()?,
+        };
+        // One way to write each name only.
+        (id.name(extension) == name).then_some(id)
+    }
 }
 
 #[cfg(test)]
@@ -272,10 +298,23 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(log_name(Offset(42)), "00000000000000000042.log");
-        assert_eq!(base_of_name("00000000000000000042.log", "log"), Some(Offset(42)));
-        for bad in ["42.log", "00000000000000000042.index", "+0000000000000000042.log", "log"] {
-            assert_eq!(base_of_name(bad, "log"), None);
+        let appended = FileId::appended(Offset(42));
+        assert_eq!(appended.log_name(), "00000000000000000042.log");
+        assert_eq!(FileId::of_name("00000000000000000042.log", "log"), Some(appended));
+        let compacted = FileId { base: Offset(42), generation: 7 };
+        assert_eq!(compacted.index_name(), "00000000000000000042.7.index");
+        assert_eq!(FileId::of_name("00000000000000000042.7.index", "index"), Some(compacted));
+        for bad in [
+            "42.log",
+            "00000000000000000042.index",
+            "+0000000000000000042.log",
+            "00000000000000000042.0.log",
+            "00000000000000000042.07.log",
+            "00000000000000000042.-1.log",
+            "-0000000000000000042.log",
+            "log",
+        ] {
+            assert_eq!(FileId::of_name(bad, "log"), None, "{bad}");
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! A [`Log`] is owned by one task on one core; nobody else touches its folder. It appends batches
 //! as received (offset and epoch stamped), plans reads as slices of files, flushes by tickets that
-//! run beside appends ([`Flush`]), and recovers after a crash. `docs/format.md` draws every byte.
+//! run beside appends ([`Flush`]), is compacted beside them ([`Compaction`]), and recovers after a
+//! crash. `docs/format.md` draws every byte.
 //!
 //! Keeps:
 //! * LOG-1: start <= flushed end <= end.
-//! * LOG-2: bytes below the end never change and never move until a truncation.
+//! * LOG-2: the bytes of a file below its end never change and never move until a truncation;
+//!   compaction puts other files in the place of old ones.
 //! * LOG-3: everything below the flushed end survives a power loss.
 //! * LOG-4: everything below a checkpoint's point was flushed before it was written.
 //!
@@ -16,6 +18,7 @@ mod append;
 mod bytes;
 mod checkpoint;
 mod commit;
+mod compact;
 mod config;
 mod dump;
 mod epoch;
@@ -48,6 +51,7 @@ use segment::Segment;
 use slice::Recent;
 
 pub use commit::{Committer, Flush, Flushed};
+pub use compact::{Compacted, Compaction, Pace, Stop};
 pub use config::{Config, Durability};
 pub use dump::{Item, Problem, Report, Severity, dump, verify};
 pub use fault::{AppendError, ChangeError, OpenError, PlanError, Poisoned};
@@ -75,6 +79,9 @@ pub struct Log<I: Io> {
     saver: Rc<Saver<I>>,
     saved: Saved,
     jobs: u64,
+    /// COMPACT-1: below, every key has one record at most.
+    compacted: Offset,
+    compaction: compact::State,
     /// Bytes appended by this process: how much use there is to allocate ahead for.
     appended_bytes: u64,
     can_allocate: bool,
@@ -273,6 +280,11 @@ impl<I: Io> Log<I> {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
+    /// Below, every key has one record at most (COMPACT-1).
+    pub fn compacted_end(&self) -> Offset {
+        self.compacted
+    }
+
     /// How many segments there are.
     pub fn segment_count(&self) -> usize {
         self.segments.len()
@@ -302,7 +314,9 @@ impl<I: Io> Log<I> {
     /// Whether enough was written since the last checkpoint to pay for a new one.
     fn checkpoint_due(&self) -> bool {
         let written = self.saved.bytes_since;
-        written >= self.config.checkpoint_bytes && written >= 4 * self.saved.producers.len() as u64
+        let paid = written >= self.config.checkpoint_bytes
+            && written >= 4 * self.saved.producers.len() as u64;
+        paid || self.compaction_wants_checkpoint()
     }
 
     /// A checkpoint with the point at the end, true once everything below is flushed.
@@ -318,11 +332,11 @@ impl<I: Io> Log<I> {
         self.saved.bytes_since = 0;
         let index = match self.segments.last_mut() {
             Some(active) if !self.closed => {
-                let (base, size) = (active.base, active.size);
+                let (id, size) = (active.id(), active.size);
                 let producers = active.producers.take();
                 active.index.get_mut().as_mut().map(|index| {
                     let (at, bytes) = index.save(size, producers.as_deref());
-                    IndexJob { base, at, bytes }
+                    IndexJob { id, at, bytes }
                 })
             }
             _ => None,
@@ -346,6 +360,7 @@ impl<I: Io> Log<I> {
         Checkpoint {
             start,
             point: saved.point,
+            compacted: self.compacted.min(saved.point),
             rows,
             epochs: epochs.entries().to_vec(),
             producers: saved.producers.clone(),

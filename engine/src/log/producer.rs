@@ -8,7 +8,7 @@
 //! forgotten. Silence is measured in monotonic time of this process, because nothing's safety may
 //! depend on the wall clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::fault::AppendError;
@@ -181,6 +181,18 @@ impl Producers {
             self.forget_oldest(id);
         }
         Some((id, before))
+    }
+
+    /// The base offset of each producer's last batch, which compaction keeps.
+    pub(super) fn last_bases(&self) -> BTreeSet<Offset> {
+        let last = |producer: &Producer| producer.kept().last().map(|kept| kept.base);
+        self.table.values().filter_map(last).collect()
+    }
+
+    /// The first offset of the oldest open transaction.
+    pub(super) fn first_open(&self) -> Option<Offset> {
+        let open = |producer: &Producer| Some(producer.transaction).filter(|open| open.0 >= 0);
+        self.table.values().filter_map(open).min()
     }
 
     /// Takes back what [`Producers::apply`] did, newest first.

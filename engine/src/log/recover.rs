@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{self, Checkpoint, Saver, Unusable, removed, replace_index};
 use super::epoch::Epochs;
 use super::fault::{OpenError, PlanError};
-use super::index::{Index, NO_TIME, base_of_name, index_name, log_name};
+use super::index::{FileId, Index};
 use super::offset::Offsets;
 use super::producer::Producers;
 use super::scan::{Bad, Chain, Found, Scan};
@@ -41,8 +41,8 @@ pub struct Recovery {
 /// The names in a log's folder.
 #[derive(Default)]
 pub(super) struct Names {
-    pub(super) logs: BTreeSet<Offset>,
-    pub(super) indexes: BTreeSet<Offset>,
+    pub(super) logs: BTreeSet<FileId>,
+    pub(super) indexes: BTreeSet<FileId>,
     pub(super) checkpoint: bool,
     /// Files that were being written.
     pub(super) new: Vec<String>,
@@ -74,10 +74,10 @@ impl Names {
         let mut names = Names::default();
         for entry in io.list(dir).await? {
             let name = entry.name.as_str();
-            if let Some(base) = base_of_name(name, "log") {
-                names.logs.insert(base);
-            } else if let Some(base) = base_of_name(name, "index") {
-                names.indexes.insert(base);
+            if let Some(id) = FileId::of_name(name, "log") {
+                names.logs.insert(id);
+            } else if let Some(id) = FileId::of_name(name, "index") {
+                names.indexes.insert(id);
             } else if name == checkpoint::NAME {
                 names.checkpoint = true;
             } else if name.ends_with(checkpoint::NEW_SUFFIX) {
@@ -159,6 +159,7 @@ impl<I: Io> Log<I> {
         let checkpoint = Checkpoint {
             start: Offset(0),
             point: Offset(0),
+            compacted: Offset(0),
             rows: Vec::new(),
             epochs: Vec::new(),
             producers: table,
@@ -209,6 +210,8 @@ impl<I: Io> Log<I> {
                 at: io.now(),
             },
             jobs: 0,
+            compacted: checkpoint.compacted,
+            compaction: super::compact::State::default(),
             appended_bytes: 0,
             can_allocate: true,
             failure: None,
@@ -218,6 +221,7 @@ impl<I: Io> Log<I> {
 
     async fn recover(&mut self, checkpoint: Checkpoint, names: Names) -> io::Result<Recovery> {
         let mut recovery = Recovery::default();
+        self.compaction.begin(names.logs.iter().map(|id| id.generation).max());
         for name in &names.new {
             probe::hit(Probe::UnfinishedRemoved);
             removed(self.io.remove(&self.dir.join(name)).await)?;
@@ -233,23 +237,24 @@ impl<I: Io> Log<I> {
             self.closed = true;
             self.offsets = Offsets::flushed_log(checkpoint.start, checkpoint.start);
         }
-        let kept: BTreeSet<Offset> = self.segments.iter().map(|segment| segment.base).collect();
-        let stale: Vec<Offset> = names.logs.difference(&kept).copied().collect();
+        // Always, and before anything is removed: the checkpoint that was just believed may have been
+        // renamed and not flushed when the process ended, and the one before it may name files that
+        // compaction has replaced since.
+        self.io.sync_dir(&self.dir).await?;
+        let kept: BTreeSet<FileId> = self.segments.iter().map(Segment::id).collect();
+        let stale: Vec<FileId> = names.logs.difference(&kept).copied().collect();
         if !stale.is_empty() {
             recovery.clean = false;
-            for base in &stale {
+            for id in &stale {
                 probe::hit(Probe::SegmentStale);
-                removed(self.io.remove(&self.dir.join(log_name(*base))).await)?;
+                removed(self.io.remove(&self.dir.join(id.log_name())).await)?;
             }
         }
-        for base in names.indexes.difference(&kept) {
+        for id in names.indexes.difference(&kept) {
             probe::hit(Probe::IndexStale);
-            removed(self.io.remove(&self.dir.join(index_name(*base))).await)?;
+            removed(self.io.remove(&self.dir.join(id.index_name())).await)?;
         }
         self.epochs.advance(self.start());
-        // Always: the checkpoint that was just believed may have been renamed and not flushed when
-        // the process ended, and files may be removed because of it.
-        self.io.sync_dir(&self.dir).await?;
         if !recovery.clean {
             self.save_recovered().await;
             self.remove_unneeded().await;
@@ -268,7 +273,7 @@ impl<I: Io> Log<I> {
         recovery.clean = true;
         let last = checkpoint.rows.len().saturating_sub(1);
         for (number, row) in checkpoint.rows.iter().enumerate() {
-            let there = names.logs.contains(&row.base);
+            let there = names.logs.contains(&row.id());
             let unneeded = row.end <= checkpoint.start && (number != last || !there);
             if unneeded || (row.size == 0 && !there) {
                 probe::hit(Probe::RowRemoved);
@@ -278,7 +283,7 @@ impl<I: Io> Log<I> {
             let segment = Segment::known(*row);
             self.closed = false;
             if there {
-                let path = self.dir.join(log_name(row.base));
+                let path = self.dir.join(row.id().log_name());
                 let file = self.io.open(&path, Open::Write).await?;
                 let length = file.length().await?;
                 if length < row.size {
@@ -293,11 +298,13 @@ impl<I: Io> Log<I> {
                 probe::hit(Probe::SegmentDamaged);
                 recovery.damage.push(format!(
                     "{}: {} bytes were flushed, {position} are there",
-                    log_name(row.base),
+                    row.id().log_name(),
                     row.size
                 ));
                 self.closed = number == last;
             }
+            // Nothing is ever appended to what compaction wrote.
+            self.closed |= number == last && row.generation > 0;
             self.segments.push(segment);
         }
         Ok(())
@@ -317,7 +324,9 @@ impl<I: Io> Log<I> {
         loop {
             let last = self.segments.last();
             let behind = last.map_or(Offset(-1), |last| last.base).max(Offset(point.0 - 1));
-            let Some(&base) = names.logs.iter().find(|base| **base > behind) else { break };
+            // What compaction wrote and no checkpoint names was never part of the log.
+            let next = |id: &&FileId| id.base > behind && id.generation == 0;
+            let Some(&FileId { base, .. }) = names.logs.iter().find(next) else { break };
             match self.segments.last_mut() {
                 // What a damaged segment held behind the point is lost, and what came after it is
                 // not: its end is where the next one begins.
@@ -328,16 +337,9 @@ impl<I: Io> Log<I> {
                 _ if base != chain.next => break,
                 _ => {}
             }
-            let row = Row {
-                base,
-                end: base,
-                size: 0,
-                max_timestamp: NO_TIME,
-                created_ms: self.io.wall().0,
-            };
-            let mut segment = Segment::known(row);
+            let mut segment = Segment::known(Row::begun(base, self.io.wall().0));
             segment.producers = Some(self.producer_table());
-            let file = self.io.open(&self.dir.join(log_name(base)), Open::Write).await?;
+            let file = self.io.open(&self.dir.join(segment.id().log_name()), Open::Write).await?;
             *segment.file.borrow_mut() = Some(file);
             self.segments.push(segment);
             self.closed = false;
@@ -378,7 +380,7 @@ impl<I: Io> Log<I> {
         };
         let mut index = index.unwrap_or_default();
         if segment.producers.is_none() {
-            let path = self.dir.join(index_name(segment.base));
+            let path = self.dir.join(segment.id().index_name());
             let bytes = read_file(&self.io, &path).await?.unwrap_or_default();
             segment.producers = Index::decode(&bytes, from).producers;
         }
@@ -409,7 +411,7 @@ impl<I: Io> Log<I> {
         segment.size = size;
         segment.allocated = size;
         if let Some(bad) = &bad {
-            let file = log_name(segment.base);
+            let file = segment.id().log_name();
             tracing::warn!(dir = %self.dir.display(), "{file} ends at byte {size}: {bad}");
             recovery.cut_bytes += length - size;
         }
@@ -429,7 +431,7 @@ impl<I: Io> Log<I> {
         index.forget_file();
         let (at, bytes) = index.save(size, segment.producers.take().as_deref());
         *segment.index.get_mut() = Some(index);
-        let job = IndexJob { base: segment.base, at, bytes };
+        let job = IndexJob { id: segment.id(), at, bytes };
         replace_index(&self.io, &self.dir, job).await?;
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::checkpoint::{IndexJob, Job, removed, replace_index, write_index};
 use super::fault::{ChangeError, PlanError, Poisoned};
-use super::index::{Index, NO_TIME, index_name, log_name};
+use super::index::{FileId, Index, NO_TIME};
 use super::producer::Producers;
 use super::recover::purge;
 use super::segment::{Place, Segment, read_file};
@@ -46,7 +46,9 @@ impl<I: Io> Log<I> {
             if let Err(error) = self.advance(to).await {
                 tracing::warn!(dir = %self.dir.display(), %error, "retention will try again");
             }
-        } else if self.is_flushed() && self.checkpoint_lags() {
+        } else if self.is_flushed()
+            && (self.checkpoint_lags() || self.compaction_wants_checkpoint())
+        {
             probe::hit(Probe::CheckpointAtRest);
             if let Err(error) = self.save_now(self.start()).await {
                 probe::hit(Probe::CheckpointLost);
@@ -63,7 +65,7 @@ impl<I: Io> Log<I> {
         let until = |since: i64, ms: i64| since.saturating_add(ms).saturating_sub(now.0);
         let mut next = TICK_MS_MAX;
         if let Some(active) = self.segments.last().filter(|last| !self.closed && last.size > 0) {
-            next = next.min(until(active.created_ms, self.config.segment_ms));
+            next = next.min(until(active.created_ms, self.config.roll_ms()));
         }
         if let (true, Some(oldest)) = (self.retains_by_time(), self.segments.first()) {
             next = next.min(until(newest_ms(oldest), self.config.retention_ms));
@@ -74,6 +76,7 @@ impl<I: Io> Log<I> {
         if self.saved.point < self.end() {
             next = next.min(CHECKPOINT_IDLE.as_millis() as i64);
         }
+        next = next.min(self.compaction_tick_ms().unwrap_or(TICK_MS_MAX));
         next.clamp(TICK_MS_MIN, TICK_MS_MAX)
     }
 
@@ -96,7 +99,7 @@ impl<I: Io> Log<I> {
             let active = number == last && !self.closed;
             left -= segment.size;
             let surplus = !active && spare.is_some_and(|spare| left >= spare);
-            let safe = segment.end <= self.flushed_end() && segment.size > 0;
+            let safe = segment.end <= self.flushed_end() && segment.base < segment.end;
             if !safe || !(old || surplus) {
                 break;
             }
@@ -170,17 +173,19 @@ impl<I: Io> Log<I> {
     /// Removes segments that neither readers nor recovery need: those below both the start and
     /// the point on the disk. A recovery from an older point would miss them and end there.
     pub(super) async fn remove_unneeded(&mut self) {
+        if self.remove_replaced().await.is_err() {
+            return;
+        }
         let floor = self.start().min(self.saver.written());
         while let Some(oldest) = self.segments.first() {
             let active = self.segments.len() == 1 && !self.closed;
-            if active || oldest.end > floor || oldest.size == 0 {
+            if active || oldest.end > floor || oldest.base == oldest.end {
                 if oldest.end <= self.start() && oldest.end > floor {
                     probe::hit(Probe::SegmentNeeded);
                 }
                 break;
             }
-            let names = [log_name(oldest.base), index_name(oldest.base)];
-            if self.remove_names(&names).await.is_err() {
+            if self.remove_files(oldest.id()).await.is_err() {
                 break;
             }
             probe::hit(Probe::SegmentRemoved);
@@ -192,8 +197,8 @@ impl<I: Io> Log<I> {
         }
     }
 
-    async fn remove_names(&self, names: &[String]) -> io::Result<()> {
-        for name in names {
+    pub(super) async fn remove_files(&self, id: FileId) -> io::Result<()> {
+        for name in [id.log_name(), id.index_name()] {
             let path = self.dir.join(name);
             if let Err(error) = removed(self.io.remove(&path).await) {
                 tracing::warn!(path = %path.display(), %error, "a file was not removed");
@@ -220,6 +225,12 @@ impl<I: Io> Log<I> {
             Some(segment) if to > self.start() => self.locate(segment, to).await?,
             _ => Place { position: 0, base: to.min(self.start()) },
         };
+        // Where compaction has removed `to`, the place is the next batch's or the end of the hole.
+        let base = match self.segments.get(number) {
+            Some(segment) if place.position == 0 && to > self.start() => segment.base,
+            _ => place.base.min(to),
+        };
+        let place = Place { base, ..place };
         let result = if place.base <= self.start() {
             self.reset(to.min(self.start())).await
         } else {
@@ -246,6 +257,7 @@ impl<I: Io> Log<I> {
         self.saved = Saved { point: to, row: None, epochs, producers, bytes_since: 0, at };
         // First the promise is taken back, then the files go.
         self.save_point(to).await.map_err(storage)?;
+        self.compacted = self.compacted.min(to);
         self.remove_behind(0).await.map_err(storage)?;
         self.closed = true;
         self.offsets = super::Offsets::flushed_log(to, to);
@@ -270,6 +282,7 @@ impl<I: Io> Log<I> {
         });
         self.producers = producers;
         self.epochs.cut(place.base);
+        self.compacted = self.compacted.min(place.base);
         if self.saved.point > place.base {
             let producers = self.producer_table();
             let at = self.io.now();
@@ -293,11 +306,11 @@ impl<I: Io> Log<I> {
             let (at, bytes) = index.save(row.size, Some(&at_base));
             *segment.index.get_mut() = Some(index);
             segment.producers = None;
-            let job = IndexJob { base: row.base, at, bytes };
+            let job = IndexJob { id: row.id(), at, bytes };
             replace_index(&self.io, &self.dir, job).await.map_err(storage)?;
             self.dirt.closed.retain(|dirty| dirty.base != row.base);
             self.dirt.active = false;
-            self.closed = false;
+            self.closed = row.generation > 0;
         }
         self.io.sync_dir(&self.dir).await.map_err(storage)?;
         self.dirt.names = false;
@@ -318,10 +331,11 @@ impl<I: Io> Log<I> {
 
     /// Removes the segments from number `keep` on, the last one first, durably.
     async fn remove_behind(&mut self, keep: usize) -> io::Result<()> {
+        // What is appended next may get one of their names.
+        self.remove_replaced().await?;
         while self.segments.len() > keep {
             let last = self.segments.last().expect("longer than what is kept");
-            let names = [log_name(last.base), index_name(last.base)];
-            self.remove_names(&names).await?;
+            self.remove_files(last.id()).await?;
             let gone = self.segments.pop().expect("longer than what is kept");
             self.dirt.closed.retain(|dirty| dirty.base != gone.base);
             self.dirt.active = false;
@@ -342,11 +356,8 @@ impl<I: Io> Log<I> {
             return Ok(segment.max_timestamp);
         }
         let entry = self.ask(segment, |index| index.floor_position(place.position)).await?;
-        let (from, mut time) = match entry {
-            Some(entry) => (segment.place(entry), entry.time_before),
-            None => (Place { position: 0, base: segment.base }, NO_TIME),
-        };
-        let mut walk = segment.walk(self.file(segment).await?, &self.pool, from);
+        let mut time = entry.map_or(NO_TIME, |entry| entry.time_before);
+        let mut walk = segment.walk_at(self.file(segment).await?, &self.pool, entry);
         while walk.place().position < place.position {
             let Some((_, header)) = self.noticed(walk.next().await)? else { break };
             time = time.max(header.max_timestamp());
@@ -369,7 +380,7 @@ impl<I: Io> Log<I> {
             let table = match &segment.producers {
                 Some(table) => Some(table.clone()),
                 None => {
-                    let path = self.dir.join(index_name(segment.base));
+                    let path = self.dir.join(segment.id().index_name());
                     let bytes = read_file(&self.io, &path).await;
                     let bytes = bytes.map_err(|error| PlanError::Storage(error.kind()))?;
                     bytes.and_then(|bytes| Index::decode(&bytes, segment.size).producers)
@@ -480,6 +491,6 @@ fn doomed(dir: &Path) -> std::path::PathBuf {
 }
 
 /// The time that retention judges a segment by.
-fn newest_ms<F>(segment: &Segment<F>) -> i64 {
+pub(super) fn newest_ms<F>(segment: &Segment<F>) -> i64 {
     if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.created_ms }
 }

@@ -1,5 +1,6 @@
 //! Reading a segment batch by batch, whole and suspicious: for recovery and for the tools.
 
+use super::index::FileId;
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{self, Buf, File, fill_at};
 use crate::limit::FRAME_BYTES_MAX;
@@ -63,13 +64,20 @@ pub(super) struct Scan<F> {
     file: F,
     position: u64,
     length: u64,
+    /// Offsets may be missing between batches.
+    holes: bool,
     chunk: Buf,
     chunk_at: u64,
 }
 
 impl<F: File> Scan<F> {
     pub(super) fn new(file: F, position: u64, length: u64) -> Self {
-        Scan { file, position, length, chunk: Buf::new(), chunk_at: 0 }
+        Scan { file, position, length, holes: false, chunk: Buf::new(), chunk_at: 0 }
+    }
+
+    /// A reader of the first `length` bytes of a segment that compaction may have written.
+    pub(super) fn of_segment(file: F, id: FileId, length: u64) -> Self {
+        Scan { holes: id.generation > 0, ..Scan::new(file, 0, length) }
     }
 
     /// Where the scan stands: behind the last good batch.
@@ -97,7 +105,9 @@ impl<F: File> Scan<F> {
         if header.size() > FRAME_BYTES_MAX {
             return Ok(Found::Bad(Bad::Size(header.size())));
         }
-        if header.base_offset() != chain.next {
+        let follows = header.base_offset() == chain.next
+            || (self.holes && header.base_offset() > chain.next);
+        if !follows {
             let (expected, found) = (chain.next, header.base_offset());
             return Ok(Found::Bad(Bad::Offset { expected, found }));
         }

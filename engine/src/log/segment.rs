@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::checkpoint::Row;
 use super::fault::PlanError;
-use super::index::{Index, NO_TIME, index_name, log_name};
+use super::index::{Entry, FileId, Index, NO_TIME};
 use crate::id::Offset;
 use crate::io::{self, Buf, ErrorKind, File, Io, Open, Pool, fill_at};
 use crate::probe::{self, Probe};
@@ -21,7 +21,9 @@ const WALK_BYTES: u64 = 8192;
 /// See the module's head.
 pub(super) struct Segment<F> {
     pub(super) base: Offset,
-    /// The offset behind its last record.
+    /// Above 0 if compaction wrote it: then offsets are missing between its batches.
+    pub(super) generation: u32,
+    /// The offset behind its last record; compaction may have removed the record itself.
     pub(super) end: Offset,
     /// Bytes of batches.
     pub(super) size: u64,
@@ -44,14 +46,15 @@ pub(super) struct Segment<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) position: u64,
-    /// The batch's base offset, or the segment's end at its size.
+    /// The batch's base offset or, in a compacted segment, one below it and behind the batch
+    /// before; the segment's end at its size.
     pub(super) base: Offset,
 }
 
 impl<F: File> Segment<F> {
     /// A new segment whose file was just created.
     pub(super) fn new(base: Offset, file: F, now_ms: i64, producers: Vec<u8>) -> Self {
-        let row = Row { base, end: base, size: 0, max_timestamp: NO_TIME, created_ms: now_ms };
+        let row = Row::begun(base, now_ms);
         let mut segment = Segment::known(row);
         segment.file = RefCell::new(Some(file));
         segment.index = RefCell::new(Some(Index::default()));
@@ -63,6 +66,7 @@ impl<F: File> Segment<F> {
     pub(super) fn known(row: Row) -> Self {
         Segment {
             base: row.base,
+            generation: row.generation,
             end: row.end,
             size: row.size,
             allocated: row.size,
@@ -79,11 +83,16 @@ impl<F: File> Segment<F> {
     pub(super) fn row(&self) -> Row {
         Row {
             base: self.base,
+            generation: self.generation,
             end: self.end,
             size: self.size,
             max_timestamp: self.max_timestamp,
             created_ms: self.created_ms,
         }
+    }
+
+    pub(super) fn id(&self) -> FileId {
+        FileId { base: self.base, generation: self.generation }
     }
 
     /// An offset as the index holds it. Segments are rolled before one would not fit.
@@ -104,7 +113,7 @@ impl<F: File> Segment<F> {
             return Ok(file.clone());
         }
         let opened = async {
-            let file = io.open(&dir.join(log_name(self.base)), Open::Write).await?;
+            let file = io.open(&dir.join(self.id().log_name()), Open::Write).await?;
             let length = file.length().await?;
             io::Result::Ok((file, length))
         };
@@ -127,7 +136,25 @@ impl<F: File> Segment<F> {
 
     /// Walks over the headers from a known batch on, up to the segment's size.
     pub(super) fn walk<'a>(&'a self, file: F, pool: &'a Pool, from: Place) -> Walk<'a, F> {
-        Walk { segment: self, file, pool, next: from, chunk: Buf::new(), chunk_at: 0 }
+        let holes = self.generation > 0;
+        Walk { segment: self, file, pool, next: from, holes, chunk: Buf::new(), chunk_at: 0 }
+    }
+
+    /// Walks over the headers from where an index entry leads to, or from the beginning. What the
+    /// entry leads to must be the very batch that it speaks of.
+    pub(super) fn walk_at<'a>(
+        &'a self,
+        file: F,
+        pool: &'a Pool,
+        entry: Option<Entry>,
+    ) -> Walk<'a, F> {
+        match entry {
+            Some(entry) => {
+                let holes = false;
+                Walk { holes, ..self.walk(file, pool, self.place(entry)) }
+            }
+            None => self.walk(file, pool, Place { position: 0, base: self.base }),
+        }
     }
 
     /// Reads the index from its file and completes it from the log, or makes it from the log.
@@ -141,7 +168,7 @@ impl<F: File> Segment<F> {
         if self.index.borrow().is_some() {
             return Ok(());
         }
-        let bytes = read_file(io, &dir.join(index_name(self.base))).await;
+        let bytes = read_file(io, &dir.join(self.id().index_name())).await;
         let bytes = bytes.map_err(|error| PlanError::Storage(error.kind()))?.unwrap_or_default();
         let decoded = Index::decode(&bytes, self.size);
         let complete = decoded.covered >= self.size && !decoded.index.entries().is_empty();
@@ -188,11 +215,8 @@ impl<F: File> Segment<F> {
     ) -> Result<Index, PlanError> {
         let file = self.open(io, dir).await?;
         let last = index.entries().last().copied();
-        let (from, mut time) = match last {
-            Some(entry) => (self.place(entry), entry.time_before),
-            None => (Place { position: 0, base: self.base }, NO_TIME),
-        };
-        let mut walk = self.walk(file, pool, from);
+        let mut time = last.map_or(NO_TIME, |entry| entry.time_before);
+        let mut walk = self.walk_at(file, pool, last);
         while let Some((place, header)) = walk.next().await? {
             if last.is_none_or(|entry| u64::from(entry.position) < place.position) {
                 index.note(self.relative(place.base), place.position, time, interval_bytes);
@@ -202,7 +226,7 @@ impl<F: File> Segment<F> {
         Ok(index)
     }
 
-    pub(super) fn place(&self, entry: super::index::Entry) -> Place {
+    pub(super) fn place(&self, entry: Entry) -> Place {
         Place {
             position: u64::from(entry.position),
             base: self.base.plus(i64::from(entry.relative)),
@@ -216,6 +240,8 @@ pub(super) struct Walk<'a, F> {
     file: F,
     pool: &'a Pool,
     next: Place,
+    /// The next batch may begin behind the offset that is expected.
+    holes: bool,
     chunk: Buf,
     chunk_at: u64,
 }
@@ -239,19 +265,24 @@ impl<F: File> Walk<'_, F> {
         }
         let skip = usize::try_from(place.position - self.chunk_at).unwrap_or(usize::MAX);
         let bytes = self.chunk.get(skip..).unwrap_or_default();
-        match Header::parse(bytes) {
-            Ok(header) if header.base_offset() == place.base && header.size() as u64 <= left => {
-                self.next = Place {
-                    position: place.position + header.size() as u64,
-                    base: header.last_offset().plus(1),
-                };
-                Ok(Some((place, header)))
-            }
-            _ => Err(self.segment.corrupt(place.position)),
+        let corrupt = || self.segment.corrupt(place.position);
+        let header = Header::parse(bytes).map_err(|_| corrupt())?;
+        let base = header.base_offset();
+        let follows = base == place.base || (self.holes && base > place.base);
+        let fits = header.size() as u64 <= left && header.last_offset() < self.segment.end;
+        if !follows || !fits {
+            return Err(corrupt());
         }
+        self.next = Place {
+            position: place.position + header.size() as u64,
+            base: header.last_offset().plus(1),
+        };
+        self.holes = self.segment.generation > 0;
+        Ok(Some((Place { position: place.position, base }, header)))
     }
 
-    /// Where the walk stands: the place of the batch that [`Walk::next`] would return.
+    /// Where the walk stands: the place of the batch that [`Walk::next`] would return, which may
+    /// begin at a later offset in a compacted segment.
     pub(super) fn place(&self) -> Place {
         self.next
     }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::Log;
 use super::fault::PlanError;
-use super::index::Index;
+use super::index::{Entry, Index};
 use super::segment::{Place, Segment};
 use crate::id::Offset;
 use crate::io::Io;
@@ -49,6 +49,16 @@ pub struct Plan<F> {
     pub bytes: u64,
 }
 
+/// What one segment contributes to a plan.
+enum Part<F> {
+    /// This; and the plan may go on in the next segment.
+    Slice { slice: Slice<F>, more: bool },
+    /// Compaction has removed what it held from there on.
+    Nothing,
+    /// The plan has no room for more, or has reached its bound.
+    Full,
+}
+
 impl<F> Default for Plan<F> {
     fn default() -> Self {
         Plan { slices: Slices::new(), bytes: 0 }
@@ -82,6 +92,11 @@ impl Recent {
     /// Places may have changed.
     pub(super) fn clear(&mut self) {
         self.batches.clear();
+        self.reads.clear();
+    }
+
+    /// Compaction has replaced segments; the last one stays as it is.
+    pub(super) fn replaced(&mut self) {
         self.reads.clear();
     }
 
@@ -145,14 +160,15 @@ impl<I: Io> Log<I> {
             let whole = first == First::AtLeastOneBatch && plan.slices.is_empty();
             let left = max_bytes - plan.bytes.min(max_bytes);
             match self.plan_segment(segment, at, bound, left, whole).await {
-                Ok(Some((slice, done))) => {
+                Ok(Part::Slice { slice, more }) => {
                     plan.bytes += slice.length;
                     plan.slices.push(slice);
-                    if done {
+                    if !more {
                         break;
                     }
                 }
-                Ok(None) => break,
+                Ok(Part::Nothing) => {}
+                Ok(Part::Full) => break,
                 // What was found before the damage is good; the next plan meets the damage.
                 Err(_) if !plan.slices.is_empty() => {
                     probe::hit(Probe::PlanBeforeDamage);
@@ -165,7 +181,7 @@ impl<I: Io> Log<I> {
         Ok(plan)
     }
 
-    /// The part of one segment from `at` on, and whether the plan ends in it.
+    /// The part of one segment from `at` on.
     async fn plan_segment(
         &self,
         segment: &Segment<I::File>,
@@ -173,10 +189,13 @@ impl<I: Io> Log<I> {
         bound: Offset,
         left: u64,
         whole: bool,
-    ) -> Result<Option<(Slice<I::File>, bool)>, PlanError> {
+    ) -> Result<Part<I::File>, PlanError> {
         let file = self.file(segment).await?;
         let from = self.locate(segment, at).await?;
         let stop = self.locate(segment, bound).await?;
+        if from.position == segment.size {
+            return Ok(Part::Nothing);
+        }
         let to = if stop.position - from.position <= left {
             stop
         } else {
@@ -187,14 +206,14 @@ impl<I: Io> Log<I> {
             probe::hit(Probe::ReadInsideBatch);
         }
         if to.position <= from.position {
-            return Ok(None);
+            return Ok(Part::Full);
         }
         if to.position < segment.size {
             self.recent.borrow_mut().remember(segment.base, to);
         }
         let length = to.position - from.position;
         let slice = Slice { file, position: from.position, length };
-        Ok(Some((slice, to.position < segment.size)))
+        Ok(Part::Slice { slice, more: to.position == segment.size })
     }
 
     /// The segments from the one that contains `offset` on, without empty ones.
@@ -254,7 +273,8 @@ impl<I: Io> Log<I> {
         self.noticed(segment.rebuild_index(&self.io, &self.pool, &self.dir, interval).await)
     }
 
-    /// The place of the batch that contains `offset`; the segment's end for one behind it.
+    /// The place of the batch that contains `offset` or, if compaction has removed that, of the
+    /// next one; the segment's end if there is none.
     pub(super) async fn locate(
         &self,
         segment: &Segment<I::File>,
@@ -277,14 +297,11 @@ impl<I: Io> Log<I> {
         probe::hit(Probe::ColdRead);
         let relative = segment.relative(offset);
         let hint = self.ask(segment, |index| index.floor_offset(relative)).await?;
-        let start = Place { position: 0, base: segment.base };
-        let from = hint.map_or(start, |entry| segment.place(entry));
-        match self.walk_to(segment, from, offset).await {
-            Err(PlanError::Corrupt { .. }) if from != start => {
+        match self.walk_to(segment, hint, offset).await {
+            Err(PlanError::Corrupt { .. }) if hint.is_some_and(|entry| entry.position > 0) => {
                 self.mistrust(segment).await?;
                 let hint = self.ask(segment, |index| index.floor_offset(relative)).await?;
-                let from = hint.map_or(start, |entry| segment.place(entry));
-                self.noticed(self.walk_to(segment, from, offset).await)
+                self.noticed(self.walk_to(segment, hint, offset).await)
             }
             other => self.noticed(other),
         }
@@ -293,14 +310,17 @@ impl<I: Io> Log<I> {
     async fn walk_to(
         &self,
         segment: &Segment<I::File>,
-        from: Place,
+        hint: Option<Entry>,
         offset: Offset,
     ) -> Result<Place, PlanError> {
-        let mut walk = segment.walk(self.file(segment).await?, &self.pool, from);
+        let mut walk = segment.walk_at(self.file(segment).await?, &self.pool, hint);
         while let Some((place, header)) = walk.next().await? {
             if header.last_offset() >= offset {
                 return Ok(place);
             }
+        }
+        if segment.generation > 0 {
+            return Ok(Place { position: segment.size, base: segment.end });
         }
         // The segment knows of records that its batches do not hold.
         Err(segment.corrupt(segment.size))

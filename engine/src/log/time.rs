@@ -85,11 +85,7 @@ impl<I: Io> Log<I> {
     ) -> Result<Option<(Offset, i64, LeaderEpoch)>, PlanError> {
         let file = self.file(segment).await?;
         let entry = self.ask(segment, |index| index.floor_time(ms)).await?;
-        let from = match entry {
-            Some(entry) => segment.place(entry),
-            None => Place { position: 0, base: segment.base },
-        };
-        let mut walk = segment.walk(file.clone(), &self.pool, from);
+        let mut walk = segment.walk_at(file.clone(), &self.pool, entry);
         while let Some((place, header)) = walk.next().await? {
             if header.last_offset() >= bound {
                 break;

@@ -208,14 +208,14 @@ fn body_size(
         + headers_size
 }
 
-fn nullable_size(bytes: Option<&[u8]>) -> usize {
+pub(super) fn nullable_size(bytes: Option<&[u8]>) -> usize {
     match bytes {
         Some(bytes) => varint::size(bytes.len() as i64) + bytes.len(),
         None => varint::size(-1),
     }
 }
 
-fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+pub(super) fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => {
             varint::put(out, bytes.len() as i64);

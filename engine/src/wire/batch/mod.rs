@@ -25,6 +25,7 @@
 mod build;
 mod fault;
 mod record;
+mod retain;
 mod varint;
 mod verify;
 mod walk;
@@ -36,6 +37,7 @@ use crate::id::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 pub use build::{Builder, RecordHeader};
 pub use fault::{BatchError, RecordError, RecordFault};
 pub use record::{Contents, Record, Records};
+pub use retain::{Retained, emptied, retain};
 pub use verify::{Rules, Verified, verify};
 
 /// Bytes of a batch before its records.

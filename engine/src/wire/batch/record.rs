@@ -20,8 +20,8 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value, or null.
     pub value: Option<&'a [u8]>,
-    headers: i32,
-    headers_bytes: &'a [u8],
+    pub(super) headers: i32,
+    pub(super) headers_bytes: &'a [u8],
 }
 
 impl<'a> Record<'a> {
