@@ -93,6 +93,32 @@ probes! {
     /// A log in the page cache is flushed because its settings say so.
     PageCacheFlush,
 
+    // The log: compaction.
+    /// A segment was compacted.
+    Compacted,
+    /// Several segments became one.
+    CompactedTogether,
+    /// Nothing of a segment could go.
+    CompactedInVain,
+    /// The keys of a log do not fit the memory for them.
+    KeysDoNotFit,
+    /// Nothing remains of a batch but its producer.
+    BatchEmptied,
+    /// A batch goes as a whole.
+    BatchCompactedAway,
+    /// A tombstone gets its horizon.
+    TombstoneDated,
+    /// A tombstone has reached its horizon.
+    TombstoneExpired,
+    /// A pass ends because the log has changed meanwhile.
+    CompactionOvertaken,
+    /// A pass ends because the disk failed.
+    CompactionFailed,
+    /// A pass met damaged bytes.
+    CompactionBlocked,
+    /// Files that compaction has replaced are removed.
+    ReplacedRemoved,
+
     // The log: recovery.
     /// A log is closed without anything left to save.
     ClosedAtRest,
@@ -194,6 +220,12 @@ probes! {
     AskUnknown,
     /// A partition closes with a flush under way.
     ClosedInFlush,
+    /// A partition closes with a compaction under way.
+    ClosedInCompaction,
+    /// The start of a partition is raised.
+    StartRaised,
+    /// The start of a partition is raised once the flush under way is done.
+    StartWaitedForFlush,
     /// A partition ends while questions wait in its queue.
     ClosedWithAsks,
     /// A partition is deleted while produces wait for their flush.

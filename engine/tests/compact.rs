@@ -22,6 +22,7 @@ use trialog_engine::io::{Buf, Pool, Wall, fill_at};
 use trialog_engine::log::{
     AppendError, ChangeError, Compaction, Config, First, Log, Pace, Plan, Severity, verify,
 };
+use trialog_engine::probe::{self, Probe};
 use trialog_engine::wire::batch::{Batch, Builder, Compression};
 
 use crate::crash::runner;
@@ -33,7 +34,11 @@ type Note = (Option<u8>, Option<u8>);
 
 #[derive(Clone, Debug)]
 enum Op {
-    Append { notes: Vec<Note>, producer: u8, compression: u8 },
+    Append {
+        notes: Vec<Note>,
+        producer: u8,
+        compression: u8,
+    },
     Flush,
     Tick(u16),
     /// A pass to its end.
@@ -289,10 +294,7 @@ impl Player {
         result.map_err(|error| assert!(self.faulty, "{error}")).ok()
     }
 
-    async fn read(
-        &self,
-        plan: &Plan<<Ram as trialog_engine::io::Io>::File>,
-    ) -> Option<Vec<u8>> {
+    async fn read(&self, plan: &Plan<<Ram as trialog_engine::io::Io>::File>) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         for slice in &plan.slices {
             let buf = Buf::with_capacity(slice.length as usize);
@@ -575,7 +577,8 @@ fn lead_up(script: &Script) -> (Ram, Witness) {
 }
 
 fn aftermath(ram: Ram, script: &Script, witness: &Witness, seed: u64) {
-    let append = |key| Op::Append { notes: vec![(Some(key), Some(40)); 4], producer: 0, compression: 0 };
+    let append =
+        |key| Op::Append { notes: vec![(Some(key), Some(40)); 4], producer: 0, compression: 0 };
     let goes_on = [append(1), append(2), append(3), Op::Flush, append(4), Op::Flush];
     let compacts = [Op::Tick(1000), Op::Compact, Op::Tick(0), Op::Reopen];
     ram.block_on(live(&ram, script, witness, &[], false));
@@ -605,6 +608,18 @@ fn a_power_cut_at_every_change_while_compacting() {
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));
+    reached(&[
+        Probe::Compacted,
+        Probe::CompactedTogether,
+        Probe::CompactedInVain,
+        Probe::KeysDoNotFit,
+        Probe::BatchEmptied,
+        Probe::BatchCompactedAway,
+        Probe::TombstoneDated,
+        Probe::TombstoneExpired,
+        Probe::CompactionOvertaken,
+        Probe::ReplacedRemoved,
+    ]);
 }
 
 #[test]
@@ -636,4 +651,13 @@ fn every_failure_of_the_disk_while_compacting() {
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));
+    reached(&[Probe::CompactionFailed]);
+}
+
+/// The scripts were about what they should be about.
+fn reached(probes: &[Probe]) {
+    let hits = probe::take();
+    for &probe in probes {
+        assert!(hits.of(probe) > 0, "no script has led to {probe:?}");
+    }
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::wait::Wait;
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::Buf;
-use crate::log::{First, Slices};
+use crate::log::{First, ProducerSeen, Slices};
 use crate::machine::Topic;
 use crate::wire::code::ErrorCode;
 
@@ -41,6 +41,15 @@ pub enum Ask<F> {
         /// The answer.
         answer: oneshot::Sender<Result<(LeaderEpoch, Offset), ErrorCode>>,
     },
+    /// Forget the records below an offset (KIP-107).
+    RaiseStart {
+        /// The first record to keep, or none of those that can be read.
+        to: Option<Offset>,
+        /// The start as it then is.
+        answer: oneshot::Sender<Result<Offset, ErrorCode>>,
+    },
+    /// Tell what tools want to know.
+    Describe(oneshot::Sender<Result<Described, ErrorCode>>),
     /// Answer once the log is open.
     Ready(oneshot::Sender<Result<(), ErrorCode>>),
     /// Take over changed settings.
@@ -118,6 +127,15 @@ pub struct Fetched<F> {
     pub bytes: u64,
 }
 
+/// A partition as tools see it.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Bytes of batches.
+    pub size_bytes: u64,
+    /// Its idempotent producers, in the order of their ids.
+    pub producers: Vec<ProducerSeen>,
+}
+
 /// An offset found by time or by name.
 #[derive(Clone, Copy, Debug)]
 pub struct FoundOffset {
@@ -151,6 +169,12 @@ impl<F> Ask<F> {
                 let _ = answer.send(Err(code));
             }
             Ask::EpochEnd { answer, .. } => {
+                let _ = answer.send(Err(code));
+            }
+            Ask::RaiseStart { answer, .. } => {
+                let _ = answer.send(Err(code));
+            }
+            Ask::Describe(answer) => {
                 let _ = answer.send(Err(code));
             }
             Ask::Ready(answer) => {

@@ -33,8 +33,14 @@ pub enum Operation {
     Create,
     /// Delete topics, groups, committed offsets.
     Delete,
+    /// Change topics or the cluster.
+    Alter,
     /// See that a topic or a group is there, and where it stands.
     Describe,
+    /// See settings.
+    DescribeConfigs,
+    /// Change settings.
+    AlterConfigs,
     /// Produce with idempotence without rights on a topic (before KIP-679).
     IdempotentWrite,
 }

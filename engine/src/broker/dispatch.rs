@@ -42,10 +42,22 @@ pub const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[
     (ApiKey::ApiVersions, 0..=4),
     (ApiKey::CreateTopics, 2..=7),
     (ApiKey::DeleteTopics, 1..=6),
+    (ApiKey::DeleteRecords, 0..=2),
     (ApiKey::InitProducerId, 0..=5),
     (ApiKey::OffsetForLeaderEpoch, 2..=4),
     (ApiKey::DeleteGroups, 0..=2),
     (ApiKey::OffsetDelete, 0..=0),
+    (ApiKey::DescribeConfigs, 1..=4),
+    (ApiKey::AlterConfigs, 0..=2),
+    (ApiKey::DescribeLogDirs, 1..=4),
+    (ApiKey::CreatePartitions, 0..=3),
+    (ApiKey::ElectLeaders, 0..=2),
+    (ApiKey::IncrementalAlterConfigs, 0..=1),
+    (ApiKey::ListPartitionReassignments, 0..=0),
+    (ApiKey::DescribeCluster, 0..=2),
+    (ApiKey::DescribeProducers, 0..=0),
+    (ApiKey::ListConfigResources, 0..=1),
+    (ApiKey::DescribeTopicPartitions, 0..=0),
 ];
 
 /// Who is at the other end of a connection.
@@ -227,9 +239,33 @@ pub async fn hand_on<I: Io>(
         ApiKey::ApiVersions => later(core, incoming, &bytes[body..], handle::versions::list),
         ApiKey::CreateTopics => later(core, incoming, &bytes[body..], handle::topics::create),
         ApiKey::DeleteTopics => later(core, incoming, &bytes[body..], handle::topics::delete),
+        ApiKey::DeleteRecords => later(core, incoming, &bytes[body..], handle::records::delete),
         ApiKey::InitProducerId => later(core, incoming, &bytes[body..], handle::producer_id::init),
         ApiKey::OffsetForLeaderEpoch => {
             later(core, incoming, &bytes[body..], handle::offsets::for_leader_epoch)
+        }
+        ApiKey::DescribeConfigs => later(core, incoming, &bytes[body..], handle::configs::describe),
+        ApiKey::AlterConfigs => later(core, incoming, &bytes[body..], handle::configs::alter),
+        ApiKey::IncrementalAlterConfigs => {
+            later(core, incoming, &bytes[body..], handle::configs::alter_some)
+        }
+        ApiKey::ListConfigResources => later(core, incoming, &bytes[body..], handle::configs::list),
+        ApiKey::CreatePartitions => {
+            later(core, incoming, &bytes[body..], handle::partitions::create)
+        }
+        ApiKey::ElectLeaders => later(core, incoming, &bytes[body..], handle::partitions::elect),
+        ApiKey::ListPartitionReassignments => {
+            later(core, incoming, &bytes[body..], handle::partitions::reassignments)
+        }
+        ApiKey::DescribeCluster => later(core, incoming, &bytes[body..], handle::describe::cluster),
+        ApiKey::DescribeLogDirs => {
+            later(core, incoming, &bytes[body..], handle::describe::log_dirs)
+        }
+        ApiKey::DescribeProducers => {
+            later(core, incoming, &bytes[body..], handle::describe::producers)
+        }
+        ApiKey::DescribeTopicPartitions => {
+            later(core, incoming, &bytes[body..], handle::describe::topic_partitions)
         }
         other => unreachable!("{} stands in the table of what is served", other.name()),
     }

@@ -10,6 +10,7 @@
 mod advertise;
 mod ask;
 mod auth;
+mod compacting;
 mod conn;
 mod data;
 mod dispatch;
@@ -129,6 +130,8 @@ pub struct Core<I: Io> {
     /// The number of the next command to a group's machine.
     ticket_next: Cell<u64>,
     request_memory: Arc<Semaphore>,
+    /// Whose turn it is to compact its log.
+    compactions: Arc<Semaphore>,
     sessions: RefCell<session::Sessions>,
     producer_ids: producer_id::Block,
     connections: Cell<usize>,
@@ -250,6 +253,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         groups: group::Hosts::default(),
         ticket_next: Cell::new(0),
         request_memory: Arc::new(Semaphore::new(REQUEST_MEMORY_MAX / REQUEST_MEMORY_UNIT)),
+        compactions: Arc::new(Semaphore::new(1)),
         sessions: RefCell::new(session::Sessions::new(shared.config.fetch_sessions_max)),
         producer_ids: producer_id::Block::default(),
         connections: Cell::new(0),

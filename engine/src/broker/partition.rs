@@ -19,7 +19,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use super::ask::{Accepted, Ask, Fetch, Fetched, FoundOffset, Outcomes, Produce, Rejection};
+use super::ask::{
+    Accepted, Ask, Described, Fetch, Fetched, FoundOffset, Outcomes, Produce, Rejection,
+};
+use super::compacting::{self, Compacting};
 use super::gauge::Gauge;
 use super::wait::Parked;
 use super::{Core, data};
@@ -81,12 +84,15 @@ struct Owner<I: Io> {
     /// In the order of their ends.
     waiting: VecDeque<Waiting>,
     flushing: Option<Flushing>,
+    compacting: Option<Compacting<I>>,
     parked: Parked,
     /// The readable end that parked fetches were last told of, and the log's size then.
     reported: Offset,
     size_reported: u64,
     gauge: Arc<Gauge>,
     tick_at: Instant,
+    /// The next tick is computed anew.
+    rescheduled: bool,
 }
 
 /// Starts the task that owns partition `index` of `topic`, and returns the way to it.
@@ -156,11 +162,13 @@ async fn open<I: Io>(
         group: Group::default(),
         waiting: VecDeque::new(),
         flushing: None,
+        compacting: None,
         parked: Parked::default(),
         reported,
         size_reported,
         gauge,
         tick_at: core.io.now().after(retention_check(core)),
+        rescheduled: false,
     })
 }
 
@@ -204,10 +212,16 @@ impl<I: Io> Owner<I> {
                         return self.finish(end, asks).await;
                     }
                 }
+                compacted = compacting::under_way(&mut self.compacting) => {
+                    self.on_compacted(compacted);
+                }
                 () = &mut tick => {
                     self.tick().await;
-                    tick = Box::pin(self.core.io.sleep(self.tick_in()));
+                    self.rescheduled = true;
                 }
+            }
+            if std::mem::take(&mut self.rescheduled) {
+                tick = Box::pin(self.core.io.sleep(self.tick_in()));
             }
             self.flush_if_due();
             self.report();
@@ -249,6 +263,14 @@ impl<I: Io> Owner<I> {
                     let found = self.check_epoch(current).map(|()| self.log.epoch_end(asked));
                     let _ = answer.send(found);
                 }
+                Ask::RaiseStart { to, answer } => {
+                    let _ = answer.send(self.raise_start(to).await);
+                }
+                Ask::Describe(answer) => {
+                    let size_bytes = self.log.size_bytes();
+                    let producers = self.log.producers_seen();
+                    let _ = answer.send(Ok(Described { size_bytes, producers }));
+                }
                 Ask::Ready(answer) => {
                     let _ = answer.send(Ok(()));
                 }
@@ -263,7 +285,10 @@ impl<I: Io> Owner<I> {
     async fn produce(&mut self) {
         let Group { mut batches, mut results, mut answers } = std::mem::take(&mut self.group);
         let asked = batches.len();
+        let segments = self.log.segment_count();
         self.log.append_from(&mut batches, self.epoch, self.core.io.wall(), &mut results).await;
+        // What was just closed may be waited for by compaction.
+        self.rescheduled |= self.log.segment_count() != segments;
         assert_eq!(results.len(), asked, "LOG: one outcome for each batch");
         let start = self.log.start();
         let flushed = self.log.flushed_end();
@@ -448,6 +473,52 @@ impl<I: Io> Owner<I> {
         self.durability = config.durability;
         self.log.set_config(config);
         self.topic = topic;
+        self.rescheduled = true;
+    }
+
+    /// Raises the start to `to`, durably; the start as it then is.
+    async fn raise_start(&mut self, to: Option<Offset>) -> Result<Offset, ErrorCode> {
+        let to = to.unwrap_or(self.log.readable_end());
+        let mut raised = self.log.advance_start(to).await;
+        if let (Err(log::ChangeError::Busy), Some(flushing)) = (&raised, self.flushing.take()) {
+            probe::hit(Probe::StartWaitedForFlush);
+            self.on_flushed(flushing.await);
+            raised = self.log.advance_start(to).await;
+        }
+        match raised {
+            Ok(()) => {
+                probe::hit(Probe::StartRaised);
+                Ok(self.log.start())
+            }
+            Err(log::ChangeError::OutOfRange { .. }) => Err(ErrorCode::OffsetOutOfRange),
+            Err(error) => {
+                error!(topic = %self.topic.name, partition = %self.index, %error,
+                    "the start of the partition could not be raised");
+                Err(ErrorCode::KafkaStorageError)
+            }
+        }
+    }
+
+    fn on_compacted(&mut self, (compacted, turn): compacting::Outcome<I>) {
+        self.compacting = None;
+        match self.log.compacted(compacted) {
+            Some(rest) => {
+                self.compacting = Some(Compacting::start(&self.core, rest, Some(turn)));
+            }
+            None => {
+                self.rescheduled = true;
+                drop(turn);
+                self.compact_if_due();
+            }
+        }
+    }
+
+    fn compact_if_due(&mut self) {
+        let wall = self.core.io.wall();
+        if self.compacting.is_none() && self.log.compaction_due(wall) {
+            let compaction = self.log.compact(wall);
+            self.compacting = compaction.map(|one| Compacting::start(&self.core, one, None));
+        }
     }
 
     fn tick_in(&self) -> Duration {
@@ -464,6 +535,7 @@ impl<I: Io> Owner<I> {
         if let Err(poisoned) = self.log.tick(self.core.io.wall()).await {
             self.log_failure(&poisoned.to_string());
         }
+        self.compact_if_due();
     }
 
     async fn finish(mut self, end: Ask<I::File>, mut asks: mpsc::Receiver<Ask<I::File>>) {
@@ -475,6 +547,10 @@ impl<I: Io> Owner<I> {
             ask.refuse(ErrorCode::NotLeaderOrFollower);
         }
         let delete = matches!(end, Ask::Delete(_));
+        if let Some(compacting) = self.compacting.take() {
+            probe::hit(Probe::ClosedInCompaction);
+            compacting.end().await;
+        }
         if let Some(flushing) = self.flushing.take().filter(|_| !delete) {
             probe::hit(Probe::ClosedInFlush);
             let flushed = flushing.await;

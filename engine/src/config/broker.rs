@@ -190,6 +190,25 @@ pub const KEYS: &[Key] = &[
         "300000",
         "How often partitions look for segments that are old or too many, in milliseconds.",
     ),
+    key(
+        "log.cleaner.dedupe.buffer.size",
+        Kind::Long(0, i64::MAX),
+        "134217728",
+        "Memory for the keys that compactions remember, in bytes; the cores divide it. 24 bytes \
+         hold one key. A log with more keys takes several passes.",
+    ),
+    key(
+        "log.cleaner.backoff.ms",
+        Kind::Long(0, i64::MAX),
+        "15000",
+        "How often a log with something to compact looks whether it is time, in milliseconds.",
+    ),
+    key(
+        "log.cleaner.io.max.bytes.per.second",
+        Kind::Ratio(1.0, f64::MAX),
+        "1.7976931348623157E308",
+        "How many bytes one core's compaction reads in a second at most.",
+    ),
     // What topics without a setting of their own get.
     key(
         "log.cleanup.policy",
@@ -393,6 +412,12 @@ pub struct Broker {
     pub groups: Groups,
     /// `log.retention.check.interval.ms`
     pub retention_check_interval_ms: u64,
+    /// `log.cleaner.dedupe.buffer.size`
+    pub cleaner_memory_bytes: u64,
+    /// `log.cleaner.backoff.ms`
+    pub cleaner_backoff_ms: i64,
+    /// `log.cleaner.io.max.bytes.per.second`
+    pub cleaner_bytes_per_second: u64,
     /// What was given, by key, every value legal.
     given: BTreeMap<&'static str, String>,
 }
@@ -454,6 +479,12 @@ impl Broker {
             producer_id_expiration_ms: number("producer.id.expiration.ms"),
             groups: Groups::parse(number),
             retention_check_interval_ms: narrow(number("log.retention.check.interval.ms")),
+            cleaner_memory_bytes: narrow(number("log.cleaner.dedupe.buffer.size")),
+            cleaner_backoff_ms: number("log.cleaner.backoff.ms"),
+            // More than 64 bits hold is no limit.
+            cleaner_bytes_per_second: text("log.cleaner.io.max.bytes.per.second")
+                .parse::<f64>()
+                .expect("checked by its kind") as u64,
             given,
         }
     }

@@ -93,7 +93,7 @@ pub const KEYS: &[TopicKey] = &[
         "max.compaction.lag.ms",
         Kind::Long(1, i64::MAX),
         &[("log.cleaner.max.compaction.lag.ms", 1)],
-        "The longest a record waits for compaction. Without effect until compaction runs.",
+        "The longest a record waits for compaction.",
     ),
     key(
         "max.message.bytes",
@@ -126,14 +126,13 @@ pub const KEYS: &[TopicKey] = &[
         "min.cleanable.dirty.ratio",
         Kind::Ratio(0.0, 1.0),
         &[("log.cleaner.min.cleanable.ratio", 1)],
-        "How much of a log must be uncompacted before compaction begins. Without effect until \
-         compaction runs.",
+        "How much of a log must be uncompacted before compaction begins.",
     ),
     key(
         "min.compaction.lag.ms",
         Kind::Long(0, i64::MAX),
         &[("log.cleaner.min.compaction.lag.ms", 1)],
-        "The shortest a record waits for compaction. Without effect until compaction runs.",
+        "The shortest a record waits for compaction.",
     ),
     key(
         "min.insync.replicas",
@@ -228,6 +227,14 @@ pub struct Topic {
     pub delete: bool,
     /// `cleanup.policy` contains `compact`.
     pub compact: bool,
+    /// `delete.retention.ms`
+    pub delete_retention_ms: i64,
+    /// `min.compaction.lag.ms`
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`
+    pub max_compaction_lag_ms: i64,
+    /// `min.cleanable.dirty.ratio`
+    pub min_dirty_ratio: f64,
     /// `compression.type`
     pub compression: Compression,
     /// `flush.messages`
@@ -286,6 +293,12 @@ impl Topic {
         Ok(Topic {
             delete: list(&cleanup).any(|word| word == "delete"),
             compact: list(&cleanup).any(|word| word == "compact"),
+            delete_retention_ms: number("delete.retention.ms"),
+            min_compaction_lag_ms: number("min.compaction.lag.ms"),
+            max_compaction_lag_ms: number("max.compaction.lag.ms"),
+            min_dirty_ratio: text("min.cleanable.dirty.ratio")
+                .parse()
+                .expect("checked by its kind"),
             compression: match text("compression.type").as_str() {
                 "uncompressed" => Compression::Uncompressed,
                 "gzip" => Compression::Gzip,
@@ -328,6 +341,12 @@ impl Topic {
             flush_ms: self.flush_ms,
             compact: self.compact,
             delete: self.delete,
+            delete_retention_ms: self.delete_retention_ms,
+            min_compaction_lag_ms: self.min_compaction_lag_ms,
+            max_compaction_lag_ms: self.max_compaction_lag_ms,
+            min_dirty_ratio: self.min_dirty_ratio,
+            compaction_memory_bytes: broker.cleaner_memory_bytes / u64::from(broker.cores.max(1)),
+            compaction_backoff_ms: broker.cleaner_backoff_ms,
             producer_expiry_ms: broker.producer_id_expiration_ms,
             ..log::Config::default()
         }

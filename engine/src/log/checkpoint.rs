@@ -120,7 +120,8 @@ impl Checkpoint {
         if rest.u32().map(|length| length as usize) != Some(rest.0.len()) {
             return Err(Unusable::Damaged("its length is not the announced one"));
         }
-        let fields = Checkpoint::fields(rest, version).ok_or(Unusable::Damaged("its fields do not fit"))?;
+        let fields =
+            Checkpoint::fields(rest, version).ok_or(Unusable::Damaged("its fields do not fit"))?;
         if fields.is_consistent() {
             Ok(fields)
         } else {

@@ -236,10 +236,7 @@ impl FileId {
     pub(super) fn of_name(name: &str, extension: &str) -> Option<FileId> {
         let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
         let (base, generation) = stem.split_once('.').unwrap_or((stem, "0"));
-        let id = FileId {
-            base: Offset(base.parse().ok()?),
-            generation: generation.parse().ok()?,
-        };
+        let id = FileId { base: Offset(base.parse().ok()?), generation: generation.parse().ok()? };
         // One way to write each name only.
         (id.name(extension) == name).then_some(id)
     }

@@ -55,6 +55,7 @@ pub use compact::{Compacted, Compaction, Pace, Stop};
 pub use config::{Config, Durability};
 pub use dump::{Item, Problem, Report, Severity, dump, verify};
 pub use fault::{AppendError, ChangeError, OpenError, PlanError, Poisoned};
+pub use producer::ProducerSeen;
 pub use recover::{Recovery, purge};
 pub use scan::Bad;
 pub use slice::{First, Plan, Slice, Slices};
@@ -288,6 +289,11 @@ impl<I: Io> Log<I> {
     /// How many segments there are.
     pub fn segment_count(&self) -> usize {
         self.segments.len()
+    }
+
+    /// The idempotent producers that are remembered, in the order of their ids.
+    pub fn producers_seen(&self) -> Vec<ProducerSeen> {
+        self.producers.seen()
     }
 
     /// The producer table, encoded as `docs/format.md` draws it; for comparing logs.

@@ -43,6 +43,23 @@ pub(super) struct Producer {
     seen: Instant,
 }
 
+/// One producer as tools see it (KIP-664).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerSeen {
+    /// Who it is.
+    pub id: ProducerId,
+    /// Its newest epoch.
+    pub epoch: ProducerEpoch,
+    /// The sequence of its last record, -1 if only a marker was seen in this epoch.
+    pub last_sequence: i32,
+    /// The max timestamp of its last batch, in ms since 1970.
+    pub last_timestamp: i64,
+    /// The epoch of the coordinator that wrote its last marker, -1 if there is none.
+    pub coordinator_epoch: i32,
+    /// The first offset of its open transaction, -1 if there is none.
+    pub transaction: Offset,
+}
+
 /// All producers of one log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Producers {
@@ -181,6 +198,19 @@ impl Producers {
             self.forget_oldest(id);
         }
         Some((id, before))
+    }
+
+    /// All of them, for tools.
+    pub(super) fn seen(&self) -> Vec<ProducerSeen> {
+        let seen = |(&id, producer): (&ProducerId, &Producer)| ProducerSeen {
+            id,
+            epoch: producer.epoch,
+            last_sequence: producer.kept().last().map_or(-1, |kept| kept.last_sequence()),
+            last_timestamp: producer.last_timestamp,
+            coordinator_epoch: producer.coordinator_epoch,
+            transaction: producer.transaction,
+        };
+        self.table.iter().map(seen).collect()
     }
 
     /// The base offset of each producer's last batch, which compaction keeps.

@@ -105,8 +105,8 @@ impl<F: File> Scan<F> {
         if header.size() > FRAME_BYTES_MAX {
             return Ok(Found::Bad(Bad::Size(header.size())));
         }
-        let follows = header.base_offset() == chain.next
-            || (self.holes && header.base_offset() > chain.next);
+        let follows =
+            header.base_offset() == chain.next || (self.holes && header.base_offset() > chain.next);
         if !follows {
             let (expected, found) = (chain.next, header.base_offset());
             return Ok(Found::Bad(Bad::Offset { expected, found }));

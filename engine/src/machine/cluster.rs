@@ -46,6 +46,10 @@ pub enum Command {
     CreateTopic(NewTopic),
     /// Check that a topic could be made; the reply is as if it had been.
     ValidateTopic(NewTopic),
+    /// Give a topic more partitions.
+    CreatePartitions(MorePartitions),
+    /// Check that a topic could have more partitions; the reply is as if it had them.
+    ValidatePartitions(MorePartitions),
     /// Delete the topic of this id. (Whoever has a name looks it up in the image first.)
     DeleteTopic {
         /// The topic's id.
@@ -85,6 +89,18 @@ pub struct NewTopic {
     pub configs: BTreeMap<String, String>,
 }
 
+/// More partitions for a topic (KIP-195).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MorePartitions {
+    /// The topic's name.
+    pub name: String,
+    /// How many partitions it is to have in the end: more than it has.
+    pub count: i32,
+    /// The brokers of each new partition, the preferred leader first; the cluster chooses if none
+    /// are given.
+    pub assignment: Option<Vec<Vec<NodeId>>>,
+}
+
 /// How a new topic's partitions are laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -106,6 +122,8 @@ pub enum Reply {
     BrokerStarted,
     /// The topic as it now is (or would be).
     TopicCreated(Arc<Topic>),
+    /// The topic with its new partitions.
+    PartitionsCreated(Arc<Topic>),
     /// The topic that is gone.
     TopicDeleted(Arc<Topic>),
     /// The topic's settings are these (or would be).
@@ -158,6 +176,10 @@ impl Cluster {
             Command::CreateTopic(topic) => self.create_topic(topic),
             Command::ValidateTopic(topic) => {
                 self.create_topic(topic).map(|(_, reply)| (Vec::new(), reply))
+            }
+            Command::CreatePartitions(more) => self.create_partitions(more),
+            Command::ValidatePartitions(more) => {
+                self.create_partitions(more).map(|(_, reply)| (Vec::new(), reply))
             }
             Command::DeleteTopic { id } => {
                 let topic = self.image.topic_by_id(id).ok_or(Refusal::UnknownTopicId { id })?;
@@ -220,6 +242,59 @@ impl Cluster {
         }
         let reply = Reply::TopicCreated(Arc::new(new_topic(id, &name, &partitions, &configs)));
         Ok((vec![Record::TopicCreated { id, name, partitions, configs }], reply))
+    }
+
+    fn create_partitions(&self, more: MorePartitions) -> Result<(Vec<Record>, Reply), Refusal> {
+        let MorePartitions { name, count, assignment } = more;
+        let Some(topic) = self.image.topic(&name) else {
+            return Err(Refusal::UnknownTopic { name });
+        };
+        let before = topic.partitions.len();
+        let wanted = usize::try_from(count).unwrap_or(0);
+        if wanted <= before {
+            return Err(Refusal::NotMorePartitions { partitions: count, before });
+        }
+        bound_partitions(wanted)?;
+        let added = wanted - before;
+        if self.image.partition_count() + added > PARTITIONS_MAX {
+            return Err(Refusal::Limit { what: "partitions of a cluster", most: PARTITIONS_MAX });
+        }
+        let copies = topic.partitions[0].replicas.len();
+        let partitions = match assignment {
+            None => {
+                let brokers: Vec<NodeId> = self.image.brokers().map(|(node, _)| node).collect();
+                // The turns go on where those of the partitions before have ended.
+                let turn = |first: usize| {
+                    (0..copies).map(|copy| brokers[(first + copy) % brokers.len()]).collect()
+                };
+                (before..wanted).map(turn).collect()
+            }
+            Some(assignment) => self.assigned(topic, assignment, added)?,
+        };
+        let mut grown = Topic::clone(topic);
+        grown.partitions.extend(partitions.iter().map(begin));
+        let reply = Reply::PartitionsCreated(Arc::new(grown));
+        Ok((vec![Record::PartitionsAdded { id: topic.id, partitions }], reply))
+    }
+
+    /// A manual assignment of `added` new partitions, if it fits those that the topic has.
+    fn assigned(
+        &self,
+        topic: &Topic,
+        assignment: Vec<Vec<NodeId>>,
+        added: usize,
+    ) -> Result<Vec<Vec<NodeId>>, Refusal> {
+        let brokers: Vec<NodeId> = self.image.brokers().map(|(node, _)| node).collect();
+        let old = topic.partitions.iter().map(|one| one.replicas.clone());
+        // Judged as a whole, so that a new partition has as many copies as the old ones.
+        let all: Vec<Vec<NodeId>> = old.chain(assignment.iter().cloned()).collect();
+        let all = (0..).map(PartitionIndex).zip(all).collect();
+        check_assignment(&all, &brokers)?;
+        if assignment.len() != added {
+            let given = assignment.len();
+            return Err(Refusal::AssignmentCount { given, added });
+        }
+        Ok(assignment)
     }
 
     /// The replicas of each partition.
@@ -327,6 +402,12 @@ impl Cluster {
                 state.by_name.remove(&topic.name);
                 state.by_folded.remove(&name::folded(&topic.name));
             }
+            Record::PartitionsAdded { id, partitions } => {
+                state.partitions += partitions.len();
+                let mut topic = Arc::clone(&state.by_id[id]);
+                Arc::make_mut(&mut topic).partitions.extend(partitions.iter().map(begin));
+                state.put(topic);
+            }
             Record::TopicConfigured { id, configs } => {
                 let mut topic = Arc::clone(&state.by_id[id]);
                 Arc::make_mut(&mut topic).configs = configs.clone();
@@ -378,6 +459,16 @@ impl Cluster {
                 }
             }
             Record::TopicDeleted { id } => self.check_topic(*id)?,
+            Record::PartitionsAdded { id, partitions } => {
+                self.check_topic(*id)?;
+                let before = image.topic_by_id(*id).map_or(0, |topic| topic.partitions.len());
+                if partitions.is_empty()
+                    || before + partitions.len() > PARTITIONS_PER_TOPIC_MAX
+                    || partitions.iter().any(Vec::is_empty)
+                {
+                    return contradiction(format!("it gives topic {id} impossible partitions"));
+                }
+            }
             Record::TopicConfigured { id, configs } => {
                 check_configs(configs)?;
                 self.check_topic(*id)?;
@@ -422,19 +513,23 @@ impl super::image::State {
     }
 }
 
-/// A topic as it begins: the first replica leads, all are in sync, the epoch is 0.
+/// A partition as it begins: the first replica leads, all are in sync, the epoch is 0.
+fn begin(replicas: &Vec<NodeId>) -> Partition {
+    Partition {
+        leader: replicas[0],
+        leader_epoch: LeaderEpoch(0),
+        replicas: replicas.clone(),
+        isr: replicas.clone(),
+    }
+}
+
+/// A topic as it begins.
 fn new_topic(
     id: TopicId,
     name: &str,
     partitions: &[Vec<NodeId>],
     configs: &BTreeMap<String, String>,
 ) -> Topic {
-    let begin = |replicas: &Vec<NodeId>| Partition {
-        leader: replicas[0],
-        leader_epoch: LeaderEpoch(0),
-        replicas: replicas.clone(),
-        isr: replicas.clone(),
-    };
     let partitions = partitions.iter().map(begin).collect();
     Topic { name: name.into(), id, partitions, configs: configs.clone() }
 }

@@ -23,7 +23,7 @@ pub mod refusal;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{Cluster, Command, Contradiction, Layout, NewTopic, Reply};
+pub use cluster::{Cluster, Command, Contradiction, Layout, MorePartitions, NewTopic, Reply};
 pub use image::{ClusterId, Image, Partition, Topic};
 pub use record::{Record, RecordError};
 pub use refusal::Refusal;

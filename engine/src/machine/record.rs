@@ -15,6 +15,7 @@
 //! kind 4  TopicDeleted          topic id 16
 //! kind 5  TopicConfigured       topic id 16, configs LIST of (key STRING, value STRING)
 //! kind 6  ProducerIdsAllocated  node 4, next producer id 8
+//! kind 7  PartitionsAdded       topic id 16, partitions LIST of (replicas LIST of node 4)
 //!
 //! STRING  length 2, then that many bytes of UTF-8
 //! LIST    count 4, then that many items
@@ -64,6 +65,14 @@ pub enum Record {
     TopicDeleted {
         /// Which one.
         id: TopicId,
+    },
+    /// A topic has more partitions from now on, behind those it had, each led by the first of its
+    /// replicas in epoch 0.
+    PartitionsAdded {
+        /// Which topic.
+        id: TopicId,
+        /// The replicas of each new partition.
+        partitions: Vec<Vec<NodeId>>,
     },
     /// The settings of a topic's own are these from now on.
     TopicConfigured {
@@ -130,13 +139,7 @@ impl Record {
                 out.push(3);
                 out.extend(id.0);
                 put_string(out, name);
-                put_count(out, partitions.len());
-                for replicas in partitions {
-                    put_count(out, replicas.len());
-                    for node in replicas {
-                        out.extend(node.0.to_be_bytes());
-                    }
-                }
+                put_partitions(out, partitions);
                 put_configs(out, configs);
             }
             Record::TopicDeleted { id } => {
@@ -152,6 +155,11 @@ impl Record {
                 out.push(6);
                 out.extend(node.0.to_be_bytes());
                 out.extend(next.0.to_be_bytes());
+            }
+            Record::PartitionsAdded { id, partitions } => {
+                out.push(7);
+                out.extend(id.0);
+                put_partitions(out, partitions);
             }
         }
     }
@@ -193,11 +201,22 @@ impl Record {
                 node: from.node("the node id")?,
                 next: ProducerId(i64::from_be_bytes(from.array("the next producer id")?)),
             },
+            7 => Record::PartitionsAdded { id: from.topic()?, partitions: from.partitions()? },
             value => return Err(RecordError::Unknown { what: "kind", value }),
         };
         match from.rest.len() {
             0 => Ok(record),
             more => Err(RecordError::Trailing(more)),
+        }
+    }
+}
+
+fn put_partitions(out: &mut Vec<u8>, partitions: &[Vec<NodeId>]) {
+    put_count(out, partitions.len());
+    for replicas in partitions {
+        put_count(out, replicas.len());
+        for node in replicas {
+            out.extend(node.0.to_be_bytes());
         }
     }
 }
@@ -308,6 +327,7 @@ mod tests {
         let id = any::<[u8; 16]>().prop_map(TopicId);
         let node = any::<i32>().prop_map(NodeId);
         let replicas = proptest::collection::vec(node.clone(), 1..4);
+        let added = proptest::collection::vec(replicas.clone(), 0..5);
         prop_oneof![
             any::<[u8; 16]>().prop_map(|bytes| Record::ClusterFormed { cluster: ClusterId(bytes) }),
             (node.clone(), any::<u64>())
@@ -320,7 +340,9 @@ mod tests {
                     configs
                 }),
             id.clone().prop_map(|id| Record::TopicDeleted { id }),
-            (id, any_configs()).prop_map(|(id, configs)| Record::TopicConfigured { id, configs }),
+            (id.clone(), any_configs())
+                .prop_map(|(id, configs)| Record::TopicConfigured { id, configs }),
+            (id, added).prop_map(|(id, partitions)| Record::PartitionsAdded { id, partitions }),
             (node, any::<i64>()).prop_map(|(node, next)| Record::ProducerIdsAllocated {
                 node,
                 next: ProducerId(next)

@@ -42,6 +42,20 @@ pub enum Refusal {
         /// What was asked for.
         partitions: i32,
     },
+    /// A topic cannot have fewer partitions than it has, or as many.
+    NotMorePartitions {
+        /// What was asked for.
+        partitions: i32,
+        /// What it has.
+        before: usize,
+    },
+    /// A manual assignment of new partitions is not for as many as there will be.
+    AssignmentCount {
+        /// For how many it is.
+        given: usize,
+        /// How many there will be.
+        added: usize,
+    },
     /// There are not so many brokers, or the number is not 1 or more.
     ReplicationFactor {
         /// What was asked for.
@@ -123,9 +137,13 @@ impl Refusal {
             Refusal::TopicIdExists { .. } | Refusal::ProducerIdsExhausted => {
                 ErrorCode::UnknownServerError
             }
-            Refusal::Partitions { .. } => ErrorCode::InvalidPartitions,
+            Refusal::Partitions { .. } | Refusal::NotMorePartitions { .. } => {
+                ErrorCode::InvalidPartitions
+            }
             Refusal::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
-            Refusal::Assignment { .. } => ErrorCode::InvalidReplicaAssignment,
+            Refusal::Assignment { .. } | Refusal::AssignmentCount { .. } => {
+                ErrorCode::InvalidReplicaAssignment
+            }
             Refusal::Config(_) => ErrorCode::InvalidConfig,
             Refusal::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
             Refusal::UnknownTopicId { .. } => ErrorCode::UnknownTopicId,
@@ -155,6 +173,15 @@ impl fmt::Display for Refusal {
                 f,
                 "{partitions} partitions are not possible: give 1 or more, or -1 for the broker's \
                  num.partitions"
+            ),
+            Refusal::NotMorePartitions { partitions, before } => write!(
+                f,
+                "the topic has {before} partition(s), and {partitions} are not more: partitions \
+                 can only be added"
+            ),
+            Refusal::AssignmentCount { given, added } => write!(
+                f,
+                "{added} partition(s) would be added and the assignment names brokers for {given}"
             ),
             Refusal::ReplicationFactor { replication_factor, brokers } => write!(
                 f,

@@ -45,13 +45,13 @@ fn refused(cluster: &Cluster, command: Command) -> Refusal {
     cluster.decide(command).expect_err("to be refused")
 }
 
-/// What the model knows of a topic: partitions, own settings, and starts since it was made.
+/// What the model knows of a topic: own settings, and of each partition the starts since it was
+/// made.
 #[derive(Clone, Debug)]
 struct Known {
     id: TopicId,
-    partitions: usize,
     configs: BTreeMap<String, String>,
-    starts: i32,
+    starts: Vec<i32>,
 }
 
 #[derive(Default)]
@@ -67,7 +67,7 @@ fn kind(refusal: &Refusal) -> &'static str {
         Refusal::TopicNameCollides { .. } => "collides",
         Refusal::TopicExists { .. } => "exists",
         Refusal::TopicIdExists { .. } => "id",
-        Refusal::Partitions { .. } => "partitions",
+        Refusal::Partitions { .. } | Refusal::NotMorePartitions { .. } => "partitions",
         Refusal::ReplicationFactor { .. } => "copies",
         Refusal::Config(_) => "config",
         Refusal::UnknownTopic { .. } | Refusal::UnknownTopicId { .. } => "unknown",
@@ -86,7 +86,8 @@ impl Model {
                     return Err("node");
                 }
                 if self.incarnation != Some(*incarnation) {
-                    self.topics.values_mut().for_each(|topic| topic.starts += 1);
+                    let all = self.topics.values_mut().flat_map(|topic| &mut topic.starts);
+                    all.for_each(|starts| *starts += 1);
                     self.incarnation = Some(*incarnation);
                 }
             }
@@ -95,6 +96,11 @@ impl Model {
                 self.topics.insert(wanted.name.clone(), known);
             }
             Command::ValidateTopic(wanted) => drop(self.check(wanted)?),
+            Command::CreatePartitions(more) => {
+                let starts = self.more(more)?;
+                self.topics.get_mut(&more.name).expect("just found").starts = starts;
+            }
+            Command::ValidatePartitions(more) => drop(self.more(more)?),
             Command::DeleteTopic { id } => {
                 let found = self.topics.iter().find(|(_, topic)| topic.id == *id);
                 let name = found.ok_or("unknown")?.0.clone();
@@ -126,6 +132,17 @@ impl Model {
         Ok(())
     }
 
+    fn more(&self, more: &MorePartitions) -> Result<Vec<i32>, &'static str> {
+        let topic = self.topics.get(&more.name).ok_or("unknown")?;
+        let count = usize::try_from(more.count).unwrap_or(0);
+        if count <= topic.starts.len() {
+            return Err("partitions");
+        }
+        let mut starts = topic.starts.clone();
+        starts.resize(count, 0);
+        Ok(starts)
+    }
+
     fn check(&self, wanted: &NewTopic) -> Result<Known, &'static str> {
         if wanted.name == ".." {
             return Err("name");
@@ -154,9 +171,8 @@ impl Model {
         }
         Ok(Known {
             id: wanted.id,
-            partitions: usize::try_from(partitions).expect("positive"),
             configs: wanted.configs.clone(),
-            starts: 0,
+            starts: vec![0; usize::try_from(partitions).expect("positive")],
         })
     }
 
@@ -167,11 +183,11 @@ impl Model {
             assert_eq!(*topic.name, **name);
             assert_eq!(topic.id, known.id);
             assert_eq!(topic.configs, known.configs);
-            assert_eq!(topic.partitions.len(), known.partitions);
-            partitions += known.partitions;
-            for partition in &topic.partitions {
+            assert_eq!(topic.partitions.len(), known.starts.len());
+            partitions += known.starts.len();
+            for (partition, starts) in topic.partitions.iter().zip(&known.starts) {
                 assert_eq!(partition.leader, NODE);
-                assert_eq!(partition.leader_epoch, LeaderEpoch(known.starts), "META-3");
+                assert_eq!(partition.leader_epoch, LeaderEpoch(*starts), "META-3");
             }
             assert_eq!(image.topic(name), Some(topic));
             assert_eq!(image.topic_by_id(topic.id), Some(topic));
@@ -209,8 +225,15 @@ fn any_topic() -> impl Strategy<Value = NewTopic> {
 
 fn any_command() -> impl Strategy<Value = Command> {
     let name = proptest::sample::select(&["a", "b", "a.b", "nobody"][..]);
-    let changes = (name, any_configs());
+    let changes = (name.clone(), any_configs());
+    let more = (name, -1..7).prop_map(|(name, count)| MorePartitions {
+        name: name.to_owned(),
+        count,
+        assignment: None,
+    });
     prop_oneof![
+        2 => more.clone().prop_map(Command::CreatePartitions),
+        1 => more.prop_map(Command::ValidatePartitions),
         2 => (0_u64..4).prop_map(start),
         1 => Just(Command::StartBroker {
             node: NodeId(2),
@@ -298,6 +321,7 @@ fn any_damage() -> impl Strategy<Value = Record> {
     let node = (-1..3).prop_map(NodeId);
     let names = proptest::sample::select(&["a", "a.b", "a_b", "", "x/y"][..]);
     let replicas = proptest::collection::vec(node.clone(), 0..3);
+    let added = proptest::collection::vec(replicas.clone(), 0..3);
     prop_oneof![
         (0_u8..2).prop_map(|byte| Record::ClusterFormed { cluster: ClusterId([byte; 16]) }),
         (node.clone(), any::<u64>())
@@ -311,10 +335,42 @@ fn any_damage() -> impl Strategy<Value = Record> {
             }
         ),
         id.clone().prop_map(|id| Record::TopicDeleted { id }),
-        id.prop_map(|id| Record::TopicConfigured { id, configs: BTreeMap::new() }),
+        id.clone().prop_map(|id| Record::TopicConfigured { id, configs: BTreeMap::new() }),
+        (id, added).prop_map(|(id, partitions)| Record::PartitionsAdded { id, partitions }),
         (node, any::<i64>())
             .prop_map(|(node, next)| Record::ProducerIdsAllocated { node, next: ProducerId(next) }),
     ]
+}
+
+#[test]
+fn partitions_are_added_behind_those_there_are() {
+    let mut cluster = started();
+    run(&mut cluster, Command::CreateTopic(topic("t", 1))).expect("new");
+    run(&mut cluster, start(2)).expect("the next start");
+    let more = |count, assignment: Option<&[i32]>| {
+        let assignment =
+            assignment.map(|nodes| nodes.iter().map(|&node| vec![NodeId(node)]).collect());
+        MorePartitions { name: "t".to_owned(), count, assignment }
+    };
+    for count in [-1, 0, 1, 2] {
+        let refusal = refused(&cluster, Command::CreatePartitions(more(count, None)));
+        assert_eq!(refusal, Refusal::NotMorePartitions { partitions: count, before: 2 });
+    }
+    let unknown = MorePartitions { name: "u".to_owned(), ..more(3, None) };
+    assert_eq!(refused(&cluster, Command::CreatePartitions(unknown)).code().code(), 3);
+    let node = cluster.image().brokers().next().expect("one broker").0.0;
+    let short = refused(&cluster, Command::CreatePartitions(more(4, Some(&[node]))));
+    assert_eq!(short, Refusal::AssignmentCount { given: 1, added: 2 });
+    let elsewhere = refused(&cluster, Command::CreatePartitions(more(3, Some(&[node + 1]))));
+    assert!(matches!(elsewhere, Refusal::Assignment { .. }), "{elsewhere:?}");
+    run(&mut cluster, Command::ValidatePartitions(more(5, None))).expect("possible");
+    assert_eq!(cluster.image().partition_count(), 2);
+    run(&mut cluster, Command::CreatePartitions(more(3, Some(&[node])))).expect("possible");
+    run(&mut cluster, Command::CreatePartitions(more(5, None))).expect("possible");
+    let topic = cluster.image().topic("t").expect("it is there");
+    let epochs: Vec<i32> = topic.partitions.iter().map(|one| one.leader_epoch.0).collect();
+    assert_eq!(epochs, [1, 1, 0, 0, 0], "the old ones stay what they were");
+    assert_eq!(cluster.image().partition_count(), 5);
 }
 
 #[test]

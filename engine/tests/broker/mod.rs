@@ -1,9 +1,11 @@
 //! The broker over real frames, in a RAM world: what clients of every age send, what they get, and
 //! what happens to those who send rubbish.
 
+mod admin;
 mod groups;
 mod hostile;
 pub(crate) mod peer;
+mod upkeep;
 
 use std::sync::Arc;
 

@@ -20,13 +20,13 @@ use crate::wire::api::{
 use crate::wire::code::ErrorCode;
 
 /// "Not asked for", in the fields of authorized operations (KIP-430).
-const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+pub(super) const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 /// Kafka's bits of all operations that exist on a topic: read, write, create, delete, alter,
 /// describe, describe configs, alter configs.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// The same of the cluster: create, alter, describe, cluster action, describe configs, alter
 /// configs, idempotent write.
-const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// Describes the cluster, and all topics or those that are named.
 pub async fn describe<I: Io>(

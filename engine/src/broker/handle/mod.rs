@@ -2,15 +2,19 @@
 //! the cluster machine, and put the answer together. They never call each other.
 
 pub mod commit;
+pub mod configs;
 pub mod coordinator;
+pub mod describe;
 pub mod fetch;
 pub mod groups;
 pub mod lone;
 pub mod membership;
 pub mod metadata;
 pub mod offsets;
+pub mod partitions;
 pub mod produce;
 pub mod producer_id;
+pub mod records;
 pub mod topics;
 pub mod train;
 pub mod versions;

@@ -12,6 +12,7 @@ use crate::log::checkpoint::{Row, removed};
 use crate::log::index::{FileId, Index, NO_TIME};
 use crate::log::scan::{Chain, Found, Scan};
 use crate::log::segment::read_file;
+use crate::probe::{self, Probe};
 use crate::wire::batch::{Batch, Header, Record, Retained, emptied, retain};
 
 /// Bytes that are written with one call.
@@ -30,7 +31,10 @@ impl<I: Io> Compaction<I> {
             let id = FileId { base: first.base, generation: self.generation };
             match self.copy(id, &sources, mapped, pace).await {
                 Ok(Some(row)) => return Ok(Some(Replacement { sources, row })),
-                Ok(None) => self.discard(id).await,
+                Ok(None) => {
+                    probe::hit(Probe::CompactedInVain);
+                    self.discard(id).await;
+                }
                 Err(failure) => {
                     self.discard(id).await;
                     return Err(failure);
@@ -57,6 +61,7 @@ impl<I: Io> Compaction<I> {
                 }
                 let first = end == self.dirty;
                 if self.map_batch(scan.bytes(&header), first)? == Err(Full) {
+                    probe::hit(Probe::KeysDoNotFit);
                     return Ok(end);
                 }
                 end = header.last_offset().plus(1);
@@ -124,7 +129,10 @@ impl<I: Io> Compaction<I> {
                         changed = true;
                         copied.push(part).await?;
                     }
-                    Retained::Nothing => changed = true,
+                    Retained::Nothing => {
+                        probe::hit(Probe::BatchCompactedAway);
+                        changed = true;
+                    }
                 }
                 pacer.did(header.size()).await;
             }
@@ -167,11 +175,18 @@ impl<I: Io> Compaction<I> {
         let keep = |record: &Record<'_>| {
             let Some(key) = record.key else { return false };
             let newest = self.map.get(key).is_none_or(|newest| record.offset >= newest);
-            record.offset >= self.start && newest && (record.value.is_some() || !expired)
+            let kept = record.offset >= self.start && newest;
+            if kept && record.value.is_none() {
+                probe::hit(if expired { Probe::TombstoneExpired } else { Probe::TombstoneDated });
+            }
+            kept && (record.value.is_some() || !expired)
         };
         let horizon = self.now_ms.saturating_add(self.config.delete_retention_ms);
         Ok(match retain(&batch, keep, horizon).map_err(|_| Failure::Corrupt)? {
-            Retained::Nothing if is_last_of_producer => Retained::Part(emptied(&batch)),
+            Retained::Nothing if is_last_of_producer => {
+                probe::hit(Probe::BatchEmptied);
+                Retained::Part(emptied(&batch))
+            }
             // Written anew it may be larger, and no batch may be larger than any frame.
             Retained::Part(part) if part.len() > FRAME_BYTES_MAX => Retained::Whole,
             retained => retained,

@@ -32,6 +32,7 @@ use super::segment::Segment;
 use super::{Config, Log};
 use crate::id::Offset;
 use crate::io::{self, Instant, Io, Wall};
+use crate::probe::{self, Probe};
 
 use copy::Lasts;
 use map::OffsetMap;
@@ -225,6 +226,7 @@ impl<I: Io> Log<I> {
             if number > written {
                 break;
             }
+            probe::hit(Probe::ReplacedRemoved);
             self.remove_files(id).await?;
             self.compaction.replaced.pop_front();
         }
@@ -299,6 +301,7 @@ impl<I: Io> Log<I> {
         }
         assert!(row.end <= self.saved.point, "LOG-4: compacted behind the checkpoint's point");
         self.segments.splice(first..first + count, [Segment::known(row)]);
+        probe::hit(if count > 1 { Probe::CompactedTogether } else { Probe::Compacted });
         self.recent.get_mut().replaced();
         self.dirt.closed.retain(|dirty| !sources.iter().any(|row| row.base == dirty.base));
         let number = self.save_compaction();
@@ -333,11 +336,13 @@ impl<I: Io> Log<I> {
     fn pass_failed(&mut self, failure: &Failure) {
         self.compaction.retry_at = Some(self.retry_at());
         match failure {
-            Failure::Overtaken => {}
+            Failure::Overtaken => probe::hit(Probe::CompactionOvertaken),
             Failure::Storage(error) => {
+                probe::hit(Probe::CompactionFailed);
                 tracing::warn!(dir = %self.dir.display(), %error, "compaction will try again");
             }
             Failure::Corrupt => {
+                probe::hit(Probe::CompactionBlocked);
                 self.compaction.blocked = true;
                 tracing::error!(dir = %self.dir.display(),
                     "compaction met damaged bytes and leaves this log alone until a restart");

@@ -89,6 +89,9 @@ apis! {
     DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse;
     SaslAuthenticate SaslAuthenticateRequest SaslAuthenticateResponse;
     CreatePartitions CreatePartitionsRequest CreatePartitionsResponse;
+    ElectLeaders ElectLeadersRequest ElectLeadersResponse;
+    ListPartitionReassignments ListPartitionReassignmentsRequest
+        ListPartitionReassignmentsResponse;
     DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
     IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
     OffsetDelete OffsetDeleteRequest OffsetDeleteResponse;

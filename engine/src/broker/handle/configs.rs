@@ -1,0 +1,428 @@
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs (KIP-339) and ListConfigResources
+//! (KIP-1142): what settings there are, where they come from, and changing those of topics.
+//!
+//! A topic's change takes hold at once: the machine checks it, and every partition of the topic is
+//! told. A broker's settings are those it was started with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::find_topic;
+use crate::broker::Core;
+use crate::broker::auth::{Operation, Resource};
+use crate::broker::dispatch::Incoming;
+use crate::config::{self, Key, Kind, Source, kind};
+use crate::id::TopicId;
+use crate::io::Io;
+use crate::machine::{Command, Topic};
+use crate::wire::api::{
+    AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, AlterableConfig,
+    ConfigResource, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResourceResponse,
+    IncrementalAlterConfigsResponse, IncrementalAlterableConfig, ListConfigResourcesRequest,
+    ListConfigResourcesResponse,
+};
+use crate::wire::code::ErrorCode;
+
+/// Kafka's numbers of the kinds of resources that have settings.
+mod resource {
+    pub const TOPIC: i8 = 2;
+    pub const BROKER: i8 = 4;
+    pub const CLIENT_METRICS: i8 = 16;
+    pub const GROUP: i8 = 32;
+}
+
+/// Kafka's numbers of what may happen to a setting.
+mod operation {
+    pub const SET: i8 = 0;
+    pub const DELETE: i8 = 1;
+    pub const APPEND: i8 = 2;
+    pub const SUBTRACT: i8 = 3;
+}
+
+type Failure = (ErrorCode, String);
+
+fn plain(code: ErrorCode) -> Failure {
+    (code, code.message().to_owned())
+}
+
+/// Tells settings with their sources.
+pub async fn describe<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let mut results = Vec::with_capacity(request.resources.len());
+    for wanted in &request.resources {
+        let described = match wanted.resource_type {
+            resource::TOPIC => describe_topic(&core, &incoming, wanted),
+            resource::BROKER => describe_broker(&core, &incoming, wanted),
+            // Nothing can be set for these here, so nothing is.
+            resource::CLIENT_METRICS | resource::GROUP => Ok(Vec::new()),
+            other => Err((
+                ErrorCode::InvalidRequest,
+                format!("resources of type {other} have no settings here; ask for 2 or 4"),
+            )),
+        };
+        let (code, message, mut configs) = match described {
+            Ok(configs) => (ErrorCode::None, None, configs),
+            Err((code, message)) => (code, Some(message), Vec::new()),
+        };
+        if let Some(keys) = &wanted.configuration_keys {
+            configs.retain(|config| keys.contains(&config.name));
+        }
+        for config in &mut configs {
+            if !request.include_synonyms {
+                config.synonyms.clear();
+            }
+            if !request.include_documentation {
+                config.documentation = None;
+            }
+        }
+        results.push(DescribeConfigsResult {
+            error_code: code.code(),
+            error_message: message,
+            resource_type: wanted.resource_type,
+            resource_name: wanted.resource_name.clone(),
+            configs,
+        });
+    }
+    DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() }
+}
+
+fn described(key: &Key, value: Option<String>, source: Source) -> DescribeConfigsResourceResult {
+    DescribeConfigsResourceResult {
+        name: key.name.to_owned(),
+        value,
+        read_only: false,
+        config_source: source.code(),
+        is_sensitive: false,
+        synonyms: Vec::new(),
+        config_type: key.kind.code(),
+        documentation: Some(key.doc.to_owned()),
+    }
+}
+
+fn describe_topic<I: Io>(
+    core: &Core<I>,
+    incoming: &Incoming,
+    wanted: &DescribeConfigsResource,
+) -> Result<Vec<DescribeConfigsResourceResult>, Failure> {
+    let image = core.shared.image();
+    let client = &incoming.client;
+    let name = &wanted.resource_name;
+    let topic = find_topic(&image, client, Operation::DescribeConfigs, name, TopicId::NONE)
+        .map_err(plain)?;
+    let entries = config::Topic::entries(&core.shared.config, &topic.configs);
+    let all = entries.map(|entry| {
+        let synonym = |(name, value, source): (&str, String, Source)| DescribeConfigsSynonym {
+            name: name.to_owned(),
+            value: Some(value),
+            source: source.code(),
+        };
+        DescribeConfigsResourceResult {
+            synonyms: entry.synonyms.into_iter().map(synonym).collect(),
+            ..described(entry.key, Some(entry.value), entry.source)
+        }
+    });
+    Ok(all.collect())
+}
+
+fn describe_broker<I: Io>(
+    core: &Core<I>,
+    incoming: &Incoming,
+    wanted: &DescribeConfigsResource,
+) -> Result<Vec<DescribeConfigsResourceResult>, Failure> {
+    let client = &incoming.client;
+    if !client.authorizer.allows(client, Operation::DescribeConfigs, Resource::Cluster) {
+        return Err(plain(ErrorCode::ClusterAuthorizationFailed));
+    }
+    if wanted.resource_name.is_empty() {
+        // What is set for all brokers of the cluster at once: nothing.
+        return Ok(Vec::new());
+    }
+    if wanted.resource_name != core.shared.node.0.to_string() {
+        let message = format!(
+            "there is no broker '{}'; this one is {}",
+            wanted.resource_name, core.shared.node
+        );
+        return Err((ErrorCode::InvalidRequest, message));
+    }
+    let all = core.shared.config.entries().map(|(key, value, source)| {
+        let value = value.map(str::to_owned);
+        let synonym = |value: &str, source: Source| DescribeConfigsSynonym {
+            name: key.name.to_owned(),
+            value: Some(value.to_owned()),
+            source: source.code(),
+        };
+        let given = core.shared.config.given(key.name).map(|value| synonym(value, Source::Broker));
+        let default = key.default.map(|value| synonym(value, Source::Default));
+        DescribeConfigsResourceResult {
+            read_only: true,
+            synonyms: given.into_iter().chain(default).collect(),
+            ..described(key, value, source)
+        }
+    });
+    Ok(all.collect())
+}
+
+/// Changes to a topic's settings; `None` returns one to its default.
+type Changes = BTreeMap<String, Option<String>>;
+
+/// Sets the settings that are named, and returns all others to their defaults.
+pub async fn alter<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: AlterConfigsRequest,
+) -> AlterConfigsResponse {
+    let named = request.resources.iter().map(|one| (one.resource_type, &*one.resource_name));
+    let repeated = repeated(named);
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for wanted in request.resources {
+        let target = (wanted.resource_type, &*wanted.resource_name);
+        let configs = wanted.configs;
+        let changes = |topic: &Topic| replaced(topic, configs);
+        let validate_only = request.validate_only;
+        let outcome = change(&core, &incoming, target, &repeated, validate_only, changes).await;
+        let (code, message) = told(&incoming, &wanted.resource_name, outcome);
+        responses.push(AlterConfigsResourceResponse {
+            error_code: code.code(),
+            error_message: message,
+            resource_type: wanted.resource_type,
+            resource_name: wanted.resource_name,
+        });
+    }
+    AlterConfigsResponse { responses, ..AlterConfigsResponse::default() }
+}
+
+/// Changes the settings that are named.
+pub async fn alter_some<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let named = request.resources.iter().map(|one| (one.resource_type, &*one.resource_name));
+    let repeated = repeated(named);
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for wanted in request.resources {
+        let target = (wanted.resource_type, &*wanted.resource_name);
+        let configs = wanted.configs;
+        let broker = &core.shared.config;
+        let changes = |topic: &Topic| edited(broker, topic, configs);
+        let validate_only = request.validate_only;
+        let outcome = change(&core, &incoming, target, &repeated, validate_only, changes).await;
+        let (code, message) = told(&incoming, &wanted.resource_name, outcome);
+        responses.push(IncrementalAlterConfigsResourceResponse {
+            error_code: code.code(),
+            error_message: message,
+            resource_type: wanted.resource_type,
+            resource_name: wanted.resource_name,
+        });
+    }
+    IncrementalAlterConfigsResponse { responses, ..IncrementalAlterConfigsResponse::default() }
+}
+
+fn told(
+    incoming: &Incoming,
+    name: &str,
+    outcome: Result<(), Failure>,
+) -> (ErrorCode, Option<String>) {
+    match outcome {
+        Ok(()) => (ErrorCode::None, None),
+        Err((code, message)) => {
+            incoming.warn(&format!("settings of {name}: {message}"), "see the reason");
+            (code, Some(message))
+        }
+    }
+}
+
+/// The resources that a request names more than once.
+fn repeated<'a>(named: impl Iterator<Item = (i8, &'a str)>) -> BTreeSet<(i8, String)> {
+    let mut seen = BTreeSet::new();
+    named.filter(|one| !seen.insert(*one)).map(|(kind, name)| (kind, name.to_owned())).collect()
+}
+
+/// Has the machine check and make the changes that `changes` finds necessary.
+async fn change<I: Io>(
+    core: &Core<I>,
+    incoming: &Incoming,
+    (kind, name): (i8, &str),
+    repeated: &BTreeSet<(i8, String)>,
+    validate_only: bool,
+    changes: impl FnOnce(&Topic) -> Result<Changes, Failure>,
+) -> Result<(), Failure> {
+    if repeated.contains(&(kind, name.to_owned())) {
+        let message = "the request names this resource more than once".to_owned();
+        return Err((ErrorCode::InvalidRequest, message));
+    }
+    match kind {
+        resource::TOPIC => {}
+        resource::BROKER => {
+            let message = "a broker's settings are given at its start: with --set, with --config, \
+                           or as KAFKA_ names in its environment";
+            return Err((ErrorCode::InvalidRequest, message.to_owned()));
+        }
+        other => {
+            let message = format!("settings of resources of type {other} cannot be changed here");
+            return Err((ErrorCode::InvalidRequest, message));
+        }
+    }
+    let image = core.shared.image();
+    let client = &incoming.client;
+    let topic: Arc<Topic> =
+        find_topic(&image, client, Operation::AlterConfigs, name, TopicId::NONE).map_err(plain)?;
+    let (name, changes) = (topic.name.to_string(), changes(&topic)?);
+    let command = if validate_only {
+        Command::ValidateTopicConfigs { name, changes }
+    } else {
+        Command::SetTopicConfigs { name, changes }
+    };
+    let outcome = core.shared.order(command).await;
+    outcome.map(|_| ()).map_err(|refused| (refused.code(), refused.to_string()))
+}
+
+/// The changes that leave a topic with just these settings.
+fn replaced(topic: &Topic, configs: Vec<AlterableConfig>) -> Result<Changes, Failure> {
+    let mut changes: Changes = topic.configs.keys().map(|key| (key.clone(), None)).collect();
+    let mut named = BTreeSet::new();
+    for config in configs {
+        once(&mut named, &config.name)?;
+        changes.insert(config.name, config.value);
+    }
+    Ok(changes)
+}
+
+fn once(named: &mut BTreeSet<String>, name: &str) -> Result<(), Failure> {
+    if named.insert(name.to_owned()) {
+        return Ok(());
+    }
+    Err((ErrorCode::InvalidRequest, format!("the request names {name} more than once")))
+}
+
+/// The changes that carry out operations on single settings.
+fn edited(
+    broker: &config::Broker,
+    topic: &Topic,
+    configs: Vec<IncrementalAlterableConfig>,
+) -> Result<Changes, Failure> {
+    let mut changes = Changes::new();
+    let mut named = BTreeSet::new();
+    for config in configs {
+        once(&mut named, &config.name)?;
+        let value = config.value.ok_or_else(|| {
+            let message = format!("{} has no value; use the operation delete", config.name);
+            (ErrorCode::InvalidConfig, message)
+        });
+        let change = match config.config_operation {
+            operation::SET => Some(value?),
+            operation::DELETE => None,
+            operation @ (operation::APPEND | operation::SUBTRACT) => {
+                let before = list_of(broker, topic, &config.name)?;
+                Some(combined(&before, &value?, operation == operation::APPEND))
+            }
+            other => {
+                let message = format!("{} is no operation on a setting", other);
+                return Err((ErrorCode::InvalidRequest, message));
+            }
+        };
+        changes.insert(config.name, change);
+    }
+    Ok(changes)
+}
+
+/// The value in force of a setting that is a list.
+fn list_of(broker: &config::Broker, topic: &Topic, name: &str) -> Result<String, Failure> {
+    let invalid = |message: String| (ErrorCode::InvalidConfig, message);
+    let key = config::topic::key_of(name).map_err(|error| invalid(error.to_string()))?;
+    if !matches!(key.kind, Kind::SomeOf(_)) {
+        return Err(invalid(format!("{name} is not a list: it can be set or deleted")));
+    }
+    let mut entries = config::Topic::entries(broker, &topic.configs);
+    let entry = entries.find(|entry| entry.key.name == name);
+    Ok(entry.expect("the table has its own keys").value)
+}
+
+/// A list with the items of another added or taken away.
+fn combined(before: &str, items: &str, add: bool) -> String {
+    let mut all: Vec<&str> = kind::list(before).collect();
+    for item in kind::list(items) {
+        all.retain(|known| *known != item);
+        if add {
+            all.push(item);
+        }
+    }
+    all.join(",")
+}
+
+/// Names what has settings.
+pub async fn list<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse {
+    // Version 0 knows client metrics only, and none can be set here.
+    let all = [resource::TOPIC, resource::BROKER, resource::CLIENT_METRICS, resource::GROUP];
+    let types = match &request.resource_types[..] {
+        [] if incoming.version >= 1 => &all[..],
+        given => given,
+    };
+    let failed = |code: ErrorCode| ListConfigResourcesResponse {
+        error_code: code.code(),
+        ..ListConfigResourcesResponse::default()
+    };
+    if types.iter().any(|kind| !all.contains(kind)) {
+        incoming.warn("a type of resources that cannot be listed", "ask for 2, 4, 16 or 32");
+        return failed(ErrorCode::UnsupportedVersion);
+    }
+    let client = &incoming.client;
+    if !client.authorizer.allows(client, Operation::DescribeConfigs, Resource::Cluster) {
+        return failed(ErrorCode::ClusterAuthorizationFailed);
+    }
+    let mut config_resources = Vec::new();
+    if types.contains(&resource::TOPIC) {
+        config_resources.extend(core.shared.image().topics().map(|topic| ConfigResource {
+            resource_name: topic.name.to_string(),
+            resource_type: resource::TOPIC,
+        }));
+    }
+    if types.contains(&resource::BROKER) {
+        config_resources.push(ConfigResource {
+            resource_name: core.shared.node.0.to_string(),
+            resource_type: resource::BROKER,
+        });
+    }
+    ListConfigResourcesResponse { config_resources, ..ListConfigResourcesResponse::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_grow_and_shrink_by_items() {
+        assert_eq!(combined("delete", "compact", true), "delete,compact");
+        assert_eq!(combined("delete,compact", "delete", true), "compact,delete");
+        assert_eq!(combined("delete, compact", "delete", false), "compact");
+        assert_eq!(combined("delete", "compact", false), "delete");
+    }
+
+    #[test]
+    fn a_legacy_change_resets_what_it_does_not_name() {
+        let own = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        let topic = Topic {
+            name: "t".into(),
+            id: TopicId::NONE,
+            partitions: Vec::new(),
+            configs: own(&[("retention.ms", "5"), ("segment.ms", "7")]),
+        };
+        let named = |name: &str| AlterableConfig { name: name.into(), value: Some("9".into()) };
+        let changes = replaced(&topic, vec![named("retention.ms")]).expect("legal");
+        assert_eq!(changes["retention.ms"].as_deref(), Some("9"));
+        assert_eq!(changes["segment.ms"], None);
+        assert!(replaced(&topic, vec![named("a"), named("a")]).is_err());
+    }
+}

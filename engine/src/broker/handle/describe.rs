@@ -1,0 +1,263 @@
+//! DescribeCluster (KIP-700), DescribeTopicPartitions (KIP-966), DescribeLogDirs (KIP-113) and
+//! DescribeProducers (KIP-664): what tools look at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::find_topic;
+use super::metadata::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS};
+use crate::broker::{Core, advertise};
+use crate::broker::ask::{Ask, Described};
+use crate::broker::auth::{Operation, Resource};
+use crate::broker::dispatch::Incoming;
+use crate::broker::shard;
+use crate::id::{PartitionIndex, TopicId};
+use crate::io::Io;
+use crate::machine::Topic;
+use crate::wire::api::{
+    DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
+    DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    DescribeLogDirsResult, DescribeLogDirsTopic, DescribeProducersPartitionResponse,
+    DescribeProducersRequest, DescribeProducersResponse, DescribeProducersTopicResponse,
+    DescribeTopicPartitionsCursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic, ProducerState,
+};
+use crate::wire::code::ErrorCode;
+
+/// The most partitions of one page (Kafka's `max.request.partition.size.limit`).
+const PAGE_PARTITIONS_MAX: usize = 2000;
+
+/// Describes the brokers.
+pub async fn cluster<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: DescribeClusterRequest,
+) -> DescribeClusterResponse {
+    const BROKERS: i8 = 1;
+    if request.endpoint_type != BROKERS {
+        // Controllers have no listener of their own here (KIP-919).
+        let code = ErrorCode::MismatchedEndpointType;
+        return DescribeClusterResponse {
+            error_code: code.code(),
+            error_message: Some(code.message().to_owned()),
+            endpoint_type: request.endpoint_type,
+            ..DescribeClusterResponse::default()
+        };
+    }
+    let (host, port) = advertise::address(&core, &incoming.client);
+    let broker = DescribeClusterBroker {
+        broker_id: core.shared.node.0,
+        host,
+        port: i32::from(port),
+        ..DescribeClusterBroker::default()
+    };
+    DescribeClusterResponse {
+        endpoint_type: BROKERS,
+        cluster_id: core.shared.image().cluster_id().to_string(),
+        controller_id: core.shared.node.0,
+        brokers: vec![broker],
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            OPERATIONS_NOT_ASKED
+        },
+        ..DescribeClusterResponse::default()
+    }
+}
+
+/// Describes topics and their partitions in the order of names, page by page.
+pub async fn topic_partitions<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
+    let image = core.shared.image();
+    let client = &incoming.client;
+    let all = request.topics.is_empty();
+    let names: BTreeSet<String> = if all {
+        let allowed = |topic: &&Arc<Topic>| {
+            client.authorizer.allows(client, Operation::Describe, Resource::Topic(&topic.name))
+        };
+        image.topics().filter(allowed).map(|topic| topic.name.to_string()).collect()
+    } else {
+        request.topics.into_iter().map(|topic| topic.name).collect()
+    };
+    let cursor = request.cursor.unwrap_or_default();
+    let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
+    let mut left = limit.clamp(1, PAGE_PARTITIONS_MAX);
+    let mut response = DescribeTopicPartitionsResponse::default();
+    for name in names.range(cursor.topic_name.clone()..) {
+        if left == 0 {
+            let topic_name = name.clone();
+            response.next_cursor =
+                Some(DescribeTopicPartitionsCursor { topic_name, partition_index: 0 });
+            break;
+        }
+        let topic = match find_topic(&image, client, Operation::Describe, name, TopicId::NONE) {
+            Ok(topic) => topic,
+            Err(code) => {
+                response.topics.push(DescribeTopicPartitionsResponseTopic {
+                    error_code: code.code(),
+                    name: Some(name.clone()),
+                    ..DescribeTopicPartitionsResponseTopic::default()
+                });
+                continue;
+            }
+        };
+        let first = if *name == cursor.topic_name { cursor.partition_index } else { 0 };
+        let first = usize::try_from(first).unwrap_or(0);
+        let partitions: Vec<_> = topic
+            .indexed()
+            .skip(first)
+            .take(left)
+            .map(|(index, partition)| DescribeTopicPartitionsResponsePartition {
+                partition_index: index.0,
+                leader_id: partition.leader.0,
+                leader_epoch: partition.leader_epoch.0,
+                replica_nodes: partition.replicas.iter().map(|node| node.0).collect(),
+                isr_nodes: partition.isr.iter().map(|node| node.0).collect(),
+                eligible_leader_replicas: Some(Vec::new()),
+                last_known_elr: Some(Vec::new()),
+                ..DescribeTopicPartitionsResponsePartition::default()
+            })
+            .collect();
+        left -= partitions.len();
+        let next = first + partitions.len();
+        response.topics.push(DescribeTopicPartitionsResponseTopic {
+            name: Some(name.clone()),
+            topic_id: topic.id,
+            is_internal: topic.is_internal(),
+            partitions,
+            topic_authorized_operations: TOPIC_OPERATIONS,
+            ..DescribeTopicPartitionsResponseTopic::default()
+        });
+        if next < topic.partitions.len() {
+            let partition_index = i32::try_from(next).expect("bounded at creation");
+            let topic_name = name.clone();
+            response.next_cursor =
+                Some(DescribeTopicPartitionsCursor { topic_name, partition_index });
+            break;
+        }
+    }
+    response
+}
+
+async fn ask<I: Io>(
+    core: &Rc<Core<I>>,
+    topic: &Topic,
+    index: PartitionIndex,
+) -> Result<Described, ErrorCode> {
+    let (answer, described) = oneshot::channel();
+    shard::ask(core, (topic.id, index), Ask::Describe(answer)).await;
+    described.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower))
+}
+
+/// Tells how large partitions are. There is one folder for all of them.
+pub async fn log_dirs<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: DescribeLogDirsRequest,
+) -> DescribeLogDirsResponse {
+    let client = &incoming.client;
+    if !client.authorizer.allows(client, Operation::Describe, Resource::Cluster) {
+        return DescribeLogDirsResponse {
+            error_code: ErrorCode::ClusterAuthorizationFailed.code(),
+            ..DescribeLogDirsResponse::default()
+        };
+    }
+    let image = core.shared.image();
+    let mut wanted: BTreeMap<Arc<str>, (Arc<Topic>, BTreeSet<PartitionIndex>)> = BTreeMap::new();
+    match request.topics {
+        None => {
+            for topic in image.topics() {
+                let indexes = topic.indexed().map(|(index, _)| index).collect();
+                wanted.insert(topic.name.clone(), (topic.clone(), indexes));
+            }
+        }
+        Some(topics) => {
+            for asked in topics {
+                let Some(topic) = image.topic(&asked.topic) else { continue };
+                let indexes = asked.partitions.into_iter().map(PartitionIndex);
+                let there = indexes.filter(|index| topic.partition(*index).is_some());
+                let known = (topic.clone(), BTreeSet::new());
+                wanted.entry(topic.name.clone()).or_insert(known).1.extend(there);
+            }
+        }
+    }
+    let mut topics = Vec::with_capacity(wanted.len());
+    for (name, (topic, indexes)) in wanted {
+        let mut partitions = Vec::with_capacity(indexes.len());
+        for index in indexes {
+            // One that cannot be asked has said why in the log.
+            if let Ok(described) = ask(&core, &topic, index).await {
+                partitions.push(DescribeLogDirsPartition {
+                    partition_index: index.0,
+                    partition_size: i64::try_from(described.size_bytes).unwrap_or(i64::MAX),
+                    offset_lag: 0,
+                    is_future_key: false,
+                });
+            }
+        }
+        topics.push(DescribeLogDirsTopic { name: name.to_string(), partitions });
+    }
+    let free = core.io.free_space(&core.shared.data).await.ok();
+    let result = DescribeLogDirsResult {
+        log_dir: core.shared.data.display().to_string(),
+        topics,
+        usable_bytes: free.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
+        ..DescribeLogDirsResult::default()
+    };
+    DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
+}
+
+/// Tells which idempotent producers partitions know.
+pub async fn producers<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: DescribeProducersRequest,
+) -> DescribeProducersResponse {
+    let image = core.shared.image();
+    let client = &incoming.client;
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = find_topic(&image, client, Operation::Read, &asked.name, TopicId::NONE);
+        let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
+        for index in asked.partition_indexes.into_iter().map(PartitionIndex) {
+            let described = match &topic {
+                Ok(topic) if topic.partition(index).is_some() => ask(&core, topic, index).await,
+                Ok(_) => Err(ErrorCode::UnknownTopicOrPartition),
+                Err(code) => Err(*code),
+            };
+            partitions.push(producers_of(index, described));
+        }
+        topics.push(DescribeProducersTopicResponse { name: asked.name, partitions });
+    }
+    DescribeProducersResponse { topics, ..DescribeProducersResponse::default() }
+}
+
+fn producers_of(
+    index: PartitionIndex,
+    described: Result<Described, ErrorCode>,
+) -> DescribeProducersPartitionResponse {
+    let (code, producers) = match described {
+        Ok(described) => (ErrorCode::None, described.producers),
+        Err(code) => (code, Vec::new()),
+    };
+    let active_producers = producers.into_iter().map(|producer| ProducerState {
+        producer_id: producer.id.0,
+        producer_epoch: i32::from(producer.epoch.0),
+        last_sequence: producer.last_sequence,
+        last_timestamp: producer.last_timestamp,
+        coordinator_epoch: producer.coordinator_epoch,
+        current_txn_start_offset: producer.transaction.0,
+    });
+    DescribeProducersPartitionResponse {
+        partition_index: index.0,
+        error_code: code.code(),
+        error_message: (code != ErrorCode::None).then(|| code.message().to_owned()),
+        active_producers: active_producers.collect(),
+    }
+}

@@ -1,0 +1,77 @@
+//! DeleteRecords: raises the start of partitions (KIP-107). A start that was raised never goes
+//! back, also not by a power cut, and every answer that tells a start tells the raised one.
+
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use super::find_topic;
+use crate::broker::Core;
+use crate::broker::ask::Ask;
+use crate::broker::auth::Operation;
+use crate::broker::dispatch::Incoming;
+use crate::broker::shard;
+use crate::id::{Offset, PartitionIndex, TopicId};
+use crate::io::Io;
+use crate::machine::Image;
+use crate::wire::api::{
+    DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
+    DeleteRecordsTopicResult,
+};
+use crate::wire::code::ErrorCode;
+
+/// Forgets the records below the given offsets.
+pub async fn delete<I: Io>(
+    core: Rc<Core<I>>,
+    incoming: Incoming,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
+    let image = core.shared.image();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let index = PartitionIndex(partition.partition_index);
+            let raised =
+                delete_one(&core, &incoming, &image, &topic.name, index, partition.offset).await;
+            partitions.push(DeleteRecordsPartitionResult {
+                partition_index: index.0,
+                low_watermark: raised.map_or(-1, |start| start.0),
+                error_code: raised.err().unwrap_or(ErrorCode::None).code(),
+            });
+        }
+        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
+    }
+    DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() }
+}
+
+async fn delete_one<I: Io>(
+    core: &Rc<Core<I>>,
+    incoming: &Incoming,
+    image: &Image,
+    name: &str,
+    index: PartitionIndex,
+    offset: i64,
+) -> Result<Offset, ErrorCode> {
+    let client = &incoming.client;
+    let topic = find_topic(image, client, Operation::Delete, name, TopicId::NONE)?;
+    topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if topic.is_internal() {
+        incoming.warn(&format!("records of {name} are not for deleting"), "leave it alone");
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    if !core.topic_config(&topic).delete {
+        let reason = format!("{name} is only compacted: its records go when newer ones come");
+        incoming.warn(&reason, "write tombstones, or set cleanup.policy=compact,delete");
+        return Err(ErrorCode::PolicyViolation);
+    }
+    // -1 means all that can be read.
+    let to = match offset {
+        -1 => None,
+        offset if offset >= 0 => Some(Offset(offset)),
+        _ => return Err(ErrorCode::OffsetOutOfRange),
+    };
+    let (answer, raised) = oneshot::channel();
+    shard::ask(core, (topic.id, index), Ask::RaiseStart { to, answer }).await;
+    raised.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower))
+}

@@ -1,0 +1,271 @@
+//! What tools ask and change: settings, partitions, the cluster, producers, sizes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use trialog_engine::io::Io;
+use trialog_engine::wire::api::*;
+use trialog_engine::wire::code::ErrorCode;
+
+use super::peer::{Peer, batch, idempotent};
+use super::{metadata, offset_at, topic, with_broker};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+async fn describe(
+    peer: &mut Peer,
+    version: i16,
+    kind: i8,
+    name: &str,
+    keys: Option<&[&str]>,
+) -> DescribeConfigsResult {
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: kind,
+            resource_name: name.to_owned(),
+            configuration_keys: keys.map(|keys| keys.iter().map(|&key| key.into()).collect()),
+        }],
+        include_synonyms: true,
+        include_documentation: true,
+    };
+    peer.call(version, &request).await.results.remove(0)
+}
+
+async fn edit(
+    peer: &mut Peer,
+    name: &str,
+    validate_only: bool,
+    changes: &[(&str, i8, Option<&str>)],
+) -> (i16, Option<String>) {
+    let change = |&(name, config_operation, value): &(&str, i8, Option<&str>)| {
+        let (name, value) = (name.to_owned(), value.map(str::to_owned));
+        IncrementalAlterableConfig { name, config_operation, value }
+    };
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![IncrementalAlterConfigsResource {
+            resource_type: TOPIC,
+            resource_name: name.to_owned(),
+            configs: changes.iter().map(change).collect(),
+        }],
+        validate_only,
+    };
+    let answer = peer.call(1, &request).await.responses.remove(0);
+    (answer.error_code, answer.error_message)
+}
+
+#[test]
+fn every_setting_is_told_with_its_source() {
+    with_broker(2, &[("log.retention.hours", "2")], async |_, _, mut peer| {
+        topic(&mut peer, "told", &[("segment.ms", "5000")]).await;
+        for version in 1..=4 {
+            let told = describe(&mut peer, version, TOPIC, "told", None).await;
+            assert_eq!(told.error_code, 0);
+            assert!(told.configs.len() > 25, "all of them");
+            let one = |name: &str| {
+                let found = told.configs.iter().find(|config| config.name == name);
+                found.unwrap_or_else(|| panic!("{name} is told")).clone()
+            };
+            let own = one("segment.ms");
+            assert_eq!((own.value.as_deref(), own.config_source), (Some("5000"), 1));
+            let given = one("retention.ms");
+            assert_eq!((given.value.as_deref(), given.config_source), (Some("7200000"), 4));
+            assert_eq!(given.synonyms[0].name, "log.retention.hours");
+            let default = one("max.message.bytes");
+            assert_eq!((default.value.as_deref(), default.config_source), (Some("1048588"), 5));
+            if version >= 3 {
+                assert_eq!(default.config_type, 3);
+                assert!(default.documentation.is_some_and(|text| text.ends_with('.')));
+            }
+        }
+        let some = describe(&mut peer, 4, TOPIC, "told", Some(&["cleanup.policy"])).await;
+        assert_eq!(some.configs.len(), 1);
+        let broker = describe(&mut peer, 4, BROKER, "1", None).await;
+        let hours = broker.configs.iter().find(|config| config.name == "log.retention.hours");
+        assert_eq!(hours.map(|config| config.config_source), Some(4));
+        let unknown = describe(&mut peer, 4, TOPIC, "nobody", None).await;
+        assert_eq!(unknown.error_code, ErrorCode::UnknownTopicOrPartition.code());
+        let other = describe(&mut peer, 4, BROKER, "77", None).await;
+        assert_eq!(other.error_code, ErrorCode::InvalidRequest.code());
+        let request = ListConfigResourcesRequest::default();
+        let listed = peer.call(1, &request).await.config_resources;
+        assert!(listed.iter().any(|one| one.resource_name == "told"));
+        assert_eq!(peer.call(0, &request).await.config_resources, []);
+    });
+}
+
+#[test]
+fn a_topics_settings_change_while_it_runs() {
+    with_broker(2, &[("log.retention.check.interval.ms", "1000")], async |ram, _, mut peer| {
+        let to = topic(&mut peer, "live", &[("retention.ms", "3600000")]).await;
+        // Its time stamp is years old, but the topic's settings say nothing of that yet.
+        peer.produce(9, &to, &batch(&["old"])).await;
+        assert_eq!(edit(&mut peer, "live", true, &[("retention.ms", 0, Some("1000"))]).await.0, 0);
+        let told = describe(&mut peer, 4, TOPIC, "live", Some(&["retention.ms"])).await;
+        assert_eq!(told.configs[0].value.as_deref(), Some("3600000"), "only checked");
+        let set = [("segment.ms", 0, Some("500")), ("retention.ms", 0, Some("1000"))];
+        assert_eq!(edit(&mut peer, "live", false, &set).await.0, 0);
+        ram.sleep(Duration::from_secs(5)).await;
+        assert_eq!(offset_at(&mut peer, 5, &to, -2).await.1, 1, "retention has changed at once");
+
+        let policy = |value| [("cleanup.policy", 2, Some(value))];
+        assert_eq!(edit(&mut peer, "live", false, &policy("compact")).await.0, 0);
+        let told = describe(&mut peer, 4, TOPIC, "live", Some(&["cleanup.policy"])).await;
+        assert_eq!(told.configs[0].value.as_deref(), Some("delete,compact"));
+        let less = [("cleanup.policy", 3, Some("delete")), ("segment.ms", 1, None)];
+        assert_eq!(edit(&mut peer, "live", false, &less).await.0, 0);
+        let told = describe(&mut peer, 4, TOPIC, "live", None).await;
+        let value = |name: &str| {
+            let found = told.configs.iter().find(|config| config.name == name);
+            found.and_then(|config| config.value.clone())
+        };
+        assert_eq!(value("cleanup.policy").as_deref(), Some("compact"));
+        assert_eq!(value("segment.ms").as_deref(), Some("604800000"));
+
+        let refused = edit(&mut peer, "live", false, &[("retention.sm", 0, Some("1"))]).await;
+        assert_eq!(refused.0, ErrorCode::InvalidConfig.code());
+        assert!(refused.1.is_some_and(|text| text.contains("retention.ms")), "it suggests one");
+        let refused = edit(&mut peer, "live", false, &[("retention.ms", 2, Some("1"))]).await;
+        assert_eq!(refused.0, ErrorCode::InvalidConfig.code());
+
+        // The legacy call resets what it does not name.
+        let config = AlterableConfig { name: "segment.ms".into(), value: Some("9000".into()) };
+        let request = AlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: TOPIC,
+                resource_name: "live".into(),
+                configs: vec![config],
+            }],
+            validate_only: false,
+        };
+        for version in 0..=2 {
+            assert_eq!(peer.call(version, &request).await.responses[0].error_code, 0);
+        }
+        let told = describe(&mut peer, 4, TOPIC, "live", None).await;
+        let own: BTreeSet<_> = told
+            .configs
+            .iter()
+            .filter(|config| config.config_source == 1)
+            .map(|config| config.name.as_str())
+            .collect();
+        assert_eq!(own, BTreeSet::from(["segment.ms"]));
+    });
+}
+
+#[test]
+fn partitions_are_added_and_can_be_used_at_once() {
+    with_broker(2, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "growing", &[]).await;
+        let wanted = |count| CreatePartitionsRequest {
+            topics: vec![CreatePartitionsTopic {
+                name: "growing".into(),
+                count,
+                assignments: None,
+            }],
+            timeout_ms: 1000,
+            validate_only: false,
+        };
+        for (version, count) in (0..=3).zip(4..) {
+            let answer = peer.call(version, &wanted(count)).await;
+            assert_eq!(answer.results[0].error_code, 0, "version {version}");
+            let index = trialog_engine::id::PartitionIndex(count - 1);
+            let newest = super::To { index, ..to };
+            let answer = peer.produce(9, &newest, &batch(&["there"])).await;
+            assert_eq!(answer.error, ErrorCode::None);
+        }
+        let refused = peer.call(3, &wanted(7)).await;
+        assert_eq!(refused.results[0].error_code, ErrorCode::InvalidPartitions.code());
+        assert_eq!(metadata(&mut peer, 12, "growing").await.topics[0].partitions.len(), 7);
+    });
+}
+
+#[test]
+fn topics_are_described_page_by_page() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        for name in ["a", "b", "c"] {
+            topic(&mut peer, name, &[]).await;
+        }
+        let mut request = DescribeTopicPartitionsRequest {
+            response_partition_limit: 2,
+            ..DescribeTopicPartitionsRequest::default()
+        };
+        let mut seen = Vec::new();
+        loop {
+            let page = peer.call(0, &request).await;
+            let mut count = 0;
+            for topic in &page.topics {
+                for partition in &topic.partitions {
+                    seen.push((topic.name.clone().unwrap_or_default(), partition.partition_index));
+                    count += 1;
+                }
+            }
+            assert!(count <= 2);
+            match page.next_cursor {
+                Some(cursor) => request.cursor = Some(cursor),
+                None => break,
+            }
+        }
+        let all = ["a", "b", "c"].into_iter();
+        let expected: Vec<_> =
+            all.flat_map(|name| (0..3).map(move |index| (name.to_owned(), index))).collect();
+        assert_eq!(seen, expected);
+        let named = |name: &str| DescribeTopicPartitionsTopicRequest { name: name.to_owned() };
+        let request = DescribeTopicPartitionsRequest {
+            topics: vec![named("nobody"), named("b")],
+            ..DescribeTopicPartitionsRequest::default()
+        };
+        let codes: Vec<_> =
+            peer.call(0, &request).await.topics.iter().map(|topic| topic.error_code).collect();
+        assert_eq!(codes, [0, ErrorCode::UnknownTopicOrPartition.code()]);
+    });
+}
+
+#[test]
+fn tools_see_brokers_sizes_and_producers() {
+    with_broker(2, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "seen", &[]).await;
+        let sent = idempotent(7, 2, 0, &["a", "b", "c"]);
+        peer.produce(9, &to, &sent).await;
+        for version in 0..=2 {
+            let cluster = peer.call(version, &DescribeClusterRequest::default()).await;
+            assert_eq!((cluster.controller_id, cluster.brokers.len()), (1, 1));
+            assert_eq!(cluster.cluster_id.len(), 22);
+        }
+        for version in 1..=4 {
+            let dirs = peer.call(version, &DescribeLogDirsRequest { topics: None }).await;
+            let topic = dirs.results[0].topics.iter().find(|topic| topic.name == "seen");
+            let sizes = topic.expect("it is told").partitions.iter();
+            let sizes: Vec<_> = sizes.map(|partition| partition.partition_size).collect();
+            assert_eq!(sizes, [0, sent.len() as i64, 0]);
+        }
+        let request = DescribeProducersRequest {
+            topics: vec![DescribeProducersTopicRequest {
+                name: "seen".into(),
+                partition_indexes: vec![1, 9],
+            }],
+        };
+        let answer = peer.call(0, &request).await;
+        let [known, unknown] = &answer.topics[0].partitions[..] else { panic!("{answer:?}") };
+        assert_eq!(unknown.error_code, ErrorCode::UnknownTopicOrPartition.code());
+        let producer = &known.active_producers[0];
+        assert_eq!((producer.producer_id, producer.producer_epoch), (7, 2));
+        assert_eq!(producer.last_sequence, 2);
+        let elections = ElectLeadersRequest {
+            topic_partitions: Some(vec![TopicPartitions {
+                topic: "seen".into(),
+                partitions: vec![0, 9],
+            }]),
+            ..ElectLeadersRequest::default()
+        };
+        for version in 0..=2 {
+            let answer = peer.call(version, &elections).await;
+            let results = answer.replica_election_results[0].partition_result.iter();
+            let codes: Vec<_> = results.map(|result| result.error_code).collect();
+            let (needless, unknown) =
+                (ErrorCode::ElectionNotNeeded, ErrorCode::UnknownTopicOrPartition);
+            assert_eq!(codes, [needless.code(), unknown.code()]);
+        }
+        let moved = peer.call(0, &ListPartitionReassignmentsRequest::default()).await;
+        assert_eq!((moved.error_code, moved.topics.len()), (0, 0));
+    });
+}
