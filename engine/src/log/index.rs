@@ -238,7 +238,7 @@ impl FileId {
         let (base, generation) = stem.split_once('.').unwrap_or((stem, "0"));
         let id = FileId { base: Offset(base.parse().ok()?), generation: generation.parse().ok()? };
         // One way to write each name only.
-        (id.name(extension) == name).then_some(id)
+        (id.base.0 >= 0 && id.name(extension) == name).then_some(id)
     }
 }
 
