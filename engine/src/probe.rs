@@ -220,6 +220,8 @@ probes! {
     AskUnknown,
     /// A partition closes with a flush under way.
     ClosedInFlush,
+    /// A batch is compressed anew, because its topic has a codec of its own.
+    Recompressed,
     /// A partition closes with a compaction under way.
     ClosedInCompaction,
     /// The start of a partition is raised.

@@ -20,7 +20,7 @@ use trialog_engine::id::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use trialog_engine::io::ram::{Call, Effect, Fault, Loss, Ram};
 use trialog_engine::io::{Buf, Pool, Wall, fill_at};
 use trialog_engine::log::{
-    AppendError, ChangeError, Compaction, Config, First, Log, Pace, Plan, Severity, verify,
+    AppendError, ChangeError, Compacted, Compaction, Config, First, Log, Pace, Plan, Severity, verify,
 };
 use trialog_engine::probe::{self, Probe};
 use trialog_engine::wire::batch::{Batch, Builder, Compression};
@@ -149,6 +149,8 @@ struct Player {
     witness: Witness,
     log: Log<Ram>,
     running: Option<Compaction<Ram>>,
+    /// A step that was copied and that the log has not taken in yet.
+    copied: Option<Compacted<Ram>>,
     /// Slices that a slow reader holds, and what they held when it took them.
     held: Vec<(Plan<<Ram as trialog_engine::io::Io>::File>, Vec<u8>)>,
     faulty: bool,
@@ -166,8 +168,8 @@ impl Player {
         };
         assert_eq!(recovery.damage, Vec::<String>::new());
         let (ram, config, witness) = (ram.clone(), config.clone(), witness.clone());
-        let (running, held) = (None, Vec::new());
-        let player = Player { ram, config, witness, log, running, held, faulty };
+        let (running, copied, held) = (None, None, Vec::new());
+        let player = Player { ram, config, witness, log, running, copied, held, faulty };
         player.recovered().await;
         player.compare().await;
         player.witness.borrow_mut().epoch += 1;
@@ -330,11 +332,17 @@ impl Player {
             Op::Flush => self.flush().await,
             Op::Tick(ms) => self.tick(*ms).await,
             Op::Compact => {
-                while self.compact_once().await {}
+                while self.copy().await {
+                    self.take_in().await;
+                }
                 self.log.failure().is_none()
             }
             Op::Step => {
-                self.compact_once().await;
+                if self.copied.is_some() {
+                    self.take_in().await;
+                } else {
+                    self.copy().await;
+                }
                 self.log.failure().is_none()
             }
             Op::AdvanceStart(part) => self.advance_start(*part).await,
@@ -423,24 +431,33 @@ impl Player {
         true
     }
 
-    /// Begins a pass, or goes on with the one that is under way; whether there is more to do.
-    async fn compact_once(&mut self) -> bool {
+    /// Begins a pass, or goes on with the one that is under way; whether there is something to take
+    /// in.
+    async fn copy(&mut self) -> bool {
+        if self.copied.is_some() {
+            return true;
+        }
         let wall = Wall(self.witness.borrow().wall);
         if self.running.is_none() && self.log.compaction_due(wall) {
             self.hold().await;
             self.running = self.log.compact(wall);
         }
         let Some(running) = self.running.take() else { return false };
+        self.copied = Some(running.run(&Pace::default()).await);
+        true
+    }
+
+    /// Has the log take in what was copied, whatever has become of the log since.
+    async fn take_in(&mut self) {
+        let Some(copied) = self.copied.take() else { return };
         let table = self.log.producer_table();
-        let compacted = running.run(&Pace::default()).await;
-        self.running = self.log.compacted(compacted);
+        self.running = self.log.compacted(copied);
         assert_eq!(self.log.producer_table(), table, "compaction changed what producers wrote");
         // Lets the checkpoint be saved, before or after whatever comes next.
         let turns = self.witness.borrow().count % 3;
         for _ in 0..turns {
             trialog_engine::io::Io::sleep(&self.ram, std::time::Duration::from_micros(10)).await;
         }
-        self.running.is_some()
     }
 
     /// Plays a slow reader of the whole log.
@@ -507,7 +524,7 @@ impl Player {
         let empty = Log::open(&self.ram, &Pool::new(), Path::new("/none"), Config::default()).await;
         let Some((empty, _)) = self.tried(empty) else { return false };
         let table = self.log.producer_table();
-        self.running = None;
+        (self.running, self.copied) = (None, None);
         let closed = std::mem::replace(&mut self.log, empty).close().await;
         if self.tried(closed).is_none() {
             return false;

@@ -9,7 +9,7 @@ use crate::config;
 use crate::id::TopicId;
 use crate::io::Wall;
 use crate::machine::Topic;
-use crate::wire::batch::Rules;
+use crate::wire::batch::{Compression, Rules};
 
 /// The parsed settings of one core's topics.
 #[derive(Default)]
@@ -36,6 +36,19 @@ impl Settings {
     /// Forgets topics that `exists` does not know.
     pub fn retain(&self, exists: impl Fn(TopicId) -> bool) {
         self.0.borrow_mut().retain(|id, _| exists(*id));
+    }
+}
+
+/// The codec that every batch of a topic is to have, if the topic has one of its own.
+#[must_use]
+pub fn codec(topic: &config::Topic) -> Option<Compression> {
+    match topic.compression {
+        config::Compression::Producer => None,
+        config::Compression::Uncompressed => Some(Compression::None),
+        config::Compression::Gzip => Some(Compression::Gzip),
+        config::Compression::Snappy => Some(Compression::Snappy),
+        config::Compression::Lz4 => Some(Compression::Lz4),
+        config::Compression::Zstd => Some(Compression::Zstd),
     }
 }
 

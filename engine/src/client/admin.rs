@@ -12,8 +12,10 @@ use super::wait::{until, within};
 use crate::id::{Offset, PartitionIndex, TopicId};
 use crate::io::{Instant, Io};
 use crate::wire::api::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicState,
-    DeleteTopicsRequest, MetadataRequest, Request,
+    CreatableTopic, CreatableTopicConfig, CreatePartitionsRequest, CreatePartitionsTopic,
+    CreateTopicsRequest, DeleteTopicState, DeleteTopicsRequest, DescribeConfigsRequest,
+    DescribeConfigsResource, DescribeConfigsResourceResult, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResource, IncrementalAlterableConfig, MetadataRequest, Request,
 };
 use crate::wire::code::ErrorCode;
 
@@ -55,6 +57,20 @@ pub struct ListedTopic {
     pub internal: bool,
     /// How many partitions it has.
     pub partitions: usize,
+}
+
+/// Kafka's number for topics among what has settings.
+const TOPIC_RESOURCE: i8 = 2;
+
+/// One setting of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Kafka's name for it.
+    pub name: String,
+    /// What it is; none for a secret.
+    pub value: Option<String>,
+    /// Whether it was given for the topic itself.
+    pub own: bool,
 }
 
 /// Why something asked of an [`Admin`] did not happen, or may not have.
@@ -142,6 +158,91 @@ impl<I: Io> Admin<I> {
             .await;
         self.cluster.forget_topic(name);
         result
+    }
+
+    /// Changes a topic's settings; `None` returns one to its default.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn alter_topic(
+        &self,
+        name: &str,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), AdminError> {
+        let change = |(key, value): (&String, &Option<String>)| IncrementalAlterableConfig {
+            name: key.clone(),
+            config_operation: i8::from(value.is_none()),
+            value: value.clone(),
+        };
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![IncrementalAlterConfigsResource {
+                resource_type: TOPIC_RESOURCE,
+                resource_name: name.to_owned(),
+                configs: changes.iter().map(change).collect(),
+            }],
+            validate_only: false,
+        };
+        self.retried(|| async {
+            let response = self.call_controller(&request).await?;
+            let result = response.responses.into_iter().next();
+            let result = result.ok_or(CallError::Refused(ErrorCode::UnknownServerError))?;
+            accepted(result.error_code, result.error_message)
+        })
+        .await
+    }
+
+    /// Gives a topic more partitions, `count` in the end.
+    ///
+    /// # Errors
+    /// [`AdminError`]; `InvalidPartitions` also if an earlier attempt of this call, whose answer
+    /// was lost, added them.
+    pub async fn add_partitions(&self, name: &str, count: i32) -> Result<(), AdminError> {
+        let topic = CreatePartitionsTopic { name: name.to_owned(), count, assignments: None };
+        let request = CreatePartitionsRequest {
+            topics: vec![topic],
+            timeout_ms: self.timeout_ms(),
+            validate_only: false,
+        };
+        let result = self
+            .retried(|| async {
+                let response = self.call_controller(&request).await?;
+                let result = response.results.into_iter().next();
+                let result = result.ok_or(CallError::Refused(ErrorCode::UnknownServerError))?;
+                accepted(result.error_code, result.error_message)
+            })
+            .await;
+        self.cluster.forget_topic(name);
+        result
+    }
+
+    /// Every setting of a topic.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn topic_settings(&self, name: &str) -> Result<Vec<Setting>, AdminError> {
+        /// Kafka's number for "given for the topic itself".
+        const OWN: i8 = 1;
+        let request = DescribeConfigsRequest {
+            resources: vec![DescribeConfigsResource {
+                resource_type: TOPIC_RESOURCE,
+                resource_name: name.to_owned(),
+                configuration_keys: None,
+            }],
+            ..DescribeConfigsRequest::default()
+        };
+        self.retried(|| async {
+            let response = self.call_controller(&request).await?;
+            let result = response.results.into_iter().next();
+            let result = result.ok_or(CallError::Refused(ErrorCode::UnknownServerError))?;
+            accepted(result.error_code, result.error_message)?;
+            let setting = |config: DescribeConfigsResourceResult| Setting {
+                own: config.config_source == OWN,
+                name: config.name,
+                value: config.value,
+            };
+            Ok(result.configs.into_iter().map(setting).collect())
+        })
+        .await
     }
 
     /// The topics that there are, by name.

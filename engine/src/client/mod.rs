@@ -32,7 +32,7 @@ use crate::wire::api::{ApiKey, Message, Request};
 use crate::wire::code::ErrorCode;
 use cluster::Cluster;
 
-pub use admin::{Admin, AdminError, ListedTopic, NewTopic};
+pub use admin::{Admin, AdminError, ListedTopic, NewTopic, Setting};
 pub use consumer::{
     ConsumeError, ConsumedRecord, Consumer, ConsumerOptions, Isolation, OutOfRange, Start,
 };

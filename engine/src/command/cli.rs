@@ -25,9 +25,12 @@ pub struct Cli {
 pub enum Command {
     /// Run a broker until Ctrl-C or SIGTERM
     Serve(Serve),
-    /// Make, list, describe and delete topics
+    /// Make, list, describe, change and delete topics
     #[command(subcommand)]
     Topic(Topic),
+    /// Explain settings
+    #[command(subcommand)]
+    Config(Config),
     /// Write each line of standard input as a record
     Produce(Produce),
     /// Read records and print each on a line
@@ -54,6 +57,10 @@ pub struct Serve {
     /// [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
+    /// A file of settings as Kafka's server.properties; names in the environment such as
+    /// KAFKA_NUM_PARTITIONS win over it, and --set wins over both
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
     /// A setting of the broker, by Kafka's name, such as num.partitions=4; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
@@ -72,6 +79,17 @@ pub struct Bootstrap {
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
+}
+
+/// What to do with settings.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Show what a setting of a broker or a topic does, takes and defaults to
+    #[command(after_help = EXIT_CODES)]
+    Explain {
+        /// The setting's name, such as retention.ms
+        key: String,
+    },
 }
 
 /// What to do with topics.
@@ -109,6 +127,25 @@ pub enum Topic {
     Describe {
         /// The topic's name
         name: String,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// Change a topic's settings or give it more partitions, while it is in use
+    #[command(after_help = EXIT_CODES)]
+    Alter {
+        /// The topic's name
+        name: String,
+        /// A setting to change, such as retention.ms=7d; may be repeated
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// A setting to return to its default; may be repeated
+        #[arg(long, value_name = "KEY")]
+        unset: Vec<String>,
+        /// How many partitions it is to have in the end, more than now
+        #[arg(long, value_name = "NUMBER")]
+        #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+        partitions: Option<i32>,
         /// How to reach the broker.
         #[command(flatten)]
         bootstrap: Bootstrap,

@@ -6,6 +6,7 @@
 //! of the engine knows them.
 
 mod cli;
+mod config;
 mod consume;
 mod failure;
 mod lines;
@@ -55,6 +56,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<(), Failure> {
     match cli.command.unwrap_or_default() {
         Command::Serve(arguments) => serve::run(arguments, output),
         Command::Topic(command) => topic::run(command, output),
+        Command::Config(command) => config::run(command, output),
         Command::Produce(arguments) => produce::run(arguments, output),
         Command::Consume(arguments) => consume::run(arguments, output),
         Command::Log(command) => log::run(command, output),

@@ -175,9 +175,25 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The settings that the arguments give; what has an argument of its own wins over `--set`.
+/// The settings that are given: in a file, over that in the environment, over that in arguments;
+/// what has an argument of its own wins over `--set`.
 fn given(arguments: &cli::Serve) -> Result<Vec<(String, String)>, Failure> {
     let mut given = Vec::new();
+    if let Some(file) = &arguments.config {
+        let named = |what: String| Failure::Usage(format!("{}: {what}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
+        let pairs = config::given::properties(&text).map_err(|error| named(error.to_string()))?;
+        for (key, value) in pairs {
+            check(&key, &value).map_err(|error| named(error.to_string()))?;
+            given.push((key, value));
+        }
+    }
+    for (name, value) in std::env::vars() {
+        let Some(key) = config::given::environment_key(&name) else { continue };
+        check(&key, &value)
+            .map_err(|error| Failure::Usage(format!("{name} in the environment: {error}")))?;
+        given.push((key, value));
+    }
     for pair in &arguments.settings {
         let (key, value) = config::broker::split_pair(pair)?;
         given.push((key.to_owned(), value.to_owned()));
@@ -189,6 +205,12 @@ fn given(arguments: &cli::Serve) -> Result<Vec<(String, String)>, Failure> {
         given.push(("listeners".to_owned(), format!("PLAINTEXT://{listen}")));
     }
     Ok(given)
+}
+
+/// Whether a pair is a setting, so that an error can name where it stands.
+fn check(key: &str, value: &str) -> Result<(), config::ConfigError> {
+    let key = config::broker::find(key)?;
+    key.check(&config::given::plain(key, value))
 }
 
 /// The one address to listen on.

@@ -1,11 +1,11 @@
-//! `trialog topic`: make, list, describe and delete topics.
+//! `trialog topic`: make, list, describe, change and delete topics.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use trialog_engine::client::{NewTopic, Start};
-use trialog_engine::config::broker::split_pair;
+use trialog_engine::config::{self, broker::split_pair};
 
 use super::cli::Topic;
 use super::failure::Failure;
@@ -36,6 +36,24 @@ pub fn run(command: Topic, output: &mut Output) -> Result<(), Failure> {
             let reached = reach(io, &bootstrap).await?;
             describe(&reached, &name, output).await
         }),
+        Topic::Alter { name, set, unset, partitions, bootstrap } => {
+            let mut changes: BTreeMap<String, Option<String>> =
+                pairs(&set)?.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            for key in unset {
+                config::topic::key_of(&key)?;
+                if changes.insert(key.clone(), None).is_some() {
+                    return Err(Failure::Usage(format!("setting '{key}' is given twice")));
+                }
+            }
+            if changes.is_empty() && partitions.is_none() {
+                let what = "nothing to change: give --set, --unset or --partitions";
+                return Err(Failure::Usage(what.to_owned()));
+            }
+            runtime::client(async |io| {
+                let reached = reach(io, &bootstrap).await?;
+                alter(&reached, &name, &changes, partitions, output).await
+            })
+        }
         Topic::Delete { name, bootstrap } => runtime::client(async |io| {
             let reached = reach(io, &bootstrap).await?;
             let deleted = reached.client.admin().delete_topic(&name).await;
@@ -49,7 +67,12 @@ fn pairs(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let mut pairs = BTreeMap::new();
     for pair in given {
         let (key, value) = split_pair(pair)?;
-        if pairs.insert(key.to_owned(), value.to_owned()).is_some() {
+        // Units are ours: a broker takes plain numbers, ours and Kafka's.
+        let value = match config::topic::key_of(key) {
+            Ok(known) => config::given::plain(known, value),
+            Err(_) => value.to_owned(),
+        };
+        if pairs.insert(key.to_owned(), value).is_some() {
             return Err(Failure::Usage(format!("setting '{key}' is given twice")));
         }
     }
@@ -65,6 +88,24 @@ async fn create(reached: &Reached, topic: &NewTopic, output: &mut Output) -> Res
         &format!("made {} with {count} partition(s)", topic.name),
         &json!({ "name": topic.name, "id": known.topic_id.to_string(), "partitions": count }),
     )
+}
+
+async fn alter(
+    reached: &Reached,
+    name: &str,
+    changes: &BTreeMap<String, Option<String>>,
+    partitions: Option<i32>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let admin = reached.client.admin();
+    if !changes.is_empty() {
+        admin.alter_topic(name, changes).await.map_err(|error| reached.admin(&error))?;
+    }
+    if let Some(count) = partitions {
+        admin.add_partitions(name, count).await.map_err(|error| reached.admin(&error))?;
+    }
+    let json = json!({ "name": name, "changes": changes, "partitions": partitions });
+    output.line(&format!("changed {name}"), &json)
 }
 
 async fn list(reached: &Reached, output: &mut Output) -> Result<(), Failure> {
@@ -108,8 +149,17 @@ async fn describe(reached: &Reached, name: &str, output: &mut Output) -> Result<
             "isr": partition.isr_nodes,
         }));
     }
+    let settings = reached.client.admin().topic_settings(name).await;
+    let settings = settings.map_err(|error| reached.admin(&error))?;
+    for setting in settings.iter().filter(|setting| setting.own) {
+        lines.push(format!("  {}={}", setting.name, setting.value.as_deref().unwrap_or("")));
+    }
+    let configs: Vec<Value> = settings
+        .iter()
+        .map(|one| json!({ "key": one.name, "value": one.value, "own": one.own }))
+        .collect();
     let id = topic.topic_id.to_string();
-    let json = json!({ "name": name, "id": id, "partitions": partitions });
+    let json = json!({ "name": name, "id": id, "partitions": partitions, "configs": configs });
     output.line(&lines.join("\n"), &json)
 }
 

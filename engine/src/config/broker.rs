@@ -439,9 +439,9 @@ impl Broker {
         let mut legal = BTreeMap::new();
         for (name, value) in given {
             let key = find(name.as_ref())?;
-            let value = value.as_ref().trim();
-            key.check(value)?;
-            legal.insert(key.name, value.to_owned());
+            let value = super::given::plain(key, value.as_ref());
+            key.check(&value)?;
+            legal.insert(key.name, value);
         }
         Ok(Broker::from_legal(legal))
     }

@@ -12,6 +12,7 @@
 //! look like success.
 
 pub mod broker;
+pub mod given;
 mod group;
 pub mod kind;
 pub mod suggest;

@@ -46,21 +46,20 @@ pub const KEYS: &[TopicKey] = &[
         CLEANUP,
         &[("log.cleanup.policy", 1)],
         "What happens to old segments: 'delete' removes them by retention, 'compact' keeps the \
-         last record of each key. Compaction does not run yet: such a topic keeps all its records.",
+         last record of each key.",
     ),
     key(
         "compression.type",
         COMPRESSION,
         &[("compression.type", 1)],
-        "'producer' keeps batches as they were sent. The other values are remembered, and batches \
-         are kept as they were sent as well.",
+        "'producer' keeps batches as they were sent. With another value every batch that has not \
+         that codec is compressed anew when it arrives.",
     ),
     key(
         "delete.retention.ms",
         Kind::Long(0, i64::MAX),
         &[("log.cleaner.delete.retention.ms", 1)],
-        "How long compaction keeps the marker of a deleted key, in milliseconds. Without effect \
-         until compaction runs.",
+        "How long compaction keeps the marker of a deleted key, in milliseconds.",
     ),
     key(
         "file.delete.delay.ms",
@@ -401,6 +400,13 @@ pub fn key_of(name: &str) -> Result<&'static Key, ConfigError> {
 /// [`ConfigError`]: an unknown key, or a value that is not legal.
 pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     key_of(name)?.check(value)
+}
+
+/// The broker's keys that decide where a topic has no setting of its own, the first one first.
+#[must_use]
+pub fn synonyms(name: &str) -> Vec<&'static str> {
+    let row = KEYS.iter().find(|row| row.key.name == name);
+    row.map(|row| row.synonyms.iter().map(|&(name, _)| name).collect()).unwrap_or_default()
 }
 
 /// The broker's key that means what a topic's key means.

@@ -250,9 +250,13 @@ impl<I: Io> Log<I> {
                 removed(self.io.remove(&self.dir.join(id.log_name())).await)?;
             }
         }
-        for id in names.indexes.difference(&kept) {
+        let strays: Vec<FileId> = names.indexes.difference(&kept).copied().collect();
+        for id in &strays {
             probe::hit(Probe::IndexStale);
             removed(self.io.remove(&self.dir.join(id.index_name())).await)?;
+        }
+        if !stale.is_empty() || !strays.is_empty() {
+            self.io.sync_dir(&self.dir).await?;
         }
         self.epochs.advance(self.start());
         if !recovery.clean {

@@ -112,6 +112,20 @@ fn a_compacted_topic_keeps_the_last_value_of_each_key() {
     });
 }
 
+#[test]
+fn a_topic_with_a_codec_of_its_own_compresses_what_arrives() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "small", &[("compression.type", "zstd")]).await;
+        let text = "again and again and ".repeat(50);
+        let sent = batch(&[&text, "end"]);
+        let answer = peer.produce(9, &to, &sent).await;
+        assert_eq!(answer.error, ErrorCode::None);
+        let (_, records) = peer.fetch(12, &to, 0, 0).await;
+        assert!(records.len() * 5 < sent.len(), "{} of {}", records.len(), sent.len());
+        assert_eq!(values(&records), [(0, text), (1, "end".to_owned())]);
+    });
+}
+
 /// All records, as a consumer reads them.
 async fn whole(peer: &mut Peer, to: &To<'_>, end: i64) -> Vec<(i64, String)> {
     let mut all = Vec::new();

@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 use super::find_topic;
 use super::metadata::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS};
-use crate::broker::{Core, advertise};
 use crate::broker::ask::{Ask, Described};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
 use crate::broker::shard;
+use crate::broker::{Core, advertise};
 use crate::id::{PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::machine::Topic;

@@ -111,20 +111,23 @@ pub async fn hand_on<I: Io>(
                 })
                 .map_err(|code| refusal(index, code, code.message().to_owned()))
                 .and_then(|topic| {
-                    let rules = settings::rules(
-                        &core.topic_config(topic),
-                        incoming.version,
-                        core.io.wall(),
-                    );
-                    batch::verify(&frame[body..][records.clone()], &rules)
-                        .map(|verified| (topic, verified))
-                        .map_err(|error| rejected(index, &error))
+                    let config = core.topic_config(topic);
+                    let rules = settings::rules(&config, incoming.version, core.io.wall());
+                    let bytes = &frame[body..][records.clone()];
+                    let rejected = |error: BatchError| rejected(index, &error);
+                    let verified = batch::verify(bytes, &rules).map_err(rejected)?;
+                    let anew = match settings::codec(&config) {
+                        None => None,
+                        Some(codec) => batch::recompress(bytes, codec, rules.batch_bytes_max)
+                            .map_err(rejected)?,
+                    };
+                    Ok((topic, verified, anew))
                 });
             partitions.push(match checked {
-                Ok((topic, verified)) => {
+                Ok((topic, verified, anew)) => {
                     let (answer, outcome) = oneshot::channel();
                     let range = body + records.start..body + records.end;
-                    batches.push((range, verified, (topic.id, index), answer));
+                    batches.push((range, verified, anew, (topic.id, index), answer));
                     Outcome::Asked { index, leader: leader(topic, index), answer: outcome }
                 }
                 Err(response) => Outcome::Done(response),
@@ -138,10 +141,14 @@ pub async fn hand_on<I: Io>(
         });
     }
     let mut at = 0;
-    for (range, verified, partition, answer) in batches {
+    for (range, verified, anew, partition, answer) in batches {
         frame.advance(range.start - at);
         let mut batch = frame.split_to(range.len());
         at = range.end;
+        if let Some(anew) = anew {
+            probe::hit(Probe::Recompressed);
+            batch = Buf::from(anew);
+        }
         correct_max_timestamp(&mut batch, verified);
         let produce = Produce { batches: smallvec![batch], answer };
         shard::ask(core, partition, Ask::Produce(produce)).await;

@@ -24,6 +24,7 @@
 
 mod build;
 mod fault;
+mod recompress;
 mod record;
 mod retain;
 mod varint;
@@ -36,6 +37,7 @@ use crate::id::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 pub use build::{Builder, RecordHeader};
 pub use fault::{BatchError, RecordError, RecordFault};
+pub use recompress::recompress;
 pub use record::{Contents, Record, Records};
 pub use retain::{Retained, emptied, retain};
 pub use verify::{Rules, Verified, verify};

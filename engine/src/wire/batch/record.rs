@@ -76,6 +76,12 @@ impl<'a> Batch<'a> {
 }
 
 impl Contents<'_> {
+    /// The records' bytes, decompressed.
+    #[must_use]
+    pub fn plain(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Walks the records.
     #[must_use]
     pub fn records(&self) -> Records<'_> {

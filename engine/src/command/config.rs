@@ -1,0 +1,58 @@
+//! `trialog config explain`: what a setting is, without a broker.
+
+use serde_json::{Value, json};
+
+use trialog_engine::config::{self, Key};
+
+use super::cli::Config;
+use super::failure::Failure;
+use super::output::Output;
+
+/// Does what was asked for with settings.
+pub fn run(command: Config, output: &mut Output) -> Result<(), Failure> {
+    let Config::Explain { key } = command;
+    let of_broker = config::broker::find(&key);
+    let of_topic = config::topic::key_of(&key);
+    let found: Vec<(&str, &Key)> = [("broker", of_broker.clone().ok()), ("topic", of_topic.ok())]
+        .into_iter()
+        .filter_map(|(level, key)| Some((level, key?)))
+        .collect();
+    if found.is_empty() {
+        // The broker's table knows of the topics' keys that mean the same.
+        of_broker?;
+    }
+    let mut lines = Vec::new();
+    let mut all: Vec<Value> = Vec::new();
+    for (level, key) in found {
+        let synonyms = match level {
+            "topic" => config::topic::synonyms(key.name),
+            _ => Vec::new(),
+        };
+        lines.push(explained(level, key, &synonyms));
+        all.push(json!({
+            "key": key.name,
+            "level": level,
+            "takes": key.kind.to_string(),
+            "default": key.default,
+            "doc": key.doc,
+            "broker_keys": synonyms,
+        }));
+    }
+    output.line(&lines.join("\n\n"), &json!(all))
+}
+
+fn explained(level: &str, key: &Key, synonyms: &[&str]) -> String {
+    let default = match (key.default, synonyms) {
+        (Some(default), _) => default.to_owned(),
+        (None, []) => "none; another key then decides".to_owned(),
+        (None, synonyms) => format!("the broker's {}", synonyms.join(", then ")),
+    };
+    let change = match level {
+        "topic" => format!("trialog topic alter TOPIC --set {}=VALUE", key.name),
+        _ => format!("trialog serve --set {}=VALUE", key.name),
+    };
+    format!(
+        "{} (of a {level})\n  {}\n  takes    {}\n  default  {default}\n  change   {change}",
+        key.name, key.doc, key.kind
+    )
+}
