@@ -20,7 +20,8 @@ use trialog_engine::id::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use trialog_engine::io::ram::{Call, Effect, Fault, Loss, Ram};
 use trialog_engine::io::{Buf, Pool, Wall, fill_at};
 use trialog_engine::log::{
-    AppendError, ChangeError, Compacted, Compaction, Config, First, Log, Pace, Plan, Severity, verify,
+    AppendError, ChangeError, Compacted, Compaction, Config, First, Log, Pace, Plan, Severity,
+    verify,
 };
 use trialog_engine::probe::{self, Probe};
 use trialog_engine::wire::batch::{Batch, Builder, Compression};

@@ -41,6 +41,7 @@ class Client:
 # late-is-end   answers the end of the partition where no record is that late
 # topics, admin lists topics; creates and deletes them
 # group-eager, group-cooperative   reads in groups, with strategies of that kind
+# manage        changes settings, adds partitions, deletes records
 # newest-protocol   has to be told to speak its newest versions
 ADMIN = {"topics", "admin", "times", "ends"}
 PRODUCER = {"idempotent", "retries", "acks", "choose", "auto", "times-set", "time-type"}
@@ -100,14 +101,14 @@ CLIENTS = [
         "confluent-kafka",
         pinned(install.PIP["confluent-kafka"][0]),
         lambda: script("confluent-kafka", "confluent.py"),
-        can=frozenset(LIBRARY | BOTH),
+        can=frozenset(LIBRARY | BOTH | {"manage"}),
     ),
     Client(
         "kafka-python",
         pinned(install.PIP["kafka-python"][0]),
         lambda: script("kafka-python", "kafka_python.py"),
         kind="plain",
-        can=frozenset(LIBRARY | BOTH),
+        can=frozenset(LIBRARY | BOTH | {"manage"}),
     ),
     Client(
         "aiokafka",

@@ -7,7 +7,15 @@ import time
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
 
 TIMEOUT_S = 30
 
@@ -217,6 +225,23 @@ def delete(bootstrap, topic, options):
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.delete_topics([topic], request_timeout=15)[topic].result()
     return {"ok": True}
+
+
+def manage(bootstrap, topic, options):
+    """Changes a setting, adds partitions, deletes records; what the broker says of each."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    key, value = options["setting"].split(":")
+    change = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[change])
+    admin.incremental_alter_configs([resource], request_timeout=15)[resource].result()
+    asked = ConfigResource(ResourceType.TOPIC, topic)
+    entry = admin.describe_configs([asked], request_timeout=15)[asked].result()[key]
+    more = NewPartitions(topic, int(options["partitions"]))
+    admin.create_partitions([more], request_timeout=15)[topic].result()
+    below = TopicPartition(topic, 0, int(options["below"]))
+    low = admin.delete_records([below], request_timeout=15)[below].result().low_watermark
+    cluster = admin.describe_cluster(request_timeout=15).result()
+    return {"ok": True, "value": entry.value, "low": low, "brokers": len(cluster.nodes)}
 
 
 if __name__ == "__main__":

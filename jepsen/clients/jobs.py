@@ -332,6 +332,23 @@ def job_follow(trial):
     verdict(written, records.parse_seen(out), times=trial.can("times-set"))
 
 
+def job_manage(trial):
+    """Changes a setting, adds partitions and deletes records; the next reader sees all of it."""
+    topic = trial.topic("manage")
+    written = records.generate(cross_kind(trial.client), SEED, COUNT)
+    trial.write_all(topic, written)
+    grown = PARTITIONS + 2
+    options = {"setting": "max.message.bytes:900000", "partitions": grown, "below": 3}
+    answer = trial.ask("manage", topic, **options)
+    check(answer["value"] == "900000", f"the setting is now {answer['value']}")
+    check(answer["low"] == 3, f"partition 0 begins at {answer['low']}, and 3 was asked for")
+    check(answer["brokers"] == 1, f"{answer['brokers']} brokers")
+    listed = trial.ask("topics", topic)["topics"][topic]
+    check(listed == grown, f"{listed} partitions, and {grown} were asked for")
+    first = trial.ask("ends", topic)["ends"]["0"][0]
+    check(first == 3, f"partition 0 begins at {first} for a reader, and 3 was asked for")
+
+
 def jobs(trial):
     """(name, function of the trial) in the order in which they run."""
     client, can = trial.client, trial.can
@@ -339,6 +356,8 @@ def jobs(trial):
         yield "list topics", job_list
     if can("admin"):
         yield "create, delete topics", job_admin
+    if can("manage"):
+        yield "change a topic in use", job_manage
     for codec in client.codecs:
         yield f"produce {codec}", lambda t, c=codec: round_trip(t, c, codec=c)
     if can("idempotent"):

@@ -7,7 +7,7 @@ import time
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
@@ -188,6 +188,24 @@ def create(bootstrap, topic, options):
 def delete(bootstrap, topic, options):
     admin_for(bootstrap).delete_topics([topic], timeout_ms=15000)
     return {"ok": True}
+
+
+def manage(bootstrap, topic, options):
+    """Changes a setting, adds partitions, deletes records; what the broker says of each."""
+    admin = admin_for(bootstrap)
+    key, value = options["setting"].split(":")
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {key: value})])
+    told = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    admin.create_partitions({topic: int(options["partitions"])}, timeout_ms=15000)
+    below = TopicPartition(topic, 0)
+    low = admin.delete_records({below: int(options["below"])}, timeout_ms=15000)
+    cluster = admin.describe_cluster()
+    return {
+        "ok": True,
+        "value": told["topic"][topic][key]["value"],
+        "low": low[below]["low_watermark"],
+        "brokers": len(cluster["brokers"]),
+    }
 
 
 if __name__ == "__main__":
