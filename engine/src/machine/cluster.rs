@@ -272,7 +272,7 @@ impl Cluster {
             Some(assignment) => self.assigned(topic, assignment, added)?,
         };
         let mut grown = Topic::clone(topic);
-        grown.partitions.extend(partitions.iter().map(begin));
+        grown.partitions.extend(partitions.iter().map(|replicas| begin(replicas)));
         let reply = Reply::PartitionsCreated(Arc::new(grown));
         Ok((vec![Record::PartitionsAdded { id: topic.id, partitions }], reply))
     }
@@ -405,7 +405,9 @@ impl Cluster {
             Record::PartitionsAdded { id, partitions } => {
                 state.partitions += partitions.len();
                 let mut topic = Arc::clone(&state.by_id[id]);
-                Arc::make_mut(&mut topic).partitions.extend(partitions.iter().map(begin));
+                Arc::make_mut(&mut topic)
+                    .partitions
+                    .extend(partitions.iter().map(|replicas| begin(replicas)));
                 state.put(topic);
             }
             Record::TopicConfigured { id, configs } => {
@@ -514,12 +516,12 @@ impl super::image::State {
 }
 
 /// A partition as it begins: the first replica leads, all are in sync, the epoch is 0.
-fn begin(replicas: &Vec<NodeId>) -> Partition {
+fn begin(replicas: &[NodeId]) -> Partition {
     Partition {
         leader: replicas[0],
         leader_epoch: LeaderEpoch(0),
-        replicas: replicas.clone(),
-        isr: replicas.clone(),
+        replicas: replicas.to_vec(),
+        isr: replicas.to_vec(),
     }
 }
 
@@ -530,7 +532,7 @@ fn new_topic(
     partitions: &[Vec<NodeId>],
     configs: &BTreeMap<String, String>,
 ) -> Topic {
-    let partitions = partitions.iter().map(begin).collect();
+    let partitions = partitions.iter().map(|replicas| begin(replicas)).collect();
     Topic { name: name.into(), id, partitions, configs: configs.clone() }
 }
 
