@@ -288,7 +288,7 @@ impl<I: Io> Owner<I> {
         let segments = self.log.segment_count();
         self.log.append_from(&mut batches, self.epoch, self.core.io.wall(), &mut results).await;
         // What was just closed may be waited for by compaction.
-        self.rescheduled |= self.log.segment_count() != segments;
+        self.rescheduled |= self.log.config().compact && self.log.segment_count() != segments;
         assert_eq!(results.len(), asked, "LOG: one outcome for each batch");
         let start = self.log.start();
         let flushed = self.log.flushed_end();

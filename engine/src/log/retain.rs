@@ -219,6 +219,7 @@ impl<I: Io> Log<I> {
         if to >= self.end() {
             return Ok(());
         }
+        self.compaction.cut();
         self.saver.overtake(self.jobs).await;
         let number = self.segments.partition_point(|segment| segment.end <= to);
         let place = match self.segments.get(number) {

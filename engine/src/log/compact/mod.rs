@@ -12,7 +12,8 @@
 //! * COMPACT-2: the newest record of a key goes only if it is a tombstone whose delete horizon has
 //!   passed, and by then nothing older of the key is left. Therefore a pass goes from low to high
 //!   offsets, ends at the first thing that does not go as expected, and gives tombstones a horizon
-//!   only below what it has mapped.
+//!   only below what it has mapped. A log whose end was cut takes in nothing of a pass that was
+//!   begun before: what made older records needless may be gone.
 //! * Offsets, producers' last sequences and the table of leader epochs stay what they were.
 //!
 //! What belongs to a transaction is not touched, and nothing behind it is.
@@ -68,6 +69,8 @@ pub(super) struct State {
     running: bool,
     /// The highest generation that may have been used.
     generation: u32,
+    /// How often the log's end was cut: what made older records needless may have gone with it.
+    cuts: u64,
     /// Files that were replaced, and the number of the checkpoint that no longer names them.
     replaced: VecDeque<(u64, FileId)>,
     /// Bytes that should be good are not: no more compaction until the log is opened again.
@@ -77,6 +80,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The log's end is cut: no pass under way is right any more.
+    pub(super) fn cut(&mut self) {
+        self.cuts += 1;
+    }
+
     /// The log was opened, and files up to this generation were found.
     pub(super) fn begin(&mut self, generation: Option<u32>) {
         self.generation = self.generation.max(generation.unwrap_or(0));
@@ -104,6 +112,8 @@ pub struct Compaction<I: Io> {
     /// Up to where the map goes, once it is filled.
     mapped: Option<Offset>,
     generation: u32,
+    /// As of its begin; see [`State`].
+    cuts: u64,
     stopped: Rc<Cell<bool>>,
 }
 
@@ -198,6 +208,7 @@ impl<I: Io> Log<I> {
             map: copy::map(&self.io, self.config.compaction_memory_bytes),
             mapped: None,
             generation: self.compaction.generation,
+            cuts: self.compaction.cuts,
             stopped: Rc::default(),
         })
     }
@@ -206,7 +217,9 @@ impl<I: Io> Log<I> {
     pub fn compacted(&mut self, compacted: Compacted<I>) -> Option<Compaction<I>> {
         let Compacted { compaction, outcome } = compacted;
         assert!(self.compaction.running, "an outcome belongs to the compaction that is out");
+        let is_cut = compaction.cuts != self.compaction.cuts;
         let outcome = outcome.and_then(|replacement| match replacement {
+            _ if is_cut => Err(Failure::Overtaken),
             Some(replacement) => self.replace(replacement).map(|()| true),
             None => Ok(false),
         });
