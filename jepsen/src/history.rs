@@ -32,7 +32,7 @@
 //! {"time":28,"process":3,"type":"ok","f":"metadata","all":true,"topics":[["a",3]],"leaders":[["a",0,1,5]]}
 //! {"time":28,"process":3,"type":"fail","f":"delete","topic":"b"}
 //! {"time":29,"process":8,"type":"ok","f":"subscribe","group":"g","topics":["a"]}
-//! {"time":29,"process":8,"type":"ok","f":"assigned","group":"g","generation":4,"partitions":[["a",0]]}
+//! {"time":29,"process":8,"type":"ok","f":"assigned","group":"g","member":"m-1","generation":4,"partitions":[["a",0]]}
 //! {"time":29,"process":8,"type":"invoke","f":"commit","group":"g","generation":4,"offsets":[["a",0,4]]}
 //! {"time":29,"process":8,"type":"ok","f":"committed","group":"g","offsets":[["a",0,4],["a",1,null]]}
 //! {"time":29,"process":8,"type":"ok","f":"revoked","group":"g","generation":4,"partitions":[["a",0]]}
@@ -64,6 +64,7 @@
 //! | `topics` | of a metadata read: name and number of partitions, null for a topic that does not exist. Of a subscribe: names |
 //! | `leaders` | topic, partition, node, leader epoch |
 //! | `group`, `generation` | a consumer group and its generation (or member epoch); no generation for commits from outside |
+//! | `member` | of `assigned`: the member's static name, if it has one: it may come back as another process |
 //! | `offsets` | topic, partition, and the next offset to read; null where the group has none |
 //!
 //! # Events
@@ -79,8 +80,8 @@
 //!   without an answer ends with `info`, even if it is sent again, because both may be carried out.
 //! * `start` (info): what an observer saw of a partition's first offset, from inside or outside.
 //! * `subscribe`, `assigned`, `revoked` (ok): a member of a group (its process) is told to read. The
-//!   position after `assigned` is the group's committed one. `revoked` is recorded when the member
-//!   has stopped reading.
+//!   position of what is new in `assigned` is the group's committed one, unless a seek follows;
+//!   `assigned` is recorded before the member reads. `revoked` is recorded when it has stopped.
 //! * `note`: an application's own words, for people.
 //! * `crash`, `restart`, `pause`, `resume` (info) with `node`, by the nemesis.
 //! * `final`: from here on consumers read every partition from its beginning to its end, so that what
@@ -250,6 +251,8 @@ pub enum Membership {
     },
     /// All that the member reads from now on.
     Assigned {
+        /// Its static name (KIP-345), under which it may come back as another process.
+        member: Option<Box<str>>,
         generation: i32,
         partitions: Vec<(Topic, PartitionIndex)>,
     },
@@ -453,6 +456,15 @@ impl History {
     #[must_use]
     pub fn events(&self) -> &[Event] {
         &self.events
+    }
+
+    /// An event as it stands in a file.
+    ///
+    /// # Panics
+    /// If there is no such event.
+    #[must_use]
+    pub fn text(&self, at: usize) -> String {
+        line::text(self, &self.events[at])
     }
 
     /// Puts several histories of one run into one, by time; equal times keep the order of `parts`.

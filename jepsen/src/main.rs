@@ -2,7 +2,7 @@
 //!
 //! `cargo jepsen kill` kills the broker with -9, `cargo jepsen power` cuts its disk's power, both at
 //! random moments under `acks=all` traffic, and the library's checkers judge what the clients saw.
-//! `cargo jepsen check FILE` judges a history that exists.
+//! `cargo jepsen check FILE` judges a history that exists; `cargo jepsen bench` measures the judge.
 //!
 //! Exit codes: 0 clean, 1 guilty, 2 the trial could not be carried out, 77 not possible on this
 //! machine, 130 interrupted.
@@ -25,8 +25,9 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use trialog_jepsen::check::{self, Expect, Promise};
+use trialog_jepsen::check::{self, Expect, Promise, Retention};
 use trialog_jepsen::history::Acks;
+use trialog_jepsen::scale;
 
 use report::Sum;
 use stop::{Stop, broken};
@@ -64,6 +65,20 @@ enum Job {
         /// Offsets may have holes (transactions, compaction)
         #[arg(long)]
         sparse: bool,
+        /// The history ends without a reading of everything
+        #[arg(long)]
+        unfinished: bool,
+        /// Topics that keep the last record of each key only
+        #[arg(long, value_name = "TOPIC")]
+        compacted: Vec<String>,
+        /// Topics that retention may take records from
+        #[arg(long, value_name = "TOPIC")]
+        retained: Vec<String>,
+    },
+    /// Measure the judge on a made-up history
+    Bench {
+        #[arg(long, default_value_t = 1_000_000)]
+        operations: usize,
     },
 }
 
@@ -109,11 +124,20 @@ fn main() -> ExitCode {
         Job::Power { options, without_flush: false } => trial(&options, Nemesis::Power),
         Job::Power { options, without_flush: true } => trial(&options, Nemesis::PowerWithoutFlush),
         Job::Traffic(order) => own::run(order).map(|()| true),
-        Job::Check { file, not_durable, sparse } => {
+        Job::Check { file, not_durable, sparse, unfinished, compacted, retained } => {
             let durable = (!not_durable).then_some(Acks::Leader);
             let promise = Promise { durable, dense: !sparse, ..Promise::default() };
-            judge(&file, &Expect::of_all(promise))
+            let mut expect = Expect { caught_up: !unfinished, ..Expect::of_all(promise) };
+            for topic in compacted {
+                expect = expect.but(&topic, Promise { durable, ..Promise::compacted() });
+            }
+            for topic in retained {
+                let retention = Retention::Anytime;
+                expect = expect.but(&topic, Promise { retention, ..promise });
+            }
+            judge(&file, &expect)
         }
+        Job::Bench { operations } => bench(operations),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -185,7 +209,33 @@ fn trial(options: &Options, nemesis: Nemesis) -> Result<bool, Stop> {
 fn judge(file: &std::path::Path, expect: &Expect) -> Result<bool, Stop> {
     let history = traffic::load(file)?;
     let report = check::all(&history, expect);
-    print!("{report}");
+    print!("{}\n{}", report.tally, report.explained(&history));
     println!("{}", if report.clean() { "no anomaly" } else { "ANOMALIES" });
     Ok(report.clean())
+}
+
+/// Judges a made-up history and tells how long that took, and how much memory.
+fn bench(operations: usize) -> Result<bool, Stop> {
+    let history = scale::mixed(operations);
+    let before = status_mib("VmRSS:");
+    let begun = std::time::Instant::now();
+    let report = check::all(&history, &scale::promises());
+    let taken = begun.elapsed().as_secs_f64();
+    println!(
+        "{operations} operations, {} events: all checkers in {taken:.2} s, {:.2} million operations \
+         a second; the history {before} MiB, at most {} MiB with the judge's work",
+        history.events().len(),
+        operations as f64 / taken / 1e6,
+        status_mib("VmHWM:")
+    );
+    print!("{report}");
+    Ok(report.clean())
+}
+
+/// A line of what the kernel says of this process's memory; 0 if it does not say.
+fn status_mib(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
 }

@@ -15,9 +15,6 @@ pub struct Expect {
     /// The history ends with a reading of everything (after [`crate::history::Op::Final`] if that
     /// is marked).
     pub caught_up: bool,
-    /// Metadata reads show every change that was acknowledged before they were asked. Not so where
-    /// a broker that lags behind may answer.
-    pub metadata_fresh: bool,
     /// What topics promise that are not named in `topics`.
     pub promise: Promise,
     /// Topics that promise something else, by name.
@@ -53,12 +50,8 @@ pub enum Retention {
 
 impl Default for Expect {
     fn default() -> Expect {
-        Expect {
-            caught_up: true,
-            metadata_fresh: true,
-            promise: Promise::default(),
-            topics: BTreeMap::new(),
-        }
+        let (promise, topics) = (Promise::default(), BTreeMap::new());
+        Expect { caught_up: true, promise, topics }
     }
 }
 

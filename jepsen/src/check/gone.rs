@@ -71,20 +71,26 @@ impl<'v, 'a> Gone<'v, 'a> {
         if !self.view.stays(part) || offset < self.trimmed_to(part, at) {
             return true;
         }
-        let send = self.view.send_of(value);
-        if promise.compacted && send.is_some_and(|send| self.superseded(send, part, offset, at)) {
+        if promise.compacted
+            && self.view.send_of(value).is_some_and(|send| self.superseded(send, part, offset, at))
+        {
             return true;
         }
         let before_front = self.fronts[part as usize].is_none_or(|front| offset < front);
         match promise.retention {
             Retention::Forever => false,
             Retention::Anytime => before_front,
-            Retention::AtLeast(age) => {
-                let from = send.map_or(0, |send| self.view.time_ns(send.invoked));
-                let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-                before_front && self.view.time_ns(at) >= from.saturating_add(age)
-            }
+            Retention::AtLeast(_) => before_front && self.old_enough(part, value, at),
         }
+    }
+
+    /// Whether a record's age allowed it to go by event `at`.
+    pub fn old_enough(&self, part: Part, value: Value, at: usize) -> bool {
+        let Retention::AtLeast(age) = self.view.promise(part).retention else { return false };
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        let sent = self.view.send_of(value).map_or(0, |send| self.view.time_ns(send.invoked));
+        let now = self.view.time_ns(at.min(self.view.history.events().len() - 1));
+        now >= sent.saturating_add(age)
     }
 
     /// Whether compaction may take a record by event `at`: it deletes its key, or its key has a

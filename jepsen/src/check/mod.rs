@@ -1,36 +1,54 @@
 //! Checkers: what a history proves about the log behind it.
 //!
-//! One file per anomaly, each a function of the same prepared [`view::View`]. The definitions are
-//! those of Jepsen's workload for Kafka-like logs (its `tests/kafka.clj`), reduced to what exists
-//! without transactions and groups. Keeps: findings in a fixed order, the same on every run; no
+//! One file per anomaly, each a function of what is prepared once: the [`view::View`] of records, the
+//! [`calls::Call`]s, the [`walk::Moves`] of consumers, the [`commit::Register`]s of groups, and what
+//! may be missing ([`gone::Gone`]). The definitions of what is wrong with records are those of
+//! Jepsen's workload for Kafka-like logs (its `tests/kafka.clj`), without transactions. Keeps:
+//! findings in a fixed order, the same on every run, each with a witness of a few events; no
 //! randomness; work in O(n log n). Must not know: who made the history.
 
+mod calls;
+mod commit;
+mod compaction;
+mod double_ownership;
 mod duplicate;
+mod end_offset;
 mod expect;
 mod gone;
 mod inconsistent_offsets;
+mod linear;
+mod lost_commit;
 mod lost_write;
+mod metadata;
 mod nonmonotonic_poll;
 mod nonmonotonic_send;
+mod offset_regression;
 mod offsets_dense;
 mod phantom;
 mod poll_skip;
+mod start_offset;
 #[cfg(test)]
 mod tests;
+mod time_lookup;
 mod unseen;
 mod view;
 mod walk;
+mod zombie_commit;
 
 use std::fmt;
 
 use crate::history::History;
 use gone::Gone;
+use start_offset::Starts;
 use view::View;
+use walk::Moves;
 
 pub use expect::{Expect, Promise, Retention};
 
 /// Findings of one anomaly that are kept with witness and sentence; the rest is only counted.
 const FINDINGS_PER_ANOMALY_MAX: usize = 10;
+/// Of an event that is shown, so many bytes at most.
+const EVENT_TEXT_MAX: usize = 160;
 
 /// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,10 +73,28 @@ pub enum Anomaly {
     OffsetsDense,
     /// A record that nobody sent, at least not there, or whose send had certainly failed.
     Phantom,
+    /// The start of a partition went back, moved without leave, or was read below.
+    StartOffset,
+    /// The end of a partition went back, or lies below what is there.
+    EndOffset,
+    /// The offset of a time is not that of the first record that is so young.
+    TimeLookup,
+    /// Compaction took the last record of a key, or brought an old one back.
+    Compaction,
+    /// What was read of topics, settings and leaders fits no order of the acknowledged changes.
+    MetadataNonlinearizable,
+    /// An acknowledged commit of a group vanished.
+    LostCommit,
+    /// What a group had committed went back.
+    OffsetRegression,
+    /// A commit of an old generation was accepted.
+    ZombieCommit,
+    /// Two members owned one partition in one generation.
+    DoubleOwnership,
 }
 
 impl Anomaly {
-    pub const ALL: [Anomaly; 10] = [
+    pub const ALL: [Anomaly; 19] = [
         Anomaly::Malformed,
         Anomaly::LostWrite,
         Anomaly::Unseen,
@@ -69,6 +105,15 @@ impl Anomaly {
         Anomaly::NonmonotonicSend,
         Anomaly::OffsetsDense,
         Anomaly::Phantom,
+        Anomaly::StartOffset,
+        Anomaly::EndOffset,
+        Anomaly::TimeLookup,
+        Anomaly::Compaction,
+        Anomaly::MetadataNonlinearizable,
+        Anomaly::LostCommit,
+        Anomaly::OffsetRegression,
+        Anomaly::ZombieCommit,
+        Anomaly::DoubleOwnership,
     ];
 
     /// The name under which reports and documents speak of it.
@@ -85,6 +130,15 @@ impl Anomaly {
             Anomaly::NonmonotonicSend => "nonmonotonic-send",
             Anomaly::OffsetsDense => "offsets-dense",
             Anomaly::Phantom => "phantom",
+            Anomaly::StartOffset => "start-offset",
+            Anomaly::EndOffset => "end-offset",
+            Anomaly::TimeLookup => "time-lookup",
+            Anomaly::Compaction => "compaction",
+            Anomaly::MetadataNonlinearizable => "metadata-nonlinearizable",
+            Anomaly::LostCommit => "lost-commit",
+            Anomaly::OffsetRegression => "offset-regression",
+            Anomaly::ZombieCommit => "zombie-commit",
+            Anomaly::DoubleOwnership => "double-ownership",
         }
     }
 }
@@ -116,6 +170,23 @@ pub struct Tally {
     /// Distinct values that were seen in the final reading.
     pub read_finally: usize,
     pub crashes: usize,
+    /// Topics whose metadata had too many possible orders to be judged.
+    pub undecided: usize,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { sent, acknowledged, unknown, read, crashes, undecided, .. } = self;
+        write!(
+            f,
+            "{sent} sent, {acknowledged} acknowledged, {unknown} unknown, {read} read, \
+             {crashes} crashes"
+        )?;
+        match undecided {
+            0 => Ok(()),
+            topics => write!(f, "; the metadata of {topics} topics could not be judged"),
+        }
+    }
 }
 
 /// The verdict.
@@ -146,6 +217,29 @@ impl Report {
         counted.filter(|(_, count)| *count > 0)
     }
 
+    /// The report with the events that prove each finding, numbered as the lines of a file are.
+    #[must_use]
+    pub fn explained(&self, history: &History) -> String {
+        let mut text = String::new();
+        for Finding { anomaly, sentence, witness } in &self.findings {
+            text.push_str(&format!("{anomaly}: {sentence}\n"));
+            for at in witness {
+                let mut event = history.text(*at);
+                if let Some(end) = event.char_indices().map(|(end, _)| end).nth(EVENT_TEXT_MAX) {
+                    event.truncate(end);
+                    event.push('…');
+                }
+                text.push_str(&format!("  line {:>6}  {event}\n", at + 2));
+            }
+        }
+        for (anomaly, count) in
+            self.anomalies().filter(|(_, count)| *count > FINDINGS_PER_ANOMALY_MAX)
+        {
+            text.push_str(&format!("{anomaly}: {count} in all\n"));
+        }
+        text
+    }
+
     fn add(&mut self, anomaly: Anomaly, witness: Vec<usize>, sentence: impl FnOnce() -> String) {
         let count = &mut self.counts[anomaly as usize];
         *count += 1;
@@ -157,16 +251,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { sent, acknowledged, unknown, read, crashes, .. } = self.tally;
-        writeln!(
-            f,
-            "{sent} sent, {acknowledged} acknowledged, {unknown} unknown, {read} read, \
-             {crashes} crashes"
-        )?;
+        writeln!(f, "{}", self.tally)?;
         for (anomaly, count) in self.anomalies() {
             writeln!(f, "{anomaly}: {count}")?;
             for finding in self.findings.iter().filter(|finding| finding.anomaly == anomaly) {
-                writeln!(f, "  {} (events {:?})", finding.sentence, finding.witness)?;
+                writeln!(f, "  {}", finding.sentence)?;
             }
         }
         Ok(())
@@ -179,6 +268,7 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     let mut report = Report::default();
     let view = View::new(history, expect, &mut report);
     report.tally = view.tally();
+    let calls = calls::calls(history, &mut report);
     let gone = Gone::new(&view);
     phantom::check(&view, &mut report);
     inconsistent_offsets::check(&view, &mut report);
@@ -188,10 +278,24 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     }
     duplicate::check(&view, &mut report);
     nonmonotonic_send::check(&view, &mut report);
-    let jumps = walk::jumps(&view, &gone);
+    let starts = Starts::new(&view, &calls);
+    let Moves { jumps, lows, resumes } = walk::moves(&view, &gone, &starts);
     nonmonotonic_poll::check(&view, &jumps, &mut report);
     poll_skip::check(&view, &gone, &jumps, &mut report);
     offsets_dense::check(&view, &gone, &mut report);
+    start_offset::check(&view, &gone, &starts, &lows, &mut report);
+    end_offset::check(&view, &calls, &mut report);
+    time_lookup::check(&view, &gone, &calls, &mut report);
+    if expect.caught_up {
+        compaction::check(&view, &gone, &jumps, &mut report);
+    }
+    report.tally.undecided = metadata::check(&view, &calls, &mut report);
+    let registers = commit::registers(&view, &calls);
+    lost_commit::check(&view, &registers, &resumes, &mut report);
+    offset_regression::check(&view, &registers, &mut report);
+    zombie_commit::check(&view, &registers, &mut report);
+    double_ownership::check(&view, &mut report);
+    poll_skip::resumed(&view, &gone, &registers, &resumes, &mut report);
     report.findings.sort_by_key(|finding| finding.anomaly);
     report
 }

@@ -5,10 +5,13 @@
 //! sweep.
 
 mod inject;
+mod wide;
+mod wide_inject;
 mod world;
 
-use super::{Anomaly, Expect, Promise, Report, all};
+use super::{Anomaly, Expect, Promise, Report, Retention, all};
 use crate::history::{Event, History, Op, Phase, Process, Value};
+use crate::scale;
 
 /// Histories that each test generates, unless the environment says otherwise.
 const HISTORIES: u64 = 2_000;
@@ -40,6 +43,23 @@ fn valid_histories_raise_nothing() {
     assert!(crashes > histories, "{crashes} crashes: too little is judged");
 }
 
+#[test]
+fn valid_histories_of_everything_raise_nothing() {
+    let (mut calls, mut read) = (0, 0);
+    for seed in seeds() {
+        let history = wide::run(seed);
+        let report = all(&history, &wide::promises());
+        assert!(report.clean(), "seed {seed}: {report}");
+        assert_eq!(report.tally.undecided, 0, "seed {seed}");
+        let done = |event: &&Event| event.phase == Phase::Ok && matches!(event.op, Op::Admin(_));
+        calls += history.events().iter().filter(done).count();
+        read += report.tally.read_finally;
+    }
+    let histories = seeds().end as usize;
+    assert!(calls > 10 * histories, "{calls} calls: too little is judged");
+    assert!(read > 40 * histories, "{read} records: too little is judged");
+}
+
 /// What may be reported beside the injected anomaly, because it is implied by it.
 fn implied(anomaly: Anomaly) -> &'static [Anomaly] {
     match anomaly {
@@ -52,25 +72,52 @@ fn implied(anomaly: Anomaly) -> &'static [Anomaly] {
 
 #[test]
 fn each_injected_anomaly_is_caught_and_named() {
-    for (name, anomaly, inject) in inject::ALL {
+    let some = 0..seeds().end / 4;
+    each_is_caught(&inject::ALL, some, world::run, &Expect::default());
+}
+
+#[test]
+fn each_injected_anomaly_of_everything_else_is_caught_and_named() {
+    let some = 0..seeds().end / 10;
+    each_is_caught(&wide_inject::ALL, some, wide::run, &wide::promises());
+}
+
+#[test]
+fn every_anomaly_is_injected() {
+    for anomaly in Anomaly::ALL {
+        let mut injected = inject::ALL.iter().chain(&wide_inject::ALL);
+        assert!(injected.any(|(_, named, _)| *named == anomaly), "nothing injects {anomaly}");
+    }
+}
+
+fn each_is_caught(
+    injections: &[(&str, Anomaly, inject::Inject)],
+    seeds: std::ops::Range<u64>,
+    run: fn(u64) -> History,
+    expect: &Expect,
+) {
+    for (name, anomaly, inject) in injections {
         let mut applied = 0;
-        for seed in seeds() {
-            let mut history = world::run(seed);
+        for seed in seeds.clone() {
+            let mut history = run(seed);
             if !inject(&mut history, &mut world::Random::new(seed ^ 0x5eed)) {
                 continue;
             }
             applied += 1;
-            let report = all(&history, &Expect::default());
-            assert!(report.count(anomaly) > 0, "seed {seed}, {name}: not caught: {report}");
+            let report = all(&history, expect);
+            assert!(report.count(*anomaly) > 0, "seed {seed}, {name}: not caught: {report}");
             for found in names(&report) {
-                let allowed = found == anomaly || implied(anomaly).contains(&found);
+                let allowed = found == *anomaly || implied(*anomaly).contains(&found);
                 assert!(allowed, "seed {seed}, {name}: also {report}");
             }
-            let witness = &report.findings.iter().find(|finding| finding.anomaly == anomaly);
+            let witness = &report.findings.iter().find(|finding| finding.anomaly == *anomaly);
             let witness = &witness.expect("it was counted").witness;
             assert!((1..=6).contains(&witness.len()), "seed {seed}, {name}: witness {witness:?}");
+            let events = history.events().len();
+            assert!(witness.iter().all(|at| *at < events), "seed {seed}, {name}: {witness:?}");
         }
-        assert!(applied * 2 > seeds().end, "{name} fitted only {applied} histories");
+        println!("{anomaly}: {name}: caught in {applied} histories");
+        assert!(applied * 10 > seeds.end, "{name} fitted only {applied} histories");
     }
 }
 
@@ -84,6 +131,10 @@ fn reports_are_the_same_each_time_and_bounded() {
     assert_eq!(report, all(&history, &Expect::default()));
     assert_eq!(report.count(Anomaly::Phantom), 40);
     assert_eq!(report.findings.len(), super::FINDINGS_PER_ANOMALY_MAX);
+    let explained = report.explained(&history);
+    let line = format!("  line {:>6}  {{\"time\"", report.findings[0].witness[0] + 2);
+    assert!(explained.contains(&line), "{explained}");
+    assert!(explained.contains("phantom: 40 in all"), "{explained}");
 }
 
 #[test]
@@ -104,58 +155,59 @@ fn a_history_that_contradicts_itself_is_malformed() {
     assert_eq!(report.count(Anomaly::Malformed), 3, "{report}");
 }
 
-fn fixture(text: &str) -> Report {
-    let history = History::read(&mut text.as_bytes()).expect("a valid fixture");
-    // Those logs had invisible records, and the fixtures begin in their middle.
-    all(&history, &Expect::of_all(Promise { dense: false, ..Promise::default() }))
-}
-
-/// What the published reports describe; the first line of each file tells which one.
+/// What the published reports describe; the first line of each file names the report.
 #[test]
 fn anomalies_of_published_reports_are_named() {
-    let reports = [
-        (
-            include_str!("../../fixtures/redpanda-3003-inconsistent-offsets.jsonl"),
-            &[Anomaly::LostWrite, Anomaly::InconsistentOffsets][..],
-        ),
-        (include_str!("../../fixtures/redpanda-3039-duplicate.jsonl"), &[Anomaly::Duplicate]),
-        (include_str!("../../fixtures/bufstream-lost-write.jsonl"), &[Anomaly::LostWrite]),
-        (
-            include_str!("../../fixtures/bufstream-zero-offsets.jsonl"),
-            &[Anomaly::Duplicate, Anomaly::InconsistentOffsets, Anomaly::NonmonotonicSend],
-        ),
-        (include_str!("../../fixtures/unflushed-tail-after-power-loss.jsonl"), &[Anomaly::Unseen]),
-    ];
-    for (text, expected) in reports {
-        let report = fixture(text);
-        assert_eq!(names(&report), expected, "{report}");
+    // Those logs had invisible records, and some fixtures begin in their middle.
+    let sparse = Expect::of_all(Promise { dense: false, ..Promise::default() });
+    let open = Expect { caught_up: false, ..sparse.clone() };
+    let aging = Expect::of_all(Promise { dense: false, ..Promise::retained(Retention::Anytime) });
+    let table = Expect::of_all(Promise::compacted());
+    macro_rules! report {
+        ($name:literal, $expect:expr, $($anomaly:ident)+) => {
+            let text = include_str!(concat!("../../fixtures/", $name, ".jsonl"));
+            let history = History::read(&mut text.as_bytes()).expect($name);
+            let report = all(&history, &$expect);
+            assert_eq!(names(&report), [$(Anomaly::$anomaly),+], "{}: {report}", $name);
+            print!("{}: {report}", $name);
+        };
     }
+    report!("redpanda-3003-inconsistent-offsets", sparse, LostWrite InconsistentOffsets);
+    report!("redpanda-3039-duplicate", sparse, Duplicate);
+    report!("redpanda-21.10-poll-skip", sparse, NonmonotonicPoll PollSkip);
+    report!("bufstream-lost-write", sparse, LostWrite);
+    report!(
+        "bufstream-zero-offsets", sparse, Duplicate InconsistentOffsets NonmonotonicSend
+    );
+    report!("unflushed-tail-after-power-loss", sparse, Unseen);
+    report!("kafka-0.8-unclean-leader", sparse, LostWrite Unseen InconsistentOffsets);
+    report!("redpanda-339-deleted-topic-listed", open, MetadataNonlinearizable);
+    report!("automq-3556-settings-of-a-predecessor", open, MetadataNonlinearizable);
+    report!("redpanda-12549-start-goes-back", aging, StartOffset);
+    report!(
+        "redpanda-2326-offsets-shift", aging,
+        LostWrite Duplicate InconsistentOffsets EndOffset
+    );
+    report!("kip-107-deleted-records-return", sparse, StartOffset);
+    report!("franz-1422-time-lookup-early", sparse, TimeLookup);
+    report!("franz-1422-time-lookup-late", sparse, TimeLookup);
+    report!("kafka-4529-tombstone-too-early", table, Compaction);
+    report!("dotnet-1672-offset-regression", open, OffsetRegression);
+    report!("redpanda-31483-lost-commit", open, LostCommit);
+    report!("kop-1289-resumed-too-early", sparse, LostCommit);
+    report!("kafka-7026-double-ownership", open, DoubleOwnership);
+    report!("brod-649-zombie-commit", open, ZombieCommit);
 }
 
-/// A million operations in the time of a coffee sip, not of a meal; the bound is loose because
-/// test builds are little optimised and machines are shared.
+/// A large history takes no time to speak of; the bound is loose because test builds are little
+/// optimised and machines are shared. `cargo jepsen bench` measures.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "measures real time")]
 fn a_large_history_is_judged_quickly() {
-    let mut history = History::new();
-    let topic = history.topic("a");
-    let partition = trialog_engine::id::PartitionIndex(0);
-    let mut records = Vec::new();
-    for count in 0..100_000_u32 {
-        let value = Value::new(1, count);
-        let at = trialog_engine::id::Offset(i64::from(count));
-        for (phase, offset) in [(Phase::Invoke, None), (Phase::Ok, Some(at))] {
-            let op = Op::stored(topic, partition, value, offset);
-            history.push(Event { time_ns: 0, process: Process(1), phase, op });
-        }
-        records.push(crate::history::Record { topic, partition, offset: at, value });
-    }
-    for chunk in records.chunks(500) {
-        let op = Op::Poll { records: chunk.to_vec() };
-        history.push(Event { time_ns: 1, process: Process(2), phase: Phase::Ok, op });
-    }
+    let history = scale::mixed(50_000);
     let begun = std::time::Instant::now();
-    assert!(all(&history, &Expect::default()).clean());
+    let report = all(&history, &scale::promises());
+    assert!(report.clean(), "{report}");
     let taken = begun.elapsed();
-    assert!(taken.as_secs() < 5, "100,000 sends took {taken:?}");
+    assert!(taken.as_secs() < 5, "50,000 operations took {taken:?}");
 }

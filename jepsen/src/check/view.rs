@@ -34,6 +34,7 @@ pub struct Send<'a> {
     pub part: Option<Part>,
     pub key: Option<&'a str>,
     pub tombstone: bool,
+    pub timestamp_ms: Option<i64>,
     pub fate: Fate,
     /// Its acknowledgement, if there is one, means that it survives.
     pub durable: bool,
@@ -244,7 +245,7 @@ impl<'a> View<'a> {
             if let Op::Producer { acks, idempotent } = event.op {
                 manners.insert(event.process, (acks, idempotent));
             }
-            let Op::Send { topic, value, key, tombstone, .. } = &event.op else {
+            let Op::Send { topic, value, key, tombstone, timestamp_ms, .. } = &event.op else {
                 continue;
             };
             if event.phase != Phase::Invoke {
@@ -260,6 +261,7 @@ impl<'a> View<'a> {
                 part: None,
                 key: key.as_deref(),
                 tombstone: *tombstone,
+                timestamp_ms: *timestamp_ms,
                 fate: Fate::Unknown,
                 durable: acks > Acks::None
                     && promise.durable.is_some_and(|weakest| acks >= weakest),

@@ -85,6 +85,11 @@ pub fn write(history: &History, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// One event as it stands in the file, without the line's end.
+pub fn text(history: &History, event: &Event) -> String {
+    serde_json::to_string(&Line::from_event(event, history)).expect("text and numbers")
+}
+
 fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, line)?;
     out.write_all(b"\n")
@@ -157,6 +162,8 @@ struct Line<'a> {
     f: Verb,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     group: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    member: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     generation: Option<i32>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -244,6 +251,7 @@ impl<'a> Line<'a> {
             phase: event.phase,
             f: verb(&event.op),
             group: None,
+            member: None,
             generation: None,
             topic: None,
             partition: None,
@@ -370,8 +378,12 @@ impl<'a> Line<'a> {
             Membership::Subscribe { topics } => {
                 self.topics = Some(topics.iter().map(|topic| named(*topic)).collect());
             }
-            Membership::Assigned { generation, partitions }
-            | Membership::Revoked { generation, partitions } => {
+            Membership::Assigned { member, generation, partitions } => {
+                self.member = member.as_deref().map(|member| Text(member.into()));
+                self.generation = Some(*generation);
+                self.partitions = Some(rows(partitions, history));
+            }
+            Membership::Revoked { generation, partitions } => {
                 self.generation = Some(*generation);
                 self.partitions = Some(rows(partitions, history));
             }
@@ -522,9 +534,10 @@ impl Line<'_> {
             Verb::Assigned | Verb::Revoked => {
                 let generation = self.need("generation", self.generation)?;
                 let assigned = self.f == Verb::Assigned;
+                let member = self.member.as_ref().map(|member| Box::from(&*member.0));
                 let partitions = self.partitions(history)?;
                 match assigned {
-                    true => Membership::Assigned { generation, partitions },
+                    true => Membership::Assigned { member, generation, partitions },
                     false => Membership::Revoked { generation, partitions },
                 }
             }

@@ -6,7 +6,7 @@ use super::world::{FINAL_READER, Random};
 use crate::check::Anomaly;
 use crate::history::{Event, History, Op, Phase, Record, Topic, Value};
 
-type Inject = fn(&mut History, &mut Random) -> bool;
+pub type Inject = fn(&mut History, &mut Random) -> bool;
 
 pub const ALL: [(&str, Anomaly, Inject); 14] = [
     ("an acknowledged record that nobody sees", Anomaly::LostWrite, lost_write),
@@ -49,7 +49,7 @@ fn insert(history: &mut History, at: usize, op: Op, phase: Phase) {
     *history = new;
 }
 
-fn for_records(history: &mut History, mut change: impl FnMut(usize, &mut Vec<Record>)) {
+pub fn for_records(history: &mut History, mut change: impl FnMut(usize, &mut Vec<Record>)) {
     let mut at = 0;
     rewrite(history, |event| {
         if let Op::Poll { records } = &mut event.op {
@@ -95,7 +95,7 @@ fn ends(history: &History) -> Vec<(Part, Offset)> {
     ends
 }
 
-fn pick<T: Copy>(random: &mut Random, from: &[T]) -> Option<T> {
+pub fn pick<T: Copy>(random: &mut Random, from: &[T]) -> Option<T> {
     (!from.is_empty()).then(|| from[random.below(from.len())])
 }
 

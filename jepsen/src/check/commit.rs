@@ -1,0 +1,162 @@
+//! What groups have committed: a register for each group and partition, with everything that was
+//! written to it and read from it.
+//!
+//! A read may show what the last acknowledged commit before it wrote, what any commit that overlaps
+//! that one or the read wrote, or what a commit wrote whose fate nobody knows. `lost-commit`,
+//! `offset-regression`, `zombie-commit` and, for members that skip what nobody had committed,
+//! `poll-skip` are judged from it. Where the commits of a group expire by design, its history must
+//! not be judged by these.
+
+use std::collections::BTreeMap;
+
+use trialog_engine::id::Offset;
+
+use super::calls::Call;
+use super::view::{Part, View};
+use crate::history::{Group, Membership, Op, Process};
+
+/// A group and a partition.
+pub type Key = (Group, Part);
+
+/// One commit of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Write {
+    pub process: Process,
+    pub generation: Option<i32>,
+    pub offset: Offset,
+    pub acknowledged: bool,
+    pub invoked: usize,
+    /// `usize::MAX` if it may come yet.
+    pub ended: usize,
+}
+
+/// One look at what is committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    pub offset: Option<Offset>,
+    pub invoked: usize,
+    pub ended: usize,
+}
+
+/// One register.
+#[derive(Default)]
+pub struct Register {
+    /// In the order in which they were asked.
+    pub writes: Vec<Write>,
+    /// In the order in which they were answered.
+    pub reads: Vec<Read>,
+    /// Acknowledged writes in the order of their ends: the end, and the index of the one among all
+    /// so far that was asked last.
+    settled: Vec<(usize, usize)>,
+    /// Up to each write, the largest end of an acknowledged one.
+    reach: Vec<usize>,
+    /// Writes of unknown fate.
+    loose: Vec<usize>,
+}
+
+/// A look that shows what no order of the commits allows.
+pub struct Impossible<'r> {
+    pub read: &'r Read,
+    /// The acknowledged commit that it should have shown, or a later one.
+    pub last: &'r Write,
+    /// An earlier look that had shown more.
+    pub before: Option<&'r Read>,
+}
+
+impl Register {
+    /// The acknowledged write that was asked last, of those that ended before event `at`.
+    pub fn settled(&self, at: usize) -> Option<&Write> {
+        let count = self.settled.partition_point(|(ended, _)| *ended < at);
+        count.checked_sub(1).map(|last| &self.writes[self.settled[last].1])
+    }
+
+    /// What a look between two events may have shown, if something must have been there.
+    pub fn possible(&self, from: usize, to: usize) -> Option<impl Iterator<Item = &Write>> {
+        let last = self.settled(from)?;
+        let asked = self.writes.partition_point(|write| write.invoked < to);
+        let recent = (0..asked).rev().take_while(|at| self.reach[*at] >= last.invoked);
+        let loose = self.loose.iter().copied().take_while(move |at| *at < asked);
+        let recent = recent.filter(|at| self.writes[*at].acknowledged);
+        let writes = recent.chain(loose).map(|at| &self.writes[at]);
+        Some(writes.filter(|write| write.ended >= last.invoked))
+    }
+
+    /// Every look that shows what it cannot.
+    pub fn impossible(&self) -> Vec<Impossible<'_>> {
+        let mut found = Vec::new();
+        let mut highest: Option<&Read> = None;
+        for read in &self.reads {
+            let before = highest.filter(|before| before.ended < read.invoked);
+            let before = before.filter(|before| before.offset > read.offset);
+            if let Some(last) = self.settled(read.invoked) {
+                let mut possible = self.possible(read.invoked, read.ended).into_iter().flatten();
+                if !possible.any(|write| Some(write.offset) == read.offset) {
+                    found.push(Impossible { read, last, before });
+                }
+            }
+            if highest.is_none_or(|highest| read.offset > highest.offset) {
+                highest = Some(read);
+            }
+        }
+        found
+    }
+}
+
+/// All registers.
+pub fn registers(view: &View<'_>, calls: &[Call<'_>]) -> BTreeMap<Key, Register> {
+    let mut registers: BTreeMap<Key, Register> = BTreeMap::new();
+    for call in calls.iter().filter(|call| !call.failed) {
+        let Op::Group(group, ask) = call.ask else { continue };
+        if let Membership::Commit { generation, offsets } = &**ask {
+            for (topic, partition, offset) in offsets {
+                let key = (*group, view.part(*topic, *partition));
+                registers.entry(key).or_default().writes.push(Write {
+                    process: call.process,
+                    generation: *generation,
+                    offset: *offset,
+                    acknowledged: call.answer.is_some(),
+                    invoked: call.invoked,
+                    ended: call.ended,
+                });
+            }
+        }
+        let Some(Op::Group(_, answer)) = call.answer else { continue };
+        if let Membership::Committed { offsets } = &**answer {
+            for (topic, partition, offset) in offsets {
+                let key = (*group, view.part(*topic, *partition));
+                let (offset, invoked, ended) = (*offset, call.invoked, call.ended);
+                registers.entry(key).or_default().reads.push(Read { offset, invoked, ended });
+            }
+        }
+    }
+    // What a group knows of a topic goes with the topic.
+    registers.retain(|(_, part), _| view.stays(*part));
+    for register in registers.values_mut() {
+        register.reads.sort_by_key(|read| read.ended);
+        let acknowledged = register.writes.iter().enumerate();
+        let acknowledged = acknowledged.filter(|(_, write)| write.acknowledged);
+        let mut settled: Vec<(usize, usize)> =
+            acknowledged.map(|(at, write)| (write.ended, at)).collect();
+        settled.sort_unstable();
+        let mut last = 0;
+        for (_, at) in &mut settled {
+            last = last.max(*at);
+            *at = last;
+        }
+        register.settled = settled;
+        let mut reach = 0;
+        for (at, write) in register.writes.iter().enumerate() {
+            match write.acknowledged {
+                true => reach = reach.max(write.ended),
+                false => register.loose.push(at),
+            }
+            register.reach.push(reach);
+        }
+    }
+    registers
+}
+
+/// `group g at a/0`, for sentences.
+pub fn name(view: &View<'_>, (group, part): Key) -> String {
+    format!("group {} at {}", view.history.group_name(group), view.part_name(part))
+}

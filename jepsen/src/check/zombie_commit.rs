@@ -1,0 +1,67 @@
+//! zombie-commit: a commit of an old generation was accepted, after another member had been given
+//! the partition in a later one.
+
+use std::collections::BTreeMap;
+
+use super::commit::{Key, Register, Write, name};
+use super::view::View;
+use super::{Anomaly, Report};
+use crate::history::{Membership, Op, Phase, Process};
+
+/// Who was given a partition by which event.
+struct Given {
+    event: usize,
+    generation: i32,
+    process: Process,
+}
+
+pub fn check(view: &View<'_>, registers: &BTreeMap<Key, Register>, report: &mut Report) {
+    let given = given(view);
+    for (key, register) in registers {
+        let Some(given) = given.get(key) else { continue };
+        for write in register.writes.iter().filter(|write| write.acknowledged) {
+            let Some(generation) = write.generation else { continue };
+            // Generations grow with time: the last one given before is the highest.
+            let before = given.partition_point(|given| given.event < write.invoked);
+            let Some(given) = given[..before].last() else { continue };
+            if given.generation > generation && given.process != write.process {
+                found(view, *key, write, given, report);
+            }
+        }
+    }
+}
+
+fn given(view: &View<'_>) -> BTreeMap<Key, Vec<Given>> {
+    let mut all: BTreeMap<Key, Vec<Given>> = BTreeMap::new();
+    for (at, event) in view.history.events().iter().enumerate() {
+        let Op::Group(group, membership) = &event.op else { continue };
+        let Membership::Assigned { generation, partitions, .. } = &**membership else { continue };
+        if event.phase != Phase::Ok {
+            continue;
+        }
+        for (topic, partition) in partitions {
+            let list = all.entry((*group, view.part(*topic, *partition))).or_default();
+            let (event, generation, process) = (at, *generation, event.process);
+            if list.last().is_none_or(|last| last.generation < generation) {
+                list.push(Given { event, generation, process });
+            }
+        }
+    }
+    all
+}
+
+fn found(view: &View<'_>, key: Key, write: &Write, given: &Given, report: &mut Report) {
+    let witness = vec![given.event, write.invoked, write.ended];
+    report.add(Anomaly::ZombieCommit, witness, || {
+        format!(
+            "member {} of generation {} committed offset {} for {} after generation {} had given it \
+             to member {}",
+            write.process.0,
+            write.generation.unwrap_or_default(),
+            write.offset,
+            name(view, key),
+            given.generation,
+            given.process.0
+        )
+    });
+}
