@@ -10,6 +10,10 @@
 //! was reached, [`timing`] how fast; [`shrink`] makes a failing run small, and [`report`] shows it on
 //! one page, drawn from its [`tape`]. What arrived on the wire is heard by a [`tap`].
 //! `cargo sim --help` explains the commands and the exit codes.
+//!
+//! Your own programs can stand trial, too: see [`trial`], and this tutorial.
+//!
+#![doc = include_str!("tutorial.md")]
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -42,4 +46,5 @@ pub mod tap;
 pub mod tape;
 pub mod timing;
 pub mod trace;
+pub mod trial;
 pub mod world;

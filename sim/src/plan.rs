@@ -167,6 +167,19 @@ impl Plan {
         faults.sort_by_key(|planned| planned.at);
         Plan { faults }
     }
+
+    /// Draws a plan of `count` faults, each of one of `kinds`.
+    #[must_use]
+    pub fn of(random: &mut Stream, scope: &Scope, kinds: &[Kind], count: u64) -> Plan {
+        let mut faults: Vec<Planned> = (0..count)
+            .map(|_| {
+                let kind = random.pick(kinds);
+                planned(random, scope, kind)
+            })
+            .collect();
+        faults.sort_by_key(|planned| planned.at);
+        Plan { faults }
+    }
 }
 
 fn planned(random: &mut Stream, scope: &Scope, kind: Kind) -> Planned {
