@@ -6,11 +6,25 @@
 //! in their heads would change what was asked, and no broker or client could know. What has one is
 //! the record batch: CRC-32C from its attributes to its end (KIP-98). Altered bits therefore strike
 //! within batches only, at the checksum or what it covers.
+//!
+//! **On the disk.** One node has no other copy, so what is promised is that damage is noticed and
+//! reported, and that no reader takes damaged bytes for records. Damage therefore strikes
+//!
+//! * segments below the size that the last *durable* checkpoint promises for them: above it a
+//!   damaged batch cannot be told from a torn write, and recovery cuts it off, by right. Only where
+//!   some batch then fails its checksum or cannot be parsed: a flipped base offset or leader epoch
+//!   is covered by no checksum of the format, and nobody, broker or client, could know;
+//! * indexes, anywhere and at any time, lost and misdirected writes included: nothing is believed
+//!   because an index says so;
+//! * checkpoints, where the partition is then refused as damaged until an operator has mended it;
+//! * never the log of the cluster's metadata, without which a single node cannot start at all.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use trialog_engine::wire::batch::{Batch, HEADER_BYTES};
 
+use crate::disk::{Disk, Ino, SECTOR};
 use crate::seed::Stream;
 
 /// Where the checksum of a batch begins; what it covers comes right behind it. What is before is
@@ -66,9 +80,191 @@ pub fn flip(bytes: &mut [u8], bits: u64, random: &mut Stream) {
     }
 }
 
+/// A kind of silent damage that strikes a file where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rot {
+    /// 1 to 32 bits of a sector flip.
+    Bits,
+    /// A sector cannot be read any more.
+    Unreadable,
+    /// A sector holds again what it held before the file was written: zeros.
+    Stale,
+}
+
+/// What a file is, for the atlas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Segment,
+    Index,
+    Checkpoint,
+}
+
+/// A file that damage may strike, below `safe` bytes.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    ino: Ino,
+    sort: Sort,
+    safe: u64,
+}
+
+/// Whether nothing that a file of this name says is believed without a check.
+#[must_use]
+pub fn is_unbelieved(name: &str) -> bool {
+    name.ends_with(".index") || name.ends_with(".index.new")
+}
+
+/// Below which size each segment may be misread.
+#[must_use]
+pub fn safe_segments(disk: &Disk) -> BTreeMap<Ino, u64> {
+    let segments = targets(disk).into_iter().filter(|target| target.sort == Sort::Segment);
+    segments.map(|target| (target.ino, target.safe)).collect()
+}
+
+/// A sector that a misdirected write may hit, if there is any.
+#[must_use]
+pub fn victim(disk: &Disk, random: &mut Stream) -> Option<(Ino, u64)> {
+    let sort = if random.chance(2, 3) { Sort::Segment } else { Sort::Index };
+    let target = pick(disk, sort, random)?;
+    Some((target.ino, random.below(target.safe / SECTOR as u64)))
+}
+
+/// Damages something on the disk; false if there is nothing yet that may be.
+pub fn strike(disk: &mut Disk, rot: Rot, random: &mut Stream) -> bool {
+    let sort = match random.below(8) {
+        0..5 => Sort::Segment,
+        5..7 => Sort::Index,
+        _ => Sort::Checkpoint,
+    };
+    let Some(Target { ino, safe, .. }) = pick(disk, sort, random) else { return false };
+    for _ in 0..8 {
+        let sector = random.below(safe.div_ceil(SECTOR as u64));
+        let within = (safe - sector * SECTOR as u64).min(SECTOR as u64) as usize;
+        let mut bytes = sector_of(disk, ino, sector);
+        match rot {
+            Rot::Unreadable => {
+                disk.spoil(ino, sector);
+                return true;
+            }
+            Rot::Bits => flip(&mut bytes[..within], random.within(1..33), random),
+            Rot::Stale => bytes = [0; SECTOR],
+        }
+        if overwrite(disk, ino, sector, &bytes) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Puts other bytes into a sector, if that is within what is promised now.
+pub fn overwrite(disk: &mut Disk, ino: Ino, sector: u64, bytes: &[u8; SECTOR]) -> bool {
+    let Some(target) = targets(disk).into_iter().find(|target| target.ino == ino) else {
+        return false;
+    };
+    let before = sector_of(disk, ino, sector);
+    let allowed = before != *bytes
+        && sector * (SECTOR as u64) < target.safe
+        && match target.sort {
+            Sort::Segment => shows(disk, target, sector, bytes),
+            Sort::Index | Sort::Checkpoint => true,
+        };
+    if allowed {
+        disk.alter(ino, sector, bytes);
+    }
+    allowed
+}
+
+/// Whether every batch that these bytes would change is then seen to be damaged.
+fn shows(disk: &Disk, target: Target, sector: u64, bytes: &[u8; SECTOR]) -> bool {
+    let start = sector as usize * SECTOR;
+    if start + SECTOR > target.safe as usize {
+        return false;
+    }
+    let before = disk.peek(target.ino, 0, target.safe as usize);
+    let mut after = before.clone();
+    after[start..start + SECTOR].copy_from_slice(bytes);
+    let (mut at, mut touched) = (0, false);
+    while at < start + SECTOR {
+        let Ok(batch) = Batch::parse(&before[at..]) else { return false };
+        let range = at..at + batch.size();
+        if before[range.clone()] != after[range.clone()] {
+            touched = true;
+            let unseen = match Batch::parse(&after[range]) {
+                Ok(batch) => batch.crc_matches(),
+                // It would look like the end of an answer.
+                Err(trialog_engine::wire::batch::BatchError::Truncated { .. }) => true,
+                Err(_) => false,
+            };
+            if unseen {
+                return false;
+            }
+        }
+        at += batch.size();
+    }
+    touched
+}
+
+fn pick(disk: &Disk, sort: Sort, random: &mut Stream) -> Option<Target> {
+    let room = |target: &Target| match sort {
+        Sort::Checkpoint => target.safe > 0,
+        Sort::Segment | Sort::Index => target.safe >= SECTOR as u64,
+    };
+    let fitting: Vec<Target> =
+        targets(disk).into_iter().filter(|target| target.sort == sort && room(target)).collect();
+    (!fitting.is_empty()).then(|| random.pick(&fitting))
+}
+
+/// Everything on the disk that may be damaged now.
+fn targets(disk: &Disk) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let metadata = |ino| disk.name_of(ino).is_some_and(|name| name.starts_with("__"));
+    for (folder, names) in disk.folders().filter(|(folder, _)| !metadata(*folder)) {
+        let Some((_, checkpoint)) = disk.durable(folder, "checkpoint") else { continue };
+        for (base, safe) in promised(&checkpoint).unwrap_or_default() {
+            let name = format!("{base:020}.log");
+            if let Some(&ino) = names.get(&name)
+                && disk.durable(folder, &name).is_some_and(|(durable, _)| durable == ino)
+                && safe <= disk.length(ino)
+            {
+                targets.push(Target { ino, sort: Sort::Segment, safe });
+            }
+        }
+        for (name, &ino) in names {
+            let sort = match name.as_str() {
+                "checkpoint" => Sort::Checkpoint,
+                name if name.ends_with(".index") => Sort::Index,
+                _ => continue,
+            };
+            targets.push(Target { ino, sort, safe: disk.length(ino) });
+        }
+    }
+    targets
+}
+
+/// The segments of a checkpoint with the bytes that it promises of each, as `docs/format.md` draws
+/// it.
+fn promised(checkpoint: &[u8]) -> Option<Vec<(u64, u64)>> {
+    let number = |at: usize| {
+        let bytes = checkpoint.get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_be_bytes(bytes))
+    };
+    if checkpoint.get(..4)? != b"TLCP" {
+        return None;
+    }
+    let count = u32::from_be_bytes(checkpoint.get(32..36)?.try_into().ok()?) as usize;
+    (0..count).map(|row| Some((number(36 + row * 40)?, number(36 + row * 40 + 16)?))).collect()
+}
+
+fn sector_of(disk: &Disk, ino: Ino, sector: u64) -> [u8; SECTOR] {
+    let bytes = disk.peek(ino, sector * SECTOR as u64, SECTOR);
+    bytes.try_into().expect("as many as were asked for")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use trialog_engine::io::Open;
     use trialog_engine::wire::batch::{Builder, Compression};
 
     fn batch(value: &[u8]) -> Vec<u8> {
@@ -94,5 +290,83 @@ mod tests {
         }
         assert!(!alter_batch(&mut [2; 300], &mut random));
         assert!(!alter_batch(&mut batch(b"cut off")[..60], &mut random));
+    }
+
+    fn write(disk: &mut Disk, path: &str, bytes: &[u8]) -> Ino {
+        let ino = disk.open(Path::new(path), Open::Create).expect("room");
+        disk.write(ino, 0, &[bytes]).expect("room");
+        let flush = disk.sync_begin(ino);
+        disk.sync_end(ino, &flush).expect("no faults");
+        ino
+    }
+
+    fn sync(disk: &mut Disk, dir: &str) {
+        let sync = disk.sync_dir_begin(Path::new(dir)).expect("there");
+        disk.sync_dir_end(sync).expect("no faults");
+    }
+
+    /// A log of `count` batches in the folder `name`, whose checkpoint promises all but the last.
+    fn log(disk: &mut Disk, name: &str, count: usize) -> (Ino, u64, Vec<u8>) {
+        let one = batch(&[9; 130]);
+        let (bytes, safe) = (one.repeat(count), (one.len() * (count - 1)) as u64);
+        disk.make_dir(Path::new(name)).expect("new");
+        sync(disk, "/");
+        let ino = write(disk, &format!("{name}/{:020}.log", 0), &bytes);
+        let mut checkpoint = b"TLCP".to_vec();
+        checkpoint.resize(32, 0);
+        checkpoint.extend([1_u32.to_be_bytes()].concat());
+        checkpoint.extend([0, 7, safe, 0, 0].map(u64::to_be_bytes).concat());
+        write(disk, &format!("{name}/checkpoint"), &checkpoint);
+        write(disk, &format!("{name}/{:020}.index", 0), &[4; 2000]);
+        sync(disk, name);
+        (ino, safe, bytes)
+    }
+
+    #[test]
+    fn silent_damage_strikes_where_it_is_noticed_and_never_above_the_checkpoint() {
+        let (mut struck, mut indexes) = (0, 0);
+        for seed in 0..300 {
+            let mut random = Stream::new(seed);
+            let mut disk = Disk::new(1 << 20, Stream::new(seed));
+            let (metadata, _, kept) = log(&mut disk, "/__cluster_metadata-0", 9);
+            let (ino, safe, bytes) = log(&mut disk, "/t-0", 30);
+            let rot = random.pick(&[Rot::Bits, Rot::Stale, Rot::Unreadable]);
+            struck += u32::from(strike(&mut disk, rot, &mut random));
+            let damaged = disk.peek(ino, 0, bytes.len());
+            assert_eq!(disk.peek(metadata, 0, kept.len()), kept);
+            assert!(damaged[safe as usize..] == bytes[safe as usize..], "above the checkpoint");
+            let size = bytes.len() / 30;
+            for (was, is) in bytes.chunks(size).zip(damaged.chunks(size)) {
+                assert!(was == is || batches(is).is_empty(), "damage that no checksum shows");
+            }
+            let unreadable = disk.readable(ino, 0, bytes.len() as u64);
+            assert!(unreadable < safe || unreadable == bytes.len() as u64);
+            indexes += u32::from(damaged == bytes && unreadable == bytes.len() as u64);
+            disk.mend();
+            assert!(disk.peek(ino, 0, bytes.len()) == bytes);
+        }
+        assert!(struck > 280 && (20..200).contains(&indexes), "{struck} {indexes}");
+    }
+
+    #[test]
+    fn a_base_offset_is_never_altered_alone() {
+        let mut disk = Disk::new(1 << 20, Stream::new(1));
+        let (ino, _, bytes) = log(&mut disk, "/t-0", 30);
+        let mut altered: [u8; SECTOR] = bytes[..SECTOR].try_into().expect("long enough");
+        altered[7] ^= 1;
+        assert!(!overwrite(&mut disk, ino, 0, &altered));
+        altered[100] ^= 1;
+        assert!(overwrite(&mut disk, ino, 0, &altered));
+    }
+
+    #[test]
+    fn nothing_is_struck_before_something_is_durable() {
+        let mut disk = Disk::new(1 << 20, Stream::new(1));
+        disk.make_dir(Path::new("/t-0")).expect("new");
+        write(&mut disk, "/t-0/00000000000000000000.log", &batch(b"x").repeat(20));
+        for seed in 0..50 {
+            assert!(!strike(&mut disk, Rot::Bits, &mut Stream::new(seed)));
+            assert_eq!(victim(&disk, &mut Stream::new(seed)), None);
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The clocks of one node: monotonic and wall, each apart from the true (simulated) time.
 //!
 //! True time is nanoseconds since the run began. The monotonic clock starts somewhere at every
-//! boot, runs at its own rate and never goes back; the wall clock runs at the same rate, is off by
-//! an offset, and may be set to anything at any moment.
+//! boot, runs at its own rate (a crystal's) and never goes back, but may leap ahead, as in a guest
+//! whose host was suspended. The wall clock is off by an offset, may be set to anything at any
+//! moment, and may be slewed: run at another rate than the crystal, as a time service makes it. A
+//! battery that is dead makes it begin in 1970 at the next boot.
 
 use trialog_engine::io::{Instant, Wall};
 
@@ -20,6 +22,25 @@ pub struct Clock {
     wall: i128,
     /// How much faster than true time it runs, in parts per billion.
     drift: i64,
+    /// How much faster than the monotonic clock the wall clock runs, in parts per billion.
+    slew: i64,
+    /// The wall clock does not outlive the power.
+    battery_dead: bool,
+}
+
+/// What can happen to a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mischief {
+    /// The wall clock is set forward, or back, by so many milliseconds.
+    Jump(i64),
+    /// Both clocks run at another rate, in parts per billion off.
+    Drift(i64),
+    /// The wall clock runs at another rate than the monotonic one, in parts per billion off.
+    Slew(i64),
+    /// The monotonic clock leaps ahead by so many nanoseconds.
+    Leap(u64),
+    /// The next boot finds the wall clock at 1970.
+    DeadBattery,
 }
 
 impl Clock {
@@ -29,7 +50,7 @@ impl Clock {
     pub fn new(now: u64, offset_ms: i64, drift: i64) -> Self {
         assert!(drift.abs() < 500_000_000, "a clock that runs wild");
         let wall = (i128::from(EPOCH_MS) + i128::from(offset_ms)) * 1_000_000 + i128::from(now);
-        Clock { since: now, monotonic: 0, wall, drift }
+        Clock { since: now, monotonic: 0, wall, drift, slew: 0, battery_dead: false }
     }
 
     /// What the monotonic clock shows.
@@ -41,7 +62,7 @@ impl Clock {
     /// What the wall clock shows.
     #[must_use]
     pub fn wall(&self, now: u64) -> Wall {
-        let nanos = self.wall + i128::from(self.passed(now));
+        let nanos = self.wall + i128::from(self.wall_passed(now));
         Wall(i64::try_from(nanos.div_euclid(1_000_000)).expect("a date within reason"))
     }
 
@@ -53,35 +74,51 @@ impl Clock {
         u64::try_from(exact).unwrap_or(u64::MAX)
     }
 
-    /// Sets the wall clock forward (or back, if negative) by `by_ms`.
-    pub fn jump(&mut self, by_ms: i64) {
-        self.wall += i128::from(by_ms) * 1_000_000;
-    }
-
-    /// Changes the rate from `now` on.
-    pub fn set_drift(&mut self, now: u64, drift: i64) {
-        assert!(drift.abs() < 500_000_000, "a clock that runs wild");
-        let passed = self.passed(now);
-        *self = Clock {
-            since: now,
-            monotonic: self.monotonic + passed,
-            wall: self.wall + i128::from(passed),
-            drift,
-        };
+    /// Lets something happen to it at `now`.
+    pub fn suffer(&mut self, now: u64, mischief: Mischief) {
+        self.settle(now);
+        match mischief {
+            Mischief::Jump(by_ms) => self.wall += i128::from(by_ms) * 1_000_000,
+            Mischief::Drift(drift) => self.drift = tame(drift),
+            Mischief::Slew(slew) => self.slew = tame(slew),
+            Mischief::Leap(by) => self.monotonic += by,
+            Mischief::DeadBattery => self.battery_dead = true,
+        }
     }
 
     /// The machine was switched off and on: the monotonic clock begins again, the wall clock went
-    /// on in its battery.
+    /// on in its battery, if that is alive.
     pub fn reboot(&mut self, now: u64) {
-        self.set_drift(now, self.drift);
+        self.settle(now);
         self.monotonic = 0;
+        if std::mem::take(&mut self.battery_dead) {
+            self.wall = 0;
+        }
+    }
+
+    fn settle(&mut self, now: u64) {
+        self.wall += i128::from(self.wall_passed(now));
+        self.monotonic += self.passed(now);
+        self.since = now;
+    }
+
+    fn wall_passed(&self, now: u64) -> u64 {
+        faster(self.passed(now), self.slew)
     }
 
     fn passed(&self, now: u64) -> u64 {
-        let truly = i128::from(now.saturating_sub(self.since));
-        let shown = truly + truly * i128::from(self.drift) / 1_000_000_000;
-        u64::try_from(shown).unwrap_or(u64::MAX)
+        faster(now.saturating_sub(self.since), self.drift)
     }
+}
+
+fn faster(nanos: u64, by_billionths: i64) -> u64 {
+    let truly = i128::from(nanos);
+    u64::try_from(truly + truly * i128::from(by_billionths) / 1_000_000_000).unwrap_or(u64::MAX)
+}
+
+fn tame(rate: i64) -> i64 {
+    assert!(rate.abs() < 500_000_000, "a clock that runs wild");
+    rate
 }
 
 #[cfg(test)]
@@ -95,13 +132,31 @@ mod tests {
         let mut clock = Clock::new(0, 500, 1_000_000);
         assert_eq!(clock.monotonic(SECOND), Instant(SECOND + 1_000_000));
         assert_eq!(clock.wall(SECOND), Wall(EPOCH_MS + 1_501));
-        clock.jump(-10_000);
+        clock.suffer(SECOND, Mischief::Jump(-10_000));
         assert_eq!(clock.wall(SECOND), Wall(EPOCH_MS - 8_499));
         assert_eq!(clock.monotonic(SECOND), Instant(SECOND + 1_000_000));
-        clock.set_drift(SECOND, 0);
+        clock.suffer(SECOND, Mischief::Drift(0));
         assert_eq!(clock.monotonic(2 * SECOND), Instant(2 * SECOND + 1_000_000));
+        clock.suffer(2 * SECOND, Mischief::Slew(100_000_000));
+        assert_eq!(clock.monotonic(3 * SECOND), Instant(3 * SECOND + 1_000_000));
+        assert_eq!(clock.wall(3 * SECOND), Wall(EPOCH_MS - 6_399));
+        clock.suffer(3 * SECOND, Mischief::Leap(5 * SECOND));
+        assert_eq!(clock.monotonic(3 * SECOND), Instant(8 * SECOND + 1_000_000));
+        assert_eq!(clock.wall(3 * SECOND), Wall(EPOCH_MS - 6_399));
         clock.reboot(3 * SECOND);
         assert_eq!(clock.monotonic(3 * SECOND), Instant(0));
+        assert_eq!(clock.wall(3 * SECOND), Wall(EPOCH_MS - 6_399));
+    }
+
+    #[test]
+    fn a_dead_battery_shows_at_the_next_boot_and_only_then() {
+        let mut clock = Clock::new(0, 0, 0);
+        clock.suffer(0, Mischief::DeadBattery);
+        assert_eq!(clock.wall(SECOND), Wall(EPOCH_MS + 1000));
+        clock.reboot(SECOND);
+        assert_eq!(clock.wall(3 * SECOND), Wall(2000));
+        clock.reboot(3 * SECOND);
+        assert_eq!(clock.wall(4 * SECOND), Wall(3000));
     }
 
     #[test]

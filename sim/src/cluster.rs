@@ -173,6 +173,17 @@ impl Cluster {
         }
     }
 
+    /// Stops a machine's process where it is; its kernel goes on. Until [`Cluster::resume`] or the
+    /// process's end.
+    pub fn pause(&self, machine: usize) {
+        self.handle.pause(self.node(machine));
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self, machine: usize) {
+        self.handle.resume(self.node(machine));
+    }
+
     /// Whether a machine has a process.
     #[must_use]
     pub fn is_running(&self, machine: usize) -> bool {

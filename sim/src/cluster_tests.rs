@@ -12,8 +12,10 @@ use trialog_engine::io::{
 };
 
 use super::*;
+use crate::cause::Cause;
+use crate::clock::Mischief;
 use crate::machine::Machine;
-use crate::net::link::{Cause, Hindrance};
+use crate::net::link::Hindrance;
 
 const DISK: u64 = 64 << 20;
 const PORT: u16 = 9092;
@@ -314,7 +316,8 @@ fn sleeps_follow_the_clock_of_their_machine() {
             async move {
                 io.sleep(Duration::from_millis(100)).await;
                 let world = io.world().clone();
-                world.machine(0, |machine| machine.clock.set_drift(world.now(), 100_000_000));
+                let drift = Mischief::Drift(100_000_000);
+                world.machine(0, |machine| machine.clock.suffer(world.now(), drift));
                 let (before, truly) = (io.now(), world.now());
                 io.sleep(Duration::from_millis(1100)).await;
                 assert!(io.now().since(before) >= Duration::from_millis(1100));

@@ -3,7 +3,7 @@
 //! A [`SimIo`] belongs to one core of one process; the cores of a process are tasks of one madsim
 //! node. Once the process is over, its calls never complete and dropping what it held does
 //! nothing. See `trialog_engine::io` for the contracts; what may be short, late or lost is, with
-//! the odds of [`crate::net::Tuning`] and [`crate::disk::Faults`].
+//! the odds of [`crate::net::Tuning`] and of whatever [troubles](crate::disk::Troubles) the disk has.
 
 use std::future::{Future, pending, poll_fn};
 use std::io::{Error, Result};
@@ -108,6 +108,15 @@ impl SimIo {
     #[must_use]
     pub fn address(&self, port: u16) -> SocketAddr {
         SocketAddr::new(Machine::address(self.process.machine), port)
+    }
+
+    /// Completes once this process has been told to stop, as by a signal.
+    pub async fn told_to_stop(&self) {
+        poll_fn(|cx| match self.world.told_to_stop(self.process, cx.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 
     async fn call(&self, ask: Ask) -> Reply {
@@ -450,7 +459,8 @@ impl Connection for SimConnection {
         }
         let room = self.room().await?;
         let left = world.machine(process.machine, |machine| {
-            machine.disk.length(*ino).saturating_sub(offset).min(len)
+            let there = machine.disk.length(*ino).saturating_sub(offset).min(len);
+            machine.disk.readable(*ino, offset, there)
         });
         let count = room.min(usize::try_from(left).unwrap_or(usize::MAX));
         if count > 0 {

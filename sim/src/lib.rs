@@ -24,11 +24,13 @@ compile_error!(
 
 pub mod agenda;
 pub mod atlas;
+pub mod cause;
 pub mod clock;
 pub mod cluster;
 pub mod coverage;
 pub mod crew;
 pub mod disk;
+pub mod fault;
 pub mod invariant;
 pub mod io;
 pub mod machine;

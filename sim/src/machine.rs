@@ -17,8 +17,10 @@ use std::task::Waker;
 use serde::Serialize;
 use trialog_engine::io::{Buf, Entry, Open};
 
+use crate::atlas;
+use crate::cause::Cause;
 use crate::clock::Clock;
-use crate::disk::{Disk, Flush, FolderSync, Ino};
+use crate::disk::{Call, Disk, Flush, FolderSync, Ino, SECTOR};
 use crate::seed::Stream;
 
 /// How a process ends.
@@ -55,8 +57,25 @@ pub struct Machine {
     pub calls: BTreeMap<u64, Pending>,
     /// How many disk calls this machine has made in its life.
     pub calls_made: u64,
-    /// Crash at the start of a certain disk call of its life.
-    pub crash_at_call: Option<(u64, Crash)>,
+    /// Crashes that wait for a certain disk call.
+    pub traps: Vec<Trap>,
+    /// The process has been told to stop.
+    pub told_to_stop: bool,
+    /// Who waits to be told.
+    pub stop_wakers: Vec<Waker>,
+}
+
+/// A crash that waits for a disk call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// The fault that set it.
+    pub cause: Cause,
+    /// The sort of call that it counts; every call if none is named.
+    pub call: Option<Call>,
+    /// Of flushes, it counts those that have so many sectors to write.
+    pub sectors_min: u64,
+    /// It springs when that many more have been made.
+    pub left: u64,
 }
 
 /// The speed of a disk; times are in nanoseconds.
@@ -66,10 +85,6 @@ pub struct Speed {
     pub cached: u64,
     /// A flush.
     pub flush: u64,
-    /// How many times slower than that it is at present.
-    pub factor: u64,
-    /// Nothing completes before this moment.
-    pub stalled_until: u64,
     /// Where the draws come from.
     pub random: Stream,
 }
@@ -79,6 +94,8 @@ pub struct Speed {
 pub struct Pending {
     /// What was asked, until it has taken effect.
     pub ask: Option<Ask>,
+    /// When it takes effect.
+    pub at: u64,
     /// The file that the call keeps open.
     pub file: Option<Ino>,
     /// What came of it.
@@ -145,6 +162,22 @@ impl Ask {
         }
     }
 
+    /// Its sort, for faults.
+    #[must_use]
+    pub fn call(&self) -> Call {
+        match self {
+            Ask::Open(..) | Ask::Lock(_) => Call::Open,
+            Ask::Remove(_) | Ask::Rename(..) | Ask::MakeDir(_) => Call::Name,
+            Ask::Read(..) => Call::Read,
+            Ask::Write(..) => Call::Write,
+            Ask::Sync(..) => Call::Sync,
+            Ask::SyncDir(..) => Call::SyncDir,
+            Ask::Allocate(..) => Call::Allocate,
+            Ask::Truncate(..) => Call::Truncate,
+            Ask::List(_) | Ask::FreeSpace(_) | Ask::Length(_) => Call::Look,
+        }
+    }
+
     /// The path that it names, for people.
     #[must_use]
     pub fn path(&self) -> Option<&PathBuf> {
@@ -176,8 +209,10 @@ impl Machine {
             Ask::Sync(..) | Ask::SyncDir(..) => self.speed.flush,
             _ => self.speed.cached,
         };
-        let delay = self.speed.random.delay(typical).saturating_mul(self.speed.factor);
-        (now + delay).max(self.speed.stalled_until)
+        let delay = self.speed.random.delay(typical);
+        let under_way = self.calls.values().filter(|call| call.ask.is_some());
+        let ends = under_way.map(|call| call.at);
+        self.disk.troubles.ends_at(now, delay, ends, &mut self.speed.random)
     }
 
     /// Makes a call take effect.
@@ -206,14 +241,15 @@ impl Machine {
             Ask::Write(ino, offset, bufs) => {
                 let parts: Vec<&[u8]> = bufs.iter().map(|buf| &**buf).collect();
                 let result = disk.write(ino, offset, &parts);
+                while let Some((victim, sector, bytes)) = disk.strays.pop() {
+                    let bytes = bytes[..SECTOR].try_into().expect("a sector at least");
+                    atlas::overwrite(disk, victim, sector, &bytes);
+                }
                 Reply::Written(result, bufs)
             }
             Ask::Sync(ino, flush) => Reply::Done(disk.sync_end(ino, &flush)),
             Ask::Allocate(ino, offset, len) => Reply::Done(disk.allocate(ino, offset, len)),
-            Ask::Truncate(ino, len) => {
-                disk.truncate(ino, len);
-                Reply::Done(Ok(()))
-            }
+            Ask::Truncate(ino, len) => Reply::Done(disk.truncate(ino, len)),
             Ask::Length(ino) => Reply::Number(Ok(disk.length(ino))),
         }
     }
@@ -227,8 +263,6 @@ impl Speed {
         Speed {
             cached: random.within(2_000..30_000),
             flush: random.within(100_000..2_000_000),
-            factor: 1,
-            stalled_until: 0,
             random,
         }
     }

@@ -1,16 +1,18 @@
 //! The fault plan of a run: a list, drawn from the seed before the run begins.
 //!
-//! Each seed switches a random part of the fault kinds on and draws when each fault comes, whom it
-//! meets and how long it lasts. A plan can be printed, and shortened by hand or machine, without
-//! any other draw of the run shifting. Carrying it out is `nemesis`'s work.
+//! Each seed switches a random part of the fault kinds on, each with a weight of its own (a swarm:
+//! what is always there hides what is rare), and draws when each fault comes, whom it meets and how
+//! long it lasts. Some seeds are calm but for their crashes, some have everything on. A plan can be
+//! printed, and shortened by hand or machine, without any other draw of the run shifting. Carrying
+//! it out is `nemesis`'s work.
 
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::machine::Crash;
+use crate::fault::{Fault, draw};
 use crate::seed::Stream;
+
+pub use crate::fault::Kind;
 
 /// The faults of a run, by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,77 +26,10 @@ pub struct Plan {
 pub struct Planned {
     /// Time since the start of the chaos.
     pub at: Duration,
+    /// What it counts as.
+    pub kind: Kind,
     /// What comes.
     pub fault: Fault,
-}
-
-/// A fault. Machines are named by their numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)]
-pub enum Fault {
-    /// The process dies, or the power fails, at whatever await point that moment finds.
-    Crash { machine: usize, crash: Crash, down: Duration },
-    /// The same, right after a disk call is made: `calls` calls from now.
-    CrashAtCall { machine: usize, crash: Crash, calls: u64, down: Duration },
-    /// Everything that the disk does takes `factor` times as long.
-    SlowDisk { machine: usize, factor: u64, lasting: Duration },
-    /// Nothing that the disk does ends.
-    StalledDisk { machine: usize, lasting: Duration },
-    /// There is room for `room` more bytes.
-    FullDisk { machine: usize, room: u64, lasting: Duration },
-    /// The next reads fail.
-    ReadErrors { machine: usize, count: u32 },
-    /// The next writes fail.
-    WriteErrors { machine: usize, count: u32 },
-    /// The next flushes fail, and what was dirty counts as clean.
-    FlushErrors { machine: usize, count: u32 },
-    /// Reads and writes of files are cut short.
-    ShortTransfers { machine: usize, per_mille: u64, lasting: Duration },
-    /// Nothing arrives in this direction.
-    Cut { from: usize, to: usize, lasting: Duration },
-    /// Nothing arrives in either direction.
-    Partition { one: usize, other: usize, lasting: Duration },
-    /// Packets take `factor` times as long in both directions.
-    SlowLink { one: usize, other: usize, factor: u64, lasting: Duration },
-    /// Packets get lost and are sent again, in both directions.
-    LossyLink { one: usize, other: usize, per_mille: u64, lasting: Duration },
-    /// Connections between the two break.
-    Reset { one: usize, other: usize },
-    /// Connecting hangs, what is connected stays so.
-    ConnectsHang { from: usize, to: usize, lasting: Duration },
-    /// Connecting is refused.
-    ConnectsRefused { machine: usize, lasting: Duration },
-    /// The wall clock is set to another time.
-    ClockJump { machine: usize, by_ms: i64 },
-    /// Both clocks run at another rate from now on.
-    ClockDrift { machine: usize, drift: i64 },
-}
-
-/// The kinds of faults, for counting; a plan switches each on or off as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Kill,
-    PowerLoss,
-    KillAtCall,
-    PowerLossAtCall,
-    ClientCrash,
-    SlowDisk,
-    StalledDisk,
-    FullDisk,
-    ReadError,
-    WriteError,
-    FlushError,
-    ShortTransfer,
-    Cut,
-    Partition,
-    SlowLink,
-    LossyLink,
-    Reset,
-    ConnectsHang,
-    ConnectsRefused,
-    ClockJump,
-    ClockDrift,
 }
 
 /// Whom the faults of a plan may meet, and for how long.
@@ -110,57 +45,39 @@ pub struct Scope {
     pub crashes_min: usize,
 }
 
-impl Kind {
+/// What a seed is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// Crashes and nothing else.
+    Calm,
+    /// Some kinds, each as often as it happens.
+    Swarm,
     /// Every kind.
-    pub const ALL: [Kind; 21] = [
-        Kind::Kill,
-        Kind::PowerLoss,
-        Kind::KillAtCall,
-        Kind::PowerLossAtCall,
-        Kind::ClientCrash,
-        Kind::SlowDisk,
-        Kind::StalledDisk,
-        Kind::FullDisk,
-        Kind::ReadError,
-        Kind::WriteError,
-        Kind::FlushError,
-        Kind::ShortTransfer,
-        Kind::Cut,
-        Kind::Partition,
-        Kind::SlowLink,
-        Kind::LossyLink,
-        Kind::Reset,
-        Kind::ConnectsHang,
-        Kind::ConnectsRefused,
-        Kind::ClockJump,
-        Kind::ClockDrift,
-    ];
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
+    Wild,
 }
 
 impl Plan {
     /// Draws a plan.
     #[must_use]
     pub fn draw(random: &mut Stream, scope: &Scope) -> Plan {
-        let crash_kinds = [Kind::Kill, Kind::PowerLoss, Kind::KillAtCall, Kind::PowerLossAtCall];
-        let others = Kind::ALL.into_iter().filter(|kind| !crash_kinds.contains(kind));
-        let on: Vec<Kind> = others.filter(|_| random.chance(2, 5)).collect();
+        let mood = match random.below(16) {
+            0 => Mood::Calm,
+            1 => Mood::Wild,
+            _ => Mood::Swarm,
+        };
         let mut faults = Vec::new();
-        let crashes = scope.crashes_min as u64 + random.below(4);
-        for number in 0..crashes {
+        for _ in 0..scope.crashes_min {
             // The crashes that must happen come by time; what waits for a call may wait in vain.
-            let sure = number < scope.crashes_min as u64;
-            let kind = random.pick(&crash_kinds[..if sure { 2 } else { 4 }]);
+            let kind = random.pick(&[Kind::Kill, Kind::PowerLoss]);
             faults.push(planned(random, scope, kind));
         }
-        if !on.is_empty() {
-            for _ in 0..random.within(2..12) {
-                let kind = random.pick(&on);
+        let kinds = swarm(random, mood);
+        if !kinds.is_empty() {
+            let few = if random.chance(3, 4) { 2..12 } else { 12..30 };
+            let stretch = 1.0_f64.max(scope.chaos.as_secs_f64() / 20.0);
+            let count = (random.within(few) as f64 * stretch) as usize;
+            for _ in 0..count {
+                let kind = random.pick(&kinds);
                 faults.push(planned(random, scope, kind));
             }
         }
@@ -182,72 +99,30 @@ impl Plan {
     }
 }
 
-fn planned(random: &mut Stream, scope: &Scope, kind: Kind) -> Planned {
-    let at = Duration::from_nanos(random.below(crate::seed::nanos(scope.chaos)));
-    Planned { at, fault: fault(random, scope, kind) }
+/// The kinds that are on, each as often as its weight says.
+fn swarm(random: &mut Stream, mood: Mood) -> Vec<Kind> {
+    let part = match mood {
+        Mood::Calm => 0,
+        Mood::Swarm => random.pick(&[1, 2, 4]),
+        Mood::Wild => 10,
+    };
+    let on: Vec<Kind> = Kind::ALL.into_iter().filter(|_| random.chance(part, 10)).collect();
+    let weighted = on.into_iter().flat_map(|kind| {
+        let weight = random.pick(&[1, 1, 1, 3, 8]);
+        std::iter::repeat_n(kind, weight)
+    });
+    weighted.collect()
 }
 
-fn fault(random: &mut Stream, scope: &Scope, kind: Kind) -> Fault {
-    let broker = random.pick(&scope.brokers);
-    let client = random.pick(&scope.clients);
-    let lasting = random.duration(Duration::from_millis(50)..Duration::from_secs(4));
-    let down = random.duration(Duration::from_millis(1)..Duration::from_millis(1500));
-    let count = random.within(1..4) as u32;
-    let (one, other) = (broker, client);
-    let (from, to) = if random.chance(1, 2) { (one, other) } else { (other, one) };
-    let crash = match kind {
-        Kind::PowerLoss | Kind::PowerLossAtCall => Crash::PowerLoss,
-        _ => Crash::Kill,
-    };
-    match kind {
-        Kind::Kill | Kind::PowerLoss => Fault::Crash { machine: broker, crash, down },
-        Kind::KillAtCall | Kind::PowerLossAtCall => {
-            let calls = 1 + random.below(60);
-            Fault::CrashAtCall { machine: broker, crash, calls, down }
-        }
-        Kind::ClientCrash => Fault::Crash { machine: client, crash, down },
-        Kind::SlowDisk => {
-            let factor = random.pick(&[10, 50, 300]);
-            Fault::SlowDisk { machine: broker, factor, lasting }
-        }
-        Kind::StalledDisk => Fault::StalledDisk { machine: broker, lasting },
-        Kind::FullDisk => Fault::FullDisk { machine: broker, room: random.below(20_000), lasting },
-        Kind::ReadError => Fault::ReadErrors { machine: broker, count },
-        Kind::WriteError => Fault::WriteErrors { machine: broker, count },
-        Kind::FlushError => Fault::FlushErrors { machine: broker, count },
-        Kind::ShortTransfer => {
-            let per_mille = random.pick(&[50, 500, 1000]);
-            Fault::ShortTransfers { machine: broker, per_mille, lasting }
-        }
-        Kind::Cut => Fault::Cut { from, to, lasting },
-        Kind::Partition => Fault::Partition { one, other, lasting },
-        Kind::SlowLink => {
-            let factor = random.pick(&[10, 100, 400]);
-            Fault::SlowLink { one, other, factor, lasting }
-        }
-        Kind::LossyLink => {
-            let per_mille = random.pick(&[20, 200]);
-            Fault::LossyLink { one, other, per_mille, lasting }
-        }
-        Kind::Reset => Fault::Reset { one, other },
-        Kind::ConnectsHang => Fault::ConnectsHang { from: client, to: broker, lasting },
-        Kind::ConnectsRefused => Fault::ConnectsRefused { machine: broker, lasting },
-        Kind::ClockJump => {
-            let most = random.pick(&[100, 10_000, 100_000_000]);
-            let by_ms = random.below(2 * most) as i64 - most as i64;
-            Fault::ClockJump { machine: random.pick(&[broker, client]), by_ms }
-        }
-        Kind::ClockDrift => {
-            let drift = random.below(200_000_000) as i64 - 100_000_000;
-            Fault::ClockDrift { machine: random.pick(&[broker, client]), drift }
-        }
-    }
+fn planned(random: &mut Stream, scope: &Scope, kind: Kind) -> Planned {
+    let at = Duration::from_nanos(random.below(crate::seed::nanos(scope.chaos)));
+    Planned { at, kind, fault: draw(random, scope, kind) }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Planned { at, fault } in &self.faults {
-            writeln!(f, "{:>10.3} s  {fault:?}", at.as_secs_f64())?;
+        for Planned { at, kind, fault } in &self.faults {
+            writeln!(f, "{:>10.3} s  {kind}: {fault:?}", at.as_secs_f64())?;
         }
         Ok(())
     }
@@ -255,6 +130,8 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
     use crate::seed::Seed;
 
@@ -266,8 +143,9 @@ mod tests {
             chaos: Duration::from_secs(10),
             crashes_min: 2,
         };
-        let mut lengths = std::collections::BTreeSet::new();
-        for seed in 0..200 {
+        let mut lengths = BTreeSet::new();
+        let (mut calm, mut seen) = (0, BTreeMap::new());
+        for seed in 0..600 {
             let plan = Plan::draw(&mut Seed(seed).stream("plan", 0), &scope);
             assert_eq!(plan, Plan::draw(&mut Seed(seed).stream("plan", 0), &scope));
             let sure =
@@ -276,7 +154,13 @@ mod tests {
             assert!(plan.faults.is_sorted_by_key(|planned| planned.at));
             assert!(plan.faults.iter().all(|planned| planned.at < scope.chaos));
             lengths.insert(plan.faults.len());
+            calm += u32::from(plan.faults.len() == 2);
+            for planned in plan.faults {
+                assert!(planned.fault.machines().iter().all(|&machine| machine < 3));
+                *seen.entry(planned.kind).or_insert(0) += 1;
+            }
         }
-        assert!(lengths.len() > 8, "{lengths:?}");
+        assert!(lengths.len() > 20 && calm > 10, "{calm} {lengths:?}");
+        assert!(Kind::ALL.iter().all(|kind| seen.contains_key(kind)), "{seen:?}");
     }
 }

@@ -163,8 +163,7 @@ impl Totals {
 /// Broker crashes among the faults that fired.
 #[must_use]
 pub fn crashes(counts: &BTreeMap<Kind, u64>) -> u64 {
-    let kinds = [Kind::Kill, Kind::PowerLoss, Kind::KillAtCall, Kind::PowerLossAtCall];
-    kinds.iter().filter_map(|kind| counts.get(kind)).sum()
+    counts.iter().filter(|(kind, _)| kind.is_broker_crash()).map(|(_, count)| count).sum()
 }
 
 impl fmt::Display for Totals {

@@ -55,6 +55,7 @@ events! {
     Reset [connection side],
     TimedOut [connection side],
     Duplicate [connection side],
+    HalfClosed [connection side],
     Fault [],
     Heal [],
     Client [client phase],

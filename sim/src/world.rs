@@ -18,8 +18,9 @@ use madsim::time::TimeHandle;
 use trialog_engine::io::{Buf, Instant, Wall};
 
 use crate::agenda::{Agenda, Due};
+use crate::cause::Cause;
 use crate::clock::Clock;
-use crate::disk::{Disk, Fired, Ino};
+use crate::disk::{Call, Disk, Ino};
 use crate::machine::{Ask, Crash, Machine, Pending, Reply, Speed};
 use crate::net::{Around, Net, Tuning};
 use crate::seed::{Seed, Stream};
@@ -46,8 +47,8 @@ pub(crate) struct Inner {
     timers: BTreeMap<u64, Timer>,
     numbered: u64,
     processes: u64,
-    /// Crashes that a disk call set off and that the cluster has yet to carry out.
-    verdicts: Vec<(usize, Crash)>,
+    /// Traps that have sprung, with their machines.
+    sprung: Vec<(usize, Cause)>,
     /// Processes that ended by themselves.
     exits: Vec<usize>,
     judge: Option<Waker>,
@@ -58,8 +59,8 @@ pub(crate) struct Inner {
 /// What [`World::judgement`] waits for.
 #[derive(Debug, Default)]
 pub struct Judgement {
-    /// Machines that are to crash now, and how.
-    pub crashes: Vec<(usize, Crash)>,
+    /// Machines that are to crash now, and the fault that wants it.
+    pub sprung: Vec<(usize, Cause)>,
     /// Machines whose process ended by itself.
     pub exits: Vec<usize>,
 }
@@ -94,7 +95,7 @@ impl World {
             timers: BTreeMap::new(),
             numbered: 0,
             processes: 0,
-            verdicts: Vec::new(),
+            sprung: Vec::new(),
             exits: Vec::new(),
             judge: None,
             disks_due: 0,
@@ -130,7 +131,9 @@ impl World {
             random: Stream::new(0),
             calls: BTreeMap::new(),
             calls_made: 0,
-            crash_at_call: None,
+            traps: Vec::new(),
+            told_to_stop: false,
+            stop_wakers: Vec::new(),
         };
         inner.machines.push(machine);
         if let Some(tape) = inner.trace.tape() {
@@ -156,6 +159,7 @@ impl World {
         }
         host.process = Some(number);
         host.exited = false;
+        host.told_to_stop = false;
         host.random = random;
         inner.trace.note(now, Event::Boot, &[machine as u64, number]);
         Process { machine, number }
@@ -177,16 +181,16 @@ impl World {
         inner.wake_judge();
     }
 
-    /// Waits for processes that ended by themselves and for crashes that a disk call set off.
+    /// Waits for processes that ended by themselves and for traps that a disk call has sprung.
     pub async fn judgement(&self) -> Judgement {
         poll_fn(|cx| {
             let mut inner = self.lock();
-            if inner.verdicts.is_empty() && inner.exits.is_empty() {
+            if inner.sprung.is_empty() && inner.exits.is_empty() {
                 inner.judge = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            let crashes = std::mem::take(&mut inner.verdicts);
-            Poll::Ready(Judgement { crashes, exits: std::mem::take(&mut inner.exits) })
+            let sprung = std::mem::take(&mut inner.sprung);
+            Poll::Ready(Judgement { sprung, exits: std::mem::take(&mut inner.exits) })
         })
         .await
     }
@@ -239,19 +243,12 @@ impl World {
         self.lock().trace.digest()
     }
 
-    /// How often each fault of running disks has fired, over all machines.
-    #[must_use]
-    pub fn disk_faults_fired(&self) -> Fired {
-        let mut total = Fired::default();
-        for machine in &self.lock().machines {
-            let fired = machine.disk.fired;
-            total.read_errors += fired.read_errors;
-            total.write_errors += fired.write_errors;
-            total.sync_errors += fired.sync_errors;
-            total.full += fired.full;
-            total.short += fired.short;
-        }
-        total
+    /// Tells a machine's process to stop, as an operator does.
+    pub fn tell_to_stop(&self, machine: usize) {
+        let mut inner = self.lock();
+        let host = &mut inner.machines[machine];
+        host.told_to_stop = true;
+        host.stop_wakers.drain(..).for_each(Waker::wake);
     }
 
     /// Makes things happen when they are due, for ever.
@@ -310,6 +307,19 @@ impl World {
         if inner.is_alive(process) { inner.machines[process.machine].random.bits() } else { 0 }
     }
 
+    /// Whether this process has been told to stop; if not, it is woken when it is.
+    pub(crate) fn told_to_stop(&self, process: Process, waker: &Waker) -> bool {
+        let mut inner = self.lock();
+        if !inner.is_alive(process) {
+            return false;
+        }
+        let host = &mut inner.machines[process.machine];
+        if !host.told_to_stop && !host.stop_wakers.iter().any(|known| known.will_wake(waker)) {
+            host.stop_wakers.push(waker.clone());
+        }
+        host.told_to_stop
+    }
+
     pub(crate) fn timer_start(&self, process: Process, duration: Duration) -> Option<u64> {
         let now = self.now();
         let mut inner = self.lock();
@@ -358,11 +368,24 @@ impl World {
         let id = inner.numbered;
         let host = &mut inner.machines[process.machine];
         host.calls_made += 1;
-        if let Some((at, crash)) = host.crash_at_call
-            && host.calls_made >= at
-        {
-            host.crash_at_call = None;
-            inner.verdicts.push((process.machine, crash));
+        let call = ask.call();
+        let mut sprung = Vec::new();
+        let sectors = match &ask {
+            Ask::Sync(ino, _) if !host.traps.is_empty() => host.disk.sectors_dirty(*ino),
+            _ => 0,
+        };
+        host.traps.retain_mut(|trap| {
+            let counts = trap.call.is_none_or(|wanted| wanted == call);
+            if counts && (call != Call::Sync || sectors >= trap.sectors_min) {
+                trap.left -= 1;
+            }
+            if trap.left == 0 {
+                sprung.push((process.machine, trap.cause));
+            }
+            trap.left > 0
+        });
+        if !sprung.is_empty() {
+            inner.sprung.append(&mut sprung);
             inner.wake_judge();
         }
         let host = &mut inner.machines[process.machine];
@@ -391,6 +414,7 @@ impl World {
         let pending = Pending {
             locking: matches!(ask, Ask::Lock(_)),
             ask: Some(ask),
+            at,
             file,
             reply: None,
             waker: None,
@@ -554,10 +578,14 @@ impl Inner {
         };
         self.trace.note(now, event, &[machine as u64, number]);
         let host = &mut self.machines[machine];
+        host.stop_wakers.clear();
         // What was under way may still take effect, each call for itself.
         for (_, pending) in std::mem::take(&mut host.calls) {
+            // A fault that has a wish for what is not flushed leaves it so.
+            let flush = matches!(pending.ask, Some(Ask::Sync(..) | Ask::SyncDir(..)));
             if let Some(ask) = pending.ask
                 && host.speed.random.chance(1, 2)
+                && !(flush && host.disk.wreck.is_some())
             {
                 let _ = host.carry_out(ask);
             }

@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::names::LostNames;
 use crate::seed::Stream;
 
 /// Bytes of a page.
@@ -36,6 +37,8 @@ pub struct Contents {
     live: Pages,
     durable: Pages,
     dirty: BTreeMap<u64, u8>,
+    /// Sectors that the disk has been written to: never garbage again, whatever they hold.
+    written: BTreeMap<u64, u8>,
     /// Sectors that a failed flush marked clean without writing them.
     lost: BTreeMap<u64, u8>,
     len: u64,
@@ -62,7 +65,32 @@ pub struct Flush {
     len: u64,
 }
 
-/// What a power cut did to a file, for the trace.
+/// What a power cut is to take, where a fault has a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wreck {
+    /// All that was not flushed.
+    All,
+    /// All but the first sectors of what was written together.
+    ButFirst,
+    /// All but the last.
+    ButLast,
+    /// All but those in the middle.
+    ButMiddle,
+    /// Those in the middle.
+    Middle,
+    /// Some, one by one.
+    Scattered,
+    /// Sectors that were never flushed before hold garbage.
+    Garbage,
+    /// Changes of names.
+    Names,
+    /// Changes of length; of what was cut off, all is back.
+    Lengths,
+    /// The bytes, while the length stays.
+    Bytes,
+}
+
+/// What power cuts did to files and names: for the trace, and to count each kind of damage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
     /// Dirty sectors whose new contents survived.
@@ -71,6 +99,60 @@ pub struct Damage {
     pub dropped: u64,
     /// Sectors that had never been flushed and now hold garbage.
     pub garbled: u64,
+    /// Writes (runs of neighbouring dirty sectors) of which nothing survived.
+    pub lost: u64,
+    /// Of which only the first sectors did.
+    pub first: u64,
+    /// Only the last.
+    pub last: u64,
+    /// Only some in the middle.
+    pub middle: u64,
+    /// All but some in the middle.
+    pub hole: u64,
+    /// Neighbours did and did not, more than once.
+    pub scattered: u64,
+    /// Files that kept a length without all of its bytes.
+    pub length_only: u64,
+    /// Files that are longer again than they were cut to.
+    pub uncut: u64,
+    /// Names.
+    pub names: LostNames,
+}
+
+impl std::ops::AddAssign for Damage {
+    fn add_assign(&mut self, other: Damage) {
+        self.kept += other.kept;
+        self.dropped += other.dropped;
+        self.garbled += other.garbled;
+        self.lost += other.lost;
+        self.first += other.first;
+        self.last += other.last;
+        self.middle += other.middle;
+        self.hole += other.hole;
+        self.scattered += other.scattered;
+        self.length_only += other.length_only;
+        self.uncut += other.uncut;
+        self.names.creations += other.names.creations;
+        self.names.renames += other.names.renames;
+        self.names.removals += other.names.removals;
+    }
+}
+
+impl Damage {
+    /// Says what became of one run of dirty sectors.
+    fn classify(&mut self, keep: &[bool]) {
+        let changes = keep.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let count = match (changes, keep.first()) {
+            (0, Some(false)) => &mut self.lost,
+            (1, Some(true)) => &mut self.first,
+            (1, _) => &mut self.last,
+            (2, Some(false)) => &mut self.middle,
+            (2, _) => &mut self.hole,
+            (0, _) => return,
+            _ => &mut self.scattered,
+        };
+        *count += 1;
+    }
 }
 
 impl Contents {
@@ -171,6 +253,12 @@ impl Contents {
         self.set_len(len, true);
     }
 
+    /// How many sectors a flush would have to write.
+    #[must_use]
+    pub fn sectors_dirty(&self) -> u64 {
+        self.dirty.values().map(|mask| u64::from(mask.count_ones())).sum()
+    }
+
     /// Begins a flush of everything that has been written so far.
     #[must_use]
     pub fn flush_begin(&self) -> Flush {
@@ -224,50 +312,99 @@ impl Contents {
     }
 
     /// The power fails. See the module's head.
-    pub fn power_loss(&mut self, random: &mut Stream) -> Damage {
+    pub fn power_loss(&mut self, wreck: Option<Wreck>, random: &mut Stream) -> Damage {
         let mut damage = Damage::default();
-        let kept_lengths = random.below(self.lengths.len() as u64 + 1) as usize;
+        let steps = self.lengths.len();
+        let kept_lengths = match wreck {
+            Some(Wreck::Lengths) => 0,
+            Some(Wreck::Bytes | Wreck::ButLast | Wreck::ButMiddle | Wreck::Garbage) => steps,
+            _ => random.below(steps as u64 + 1) as usize,
+        };
+        damage.uncut = u64::from(self.lengths[kept_lengths..].iter().any(|length| length.cut));
         let mut image = std::mem::take(&mut self.durable);
-        let mut len = self.durable_len;
+        let mut written = std::mem::take(&mut self.written);
+        let (mut len, durable_len) = (self.durable_len, self.durable_len);
         for length in &self.lengths[..kept_lengths] {
             if length.cut {
                 cut(&mut image, length.len);
+                forget(&mut written, length.len);
             }
             len = length.len;
         }
+        let mut bare = false;
         for run in runs(&self.dirty) {
-            let keep = survivors(run.len(), random);
+            let keep = survivors(run.len(), wreck, random);
+            damage.classify(&keep);
             for (place, &(page, sector)) in run.iter().enumerate() {
                 let start = sector * SECTOR;
-                let virgin = image
-                    .get(&page)
-                    .is_none_or(|bytes| bytes[start..start + SECTOR].iter().all(|&byte| byte == 0));
+                let mask = written.entry(page).or_default();
+                let virgin = *mask & (1 << sector) == 0;
                 let target =
                     Arc::make_mut(image.entry(page).or_insert_with(|| Arc::new([0; PAGE])));
                 let target = &mut target[start..start + SECTOR];
+                let at = page * PAGE as u64 + start as u64;
                 if keep[place] {
                     damage.kept += 1;
+                    *mask |= 1 << sector;
                     if let Some(live) = self.live.get(&page) {
                         target.copy_from_slice(&live[start..start + SECTOR]);
                     }
-                } else if virgin && random.chance(1, 8) {
+                } else if virgin && (wreck == Some(Wreck::Garbage) || random.chance(1, 8)) {
                     damage.garbled += 1;
+                    *mask |= 1 << sector;
                     random.fill(target);
                 } else {
                     damage.dropped += 1;
+                    bare |= at >= durable_len && at < len;
                 }
             }
         }
+        damage.length_only = u64::from(bare);
         cut(&mut image, len);
+        forget(&mut written, len);
         *self = Contents {
             live: image.clone(),
             durable: image,
+            written,
             len,
             durable_len: len,
             reserved: len,
             ..Contents::default()
         };
         damage
+    }
+
+    /// The bytes of one sector, as reads see them.
+    #[must_use]
+    pub fn sector(&self, sector: u64) -> [u8; SECTOR] {
+        let (page, within) = place(sector);
+        let mut bytes = [0; SECTOR];
+        if let Some(live) = self.live.get(&page) {
+            bytes.copy_from_slice(&live[within..within + SECTOR]);
+        }
+        bytes
+    }
+
+    /// Changes a sector behind everybody's back, in the page cache and on the disk.
+    pub fn replace_sector(&mut self, sector: u64, bytes: &[u8; SECTOR]) {
+        let (page, within) = place(sector);
+        for pages in [&mut self.live, &mut self.durable] {
+            let target = Arc::make_mut(pages.entry(page).or_insert_with(|| Arc::new([0; PAGE])));
+            target[within..within + SECTOR].copy_from_slice(bytes);
+        }
+    }
+
+    /// What a power cut is certain to leave, from the start on.
+    #[must_use]
+    pub fn durable_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(self.durable_len).unwrap_or(0)];
+        for (page, within, range) in pieces(0, bytes.len()) {
+            if let Some(durable) = self.durable.get(&page) {
+                let size = range.len();
+                bytes[range].copy_from_slice(&durable[within..within + size]);
+            }
+        }
+        bytes
     }
 
     fn set_len(&mut self, len: u64, cut: bool) {
@@ -284,6 +421,7 @@ impl Contents {
         for length in &self.lengths[..flush.lengths.min(self.lengths.len())] {
             if length.cut {
                 cut(&mut self.durable, length.len);
+                forget(&mut self.written, length.len);
             }
         }
         self.durable_len = flush.len;
@@ -295,6 +433,7 @@ impl Contents {
     }
 
     fn harden_page(&mut self, page: u64, mask: u8, then: &Arc<Page>, late: bool) {
+        *self.written.entry(page).or_default() |= mask;
         let live = self.live.get(&page);
         let unchanged = live.is_some_and(|live| Arc::ptr_eq(live, then));
         let source = match live {
@@ -327,18 +466,46 @@ impl Contents {
     }
 }
 
+/// The page of a sector, and where in it the sector begins.
+fn place(sector: u64) -> (u64, usize) {
+    (sector / SECTORS as u64, (sector % SECTORS as u64) as usize * SECTOR)
+}
+
 /// Which sectors of one run of `len` dirty sectors survive a power cut.
-fn survivors(len: usize, random: &mut Stream) -> Vec<bool> {
-    let edge = random.below(len as u64 + 1) as usize;
-    let other = random.below(len as u64 + 1) as usize;
-    let (low, high) = (edge.min(other), edge.max(other));
-    match random.below(6) {
+fn survivors(len: usize, wreck: Option<Wreck>, random: &mut Stream) -> Vec<bool> {
+    let mut edges = [0; 2].map(|_| random.below(len as u64 + 1) as usize);
+    edges.sort_unstable();
+    let [low, high] = edges;
+    // A wish for a part gives one where the run has room for it.
+    let (inner_low, inner_high) = match len {
+        0..3 => (0, len),
+        _ => {
+            let low = random.within(1..len as u64 - 1);
+            (low as usize, random.within(low + 1..len as u64) as usize)
+        }
+    };
+    let edge = if len > 1 { random.within(1..len as u64) as usize } else { len };
+    let drawn = match random.below(6) {
         0 => vec![true; len],
         1 => vec![false; len],
-        2 => (0..len).map(|place| place < edge).collect(),
-        3 => (0..len).map(|place| place >= edge).collect(),
+        2 => (0..len).map(|place| place < low).collect(),
+        3 => (0..len).map(|place| place >= low).collect(),
         4 => (0..len).map(|place| !(low..high).contains(&place)).collect(),
         _ => (0..len).map(|_| random.chance(1, 2)).collect(),
+    };
+    match wreck {
+        None | Some(Wreck::Names) => drawn,
+        Some(Wreck::All | Wreck::Garbage | Wreck::Bytes) => vec![false; len],
+        Some(Wreck::Lengths) => vec![true; len],
+        Some(Wreck::ButFirst) => (0..len).map(|place| place < edge).collect(),
+        Some(Wreck::ButLast) => (0..len).map(|place| place >= edge).collect(),
+        Some(Wreck::ButMiddle) => {
+            (0..len).map(|place| (inner_low..inner_high).contains(&place)).collect()
+        }
+        Some(Wreck::Middle) => {
+            (0..len).map(|place| !(inner_low..inner_high).contains(&place)).collect()
+        }
+        Some(Wreck::Scattered) => (0..len).map(|_| random.chance(1, 2)).collect(),
     }
 }
 
@@ -371,6 +538,15 @@ fn cut(pages: &mut Pages, len: u64) {
     }
 }
 
+/// Sectors that lie wholly behind `len` are as good as never written.
+fn forget(written: &mut BTreeMap<u64, u8>, len: u64) {
+    let sectors = len.div_ceil(SECTOR as u64);
+    written.split_off(&sectors.div_ceil(SECTORS as u64));
+    if let Some(mask) = written.get_mut(&(sectors / SECTORS as u64)) {
+        *mask &= (1 << (sectors % SECTORS as u64)) - 1;
+    }
+}
+
 fn copy_sectors(into: &mut Page, from: &Page, mask: u8) {
     for sector in (0..SECTORS).filter(|sector| mask & (1 << sector) != 0) {
         let range = sector * SECTOR..(sector + 1) * SECTOR;
@@ -399,177 +575,5 @@ fn pieces(offset: u64, count: usize) -> impl Iterator<Item = (u64, usize, std::o
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn all(contents: &Contents) -> Vec<u8> {
-        let mut bytes = vec![0xee; usize::try_from(contents.len()).expect("small")];
-        assert_eq!(contents.read(0, &mut bytes), bytes.len());
-        bytes
-    }
-
-    fn flush(contents: &mut Contents, random: &mut Stream) {
-        let flush = contents.flush_begin();
-        contents.flush_end(&flush, random);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Write(u64, usize, u8),
-        Truncate(u64),
-        Allocate(u64),
-        Flush,
-        FlushAround(u64, usize, u8),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            (0..20_000_u64, 1..6000_usize, 1..255_u8).prop_map(|(o, n, b)| Step::Write(o, n, b)),
-            (0..24_000_u64).prop_map(Step::Truncate),
-            (0..30_000_u64).prop_map(Step::Allocate),
-            Just(Step::Flush),
-            (0..20_000_u64, 1..6000_usize, 1..255_u8)
-                .prop_map(|(o, n, b)| Step::FlushAround(o, n, b)),
-        ];
-        proptest::collection::vec(step, 1..25)
-    }
-
-    fn write_model(model: &mut Vec<u8>, offset: u64, count: usize, byte: u8) {
-        let start = offset as usize;
-        if model.len() < start + count {
-            model.resize(start + count, 0);
-        }
-        model[start..start + count].fill(byte);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-
-        /// Reads see exactly what a plain vector would hold, whatever is flushed.
-        #[test]
-        fn reads_agree_with_a_vector(steps in steps(), seed: u64) {
-            let mut random = Stream::new(seed);
-            let (mut contents, mut model) = (Contents::default(), Vec::new());
-            for step in steps {
-                match step {
-                    Step::Write(offset, count, byte) => {
-                        contents.write(offset, &vec![byte; count]);
-                        write_model(&mut model, offset, count, byte);
-                    }
-                    Step::Truncate(len) => {
-                        contents.truncate(len);
-                        model.resize(len as usize, 0);
-                    }
-                    Step::Allocate(end) => {
-                        contents.allocate(end);
-                        model.resize(model.len().max(end as usize), 0);
-                    }
-                    Step::Flush => flush(&mut contents, &mut random),
-                    Step::FlushAround(offset, count, byte) => {
-                        let under_way = contents.flush_begin();
-                        contents.write(offset, &vec![byte; count]);
-                        write_model(&mut model, offset, count, byte);
-                        contents.flush_end(&under_way, &mut random);
-                    }
-                }
-                prop_assert_eq!(&all(&contents), &model);
-            }
-            flush(&mut contents, &mut random);
-            prop_assert!(contents.is_clean());
-            contents.power_loss(&mut random);
-            prop_assert_eq!(&all(&contents), &model);
-        }
-
-        /// After any history, a power cut leaves every sector that was durable and not written
-        /// since as it was, and every other one old, new or (if it was never flushed) anything.
-        #[test]
-        fn a_power_cut_keeps_what_was_flushed(
-            before in steps(), after in proptest::collection::vec((0..20_000_u64, 1..6000_usize, 1..255_u8), 0..6), seed: u64,
-        ) {
-            let mut random = Stream::new(seed);
-            let mut contents = Contents::default();
-            for step in before {
-                match step {
-                    Step::Write(offset, count, byte) | Step::FlushAround(offset, count, byte) =>
-                        contents.write(offset, &vec![byte; count]),
-                    Step::Truncate(len) => contents.truncate(len),
-                    Step::Allocate(end) => contents.allocate(end),
-                    Step::Flush => flush(&mut contents, &mut random),
-                }
-            }
-            flush(&mut contents, &mut random);
-            let old = all(&contents);
-            let mut versions = vec![old.clone()];
-            for (offset, count, byte) in after {
-                contents.write(offset, &vec![byte; count]);
-                versions.push(all(&contents));
-            }
-            contents.power_loss(&mut random);
-            let crashed = all(&contents);
-            prop_assert!(versions.iter().any(|version| version.len() == crashed.len()));
-            let newest = versions.last().expect("one at least");
-            for start in (0..crashed.len()).step_by(SECTOR) {
-                let part = |bytes: &[u8]| {
-                    let end = (start + SECTOR).min(crashed.len());
-                    let mut part: Vec<u8> = bytes.get(start..end.min(bytes.len())).unwrap_or(&[]).to_vec();
-                    part.resize(end - start, 0);
-                    part
-                };
-                let (was, is, would) = (part(&old), part(&crashed), part(newest));
-                if was.iter().any(|&byte| byte != 0) || was == would {
-                    prop_assert!(is == was || is == would, "sector at {}", start);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn crashes_show_every_kind_of_damage() {
-        let mut total = Damage::default();
-        let (mut kept_all, mut lost_all, mut zero_tail) = (0, 0, 0);
-        for seed in 0..300 {
-            let mut random = Stream::new(seed);
-            let mut contents = Contents::default();
-            contents.write(0, &[7; 6 * SECTOR]);
-            let damage = contents.power_loss(&mut random);
-            total.kept += damage.kept;
-            total.dropped += damage.dropped;
-            total.garbled += damage.garbled;
-            kept_all += u32::from(damage.kept == 6 && contents.len() == 6 * SECTOR as u64);
-            lost_all += u32::from(contents.len() == 0);
-            zero_tail += u32::from(contents.len() > 0 && all(&contents).ends_with(&[0]));
-        }
-        assert!(total.kept > 300 && total.dropped > 300 && total.garbled > 30, "{total:?}");
-        assert!(kept_all > 5 && lost_all > 5 && zero_tail > 5, "{kept_all} {lost_all} {zero_tail}");
-    }
-
-    /// A flush fails, the next one succeeds, and yet the power cut takes the bytes: the reason why
-    /// a failed flush is final.
-    #[test]
-    fn a_failed_flush_marks_dirty_pages_clean() {
-        let mut lost = 0;
-        for seed in 0..50 {
-            let mut random = Stream::new(seed);
-            let mut contents = Contents::default();
-            contents.write(0, &[1; 8 * SECTOR]);
-            let first = contents.flush_begin();
-            contents.flush_fail(&first, &mut random);
-            assert_eq!(all(&contents), vec![1; 8 * SECTOR]);
-            flush(&mut contents, &mut random);
-            assert!(contents.is_clean());
-            contents.power_loss(&mut random);
-            lost += u32::from(all(&contents) != vec![1; 8 * SECTOR]);
-        }
-        assert!(lost > 40, "{lost} of 50");
-    }
-
-    #[test]
-    fn a_dead_process_leaves_its_page_cache() {
-        let mut contents = Contents::default();
-        contents.write(0, b"unflushed");
-        contents.process_death();
-        assert_eq!(all(&contents), b"unflushed");
-        assert!(!contents.is_clean());
-    }
-}
+#[path = "file_tests.rs"]
+mod tests;

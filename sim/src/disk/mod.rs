@@ -2,13 +2,16 @@
 //!
 //! It is a plain data structure, without time or tasks: the world decides when a call takes
 //! effect. Contents are in [`mod@file`], names in [`names`]; this module joins them, counts room, and
-//! injects the faults that are armed in [`Faults`]. Contracts are those of `trialog_engine::io`.
+//! lets each call meet what ails the disk: [`trouble`] while it runs, [`rot`](Rot) in silence. Contracts are
+//! those of `trialog_engine::io`.
 //!
 //! The three ways in which a process can end are three methods: [`Disk::process_death`] (the page
 //! cache stays), [`Disk::power_loss`] (any subset of what was not flushed stays), and neither.
 
 pub mod file;
 pub mod names;
+mod rot;
+pub mod trouble;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,43 +21,20 @@ use std::path::{Component, Path};
 use trialog_engine::io::{Entry, Open};
 
 use crate::seed::Stream;
-pub use file::{Damage, Flush, PAGE, SECTOR};
+pub use file::{Damage, Flush, PAGE, SECTOR, Wreck};
 pub use names::{FolderSync, Ino};
+pub use trouble::{Call, Trouble, Troubles};
 
 use file::Contents;
 use names::Names;
+use rot::Rot;
+use trouble::Stray;
 
-/// Faults of a running disk. A count arms that many calls to come; each one that fires counts one
-/// up in [`Fired`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Reads that fail with an I/O error.
-    pub read_errors: u32,
-    /// Writes that fail with an I/O error, some of them after a part was written.
-    pub write_errors: u32,
-    /// Flushes (of files or folders) that fail and mark what was dirty clean.
-    pub sync_errors: u32,
-    /// In how many of 1,000 calls a read or a write is cut short.
-    pub short_per_mille: u64,
-    /// Flushes of files report success and do nothing. Nobody can keep a promise on such a disk:
-    /// it is for showing that a trial bites.
-    pub flushes_lie: bool,
-}
-
-/// How often each running fault really happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fired {
-    /// Failed reads.
-    pub read_errors: u64,
-    /// Failed writes.
-    pub write_errors: u64,
-    /// Failed flushes.
-    pub sync_errors: u64,
-    /// Calls that found no room.
-    pub full: u64,
-    /// Reads and writes cut short.
-    pub short: u64,
-}
+/// Unused room of a read's buffer holds this: whoever believes more than the call reports is found
+/// out.
+const POISON: u8 = 0xa5;
+/// Fewer bytes than this are not misread: so few could not show it.
+const MISREAD_BYTES_MIN: usize = 61;
 
 /// One machine's file system. See the module's head.
 #[derive(Debug)]
@@ -73,10 +53,20 @@ pub struct Disk {
     /// Bytes that are taken, in whole pages.
     used: u64,
     random: Stream,
-    /// What goes wrong from now on.
-    pub faults: Faults,
-    /// What has gone wrong.
-    pub fired: Fired,
+    rot: Rot,
+    /// What ails it.
+    pub troubles: Troubles,
+    /// What the next power cut is to take, if a fault has a wish.
+    pub wreck: Option<Wreck>,
+    /// What power cuts have taken so far.
+    pub damage: Damage,
+    /// Writes that went astray and have yet to hit something.
+    pub strays: Vec<(Ino, u64, Vec<u8>)>,
+    /// Something failed that a program may have taken for final.
+    pub hurt: bool,
+    /// Flushes of files report success and do nothing. Nobody can keep a promise on such a disk:
+    /// it is for showing that a trial bites.
+    pub flushes_lie: bool,
 }
 
 impl Disk {
@@ -93,8 +83,13 @@ impl Disk {
             capacity,
             used: 0,
             random,
-            faults: Faults::default(),
-            fired: Fired::default(),
+            rot: Rot::default(),
+            troubles: Troubles::default(),
+            wreck: None,
+            damage: Damage::default(),
+            strays: Vec::new(),
+            hurt: false,
+            flushes_lie: false,
         }
     }
 
@@ -103,6 +98,7 @@ impl Disk {
     /// # Errors
     /// Those of [`trialog_engine::io::Io::open`], `StorageFull` where a name needs a page.
     pub fn open(&mut self, path: &Path, how: Open) -> Result<Ino> {
+        self.fail(Call::Open)?;
         let (folder, name) = self.parent(path)?;
         let ino = match (self.names.get(folder, name), how) {
             (Some(_), Open::CreateNew) => return Err(ErrorKind::AlreadyExists.into()),
@@ -156,13 +152,34 @@ impl Disk {
     /// Reads into `into`, as `File::read_at`.
     ///
     /// # Errors
-    /// An armed fault.
+    /// What ails the disk.
     pub fn read(&mut self, ino: Ino, offset: u64, into: &mut [u8]) -> Result<usize> {
-        if take(&mut self.faults.read_errors, &mut self.fired.read_errors) {
-            return Err(Error::other("simulated read error"));
+        self.fail(Call::Read)?;
+        if self.troubles.interrupts(&mut self.random) {
+            return Err(ErrorKind::Interrupted.into());
         }
-        let count = self.shorten(into.len());
-        Ok(self.file(ino).read(offset, &mut into[..count]))
+        let mut count = self.troubles.shorten(into.len(), &mut self.random);
+        let there = self.length(ino).saturating_sub(offset).min(count as u64);
+        if let Some(bad) = self.rot.unreadable(ino, offset, there) {
+            if bad == offset {
+                self.hurt = true;
+                return Err(Error::other("simulated sector that cannot be read"));
+            }
+            count = (bad - offset) as usize;
+        }
+        let (into, rest) = into.split_at_mut(count);
+        rest.fill(POISON);
+        let read = self.file(ino).read(offset, into);
+        let (into, rest) = into.split_at_mut(read);
+        rest.fill(POISON);
+        self.misread(ino, offset, into);
+        Ok(read)
+    }
+
+    /// How many bytes from `offset` on can be read before the first sector that cannot.
+    #[must_use]
+    pub fn readable(&self, ino: Ino, offset: u64, len: u64) -> u64 {
+        self.rot.unreadable(ino, offset, len).map_or(len, |bad| bad - offset)
     }
 
     /// The bytes of a file as they are now, zeros where it has none: what a packet that carries a
@@ -182,22 +199,47 @@ impl Disk {
     /// `StorageFull`, or an armed fault.
     pub fn write(&mut self, ino: Ino, offset: u64, parts: &[&[u8]]) -> Result<usize> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        if take(&mut self.faults.write_errors, &mut self.fired.write_errors) {
+        if let Err(error) = self.fail(Call::Write) {
             let written = self.random.below(2 * total as u64 + 1) as usize;
-            self.write_parts(ino, offset, parts, written.saturating_sub(total));
-            return Err(Error::other("simulated write error"));
+            let room = self.room_from(ino, offset).min(written.saturating_sub(total) as u64);
+            self.write_parts(ino, offset, parts, room as usize);
+            return Err(error);
         }
-        let mut count = self.shorten(total);
+        if self.troubles.interrupts(&mut self.random) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let mut count = self.troubles.shorten(total, &mut self.random);
         let room = self.room_from(ino, offset);
         if (count as u64) > room {
-            self.fired.full += 1;
+            let full = self.full();
             count = room as usize;
             if count == 0 {
-                return Err(ErrorKind::StorageFull.into());
+                return Err(full);
             }
         }
-        self.write_parts(ino, offset, parts, count);
+        let may_be_lost = count > 0 && self.troubles.lose_writes() && self.is_unbelieved(ino);
+        match may_be_lost.then(|| self.troubles.loses()).flatten() {
+            None => self.write_parts(ino, offset, parts, count),
+            Some(stray) => {
+                let before = self.sectors(ino, offset, count);
+                self.write_parts(ino, offset, parts, count);
+                for (sector, bytes) in before {
+                    self.alter(ino, sector, &bytes);
+                }
+                if let Stray::Sector(victim, sector) = stray {
+                    let mut bytes = parts.concat();
+                    bytes.resize(SECTOR, 0);
+                    self.strays.push((victim, sector, bytes));
+                }
+            }
+        }
         Ok(count)
+    }
+
+    /// How many sectors of a file a flush would have to write.
+    #[must_use]
+    pub fn sectors_dirty(&self, ino: Ino) -> u64 {
+        self.files.get(&ino).map_or(0, Contents::sectors_dirty)
     }
 
     /// Begins a flush of a file.
@@ -211,14 +253,14 @@ impl Disk {
     /// # Errors
     /// An armed fault. What was dirty is then marked clean all the same.
     pub fn sync_end(&mut self, ino: Ino, flush: &Flush) -> Result<()> {
-        let failed = take(&mut self.faults.sync_errors, &mut self.fired.sync_errors);
-        if self.faults.flushes_lie && !failed {
+        let result = self.fail(Call::Sync);
+        if self.flushes_lie && result.is_ok() {
             return Ok(());
         }
         let contents = self.files.get_mut(&ino).expect("an open file");
-        if failed {
+        if result.is_err() {
             contents.flush_fail(flush, &mut self.random);
-            return Err(Error::other("simulated flush error"));
+            return result;
         }
         contents.flush_end(flush, &mut self.random);
         Ok(())
@@ -237,9 +279,7 @@ impl Disk {
     /// # Errors
     /// An armed fault; nothing is durable then.
     pub fn sync_dir_end(&mut self, sync: FolderSync) -> Result<()> {
-        if take(&mut self.faults.sync_errors, &mut self.fired.sync_errors) {
-            return Err(Error::other("simulated flush error"));
-        }
+        self.fail(Call::SyncDir)?;
         self.names.sync_end(sync);
         Ok(())
     }
@@ -247,8 +287,12 @@ impl Disk {
     /// As `File::allocate`.
     ///
     /// # Errors
-    /// `StorageFull`; nothing is reserved then.
+    /// `StorageFull`, `Unsupported`, or what ails the disk; nothing is reserved then.
     pub fn allocate(&mut self, ino: Ino, offset: u64, len: u64) -> Result<()> {
+        self.fail(Call::Allocate)?;
+        if self.troubles.refuses_allocation() {
+            return Err(ErrorKind::Unsupported.into());
+        }
         let end = offset.checked_add(len).ok_or(ErrorKind::InvalidInput)?;
         if end > offset + self.room_from(ino, offset) {
             return Err(self.full());
@@ -258,8 +302,14 @@ impl Disk {
     }
 
     /// As `File::truncate`.
-    pub fn truncate(&mut self, ino: Ino, len: u64) {
+    ///
+    /// # Errors
+    /// What ails the disk; nothing is cut then.
+    pub fn truncate(&mut self, ino: Ino, len: u64) -> Result<()> {
+        self.fail(Call::Truncate)?;
+        self.rot.cut(ino, len);
         self.resize(ino, |contents| contents.truncate(len));
+        Ok(())
     }
 
     /// A file's length.
@@ -273,6 +323,7 @@ impl Disk {
     /// # Errors
     /// `NotFound`, `DirectoryNotEmpty`.
     pub fn remove(&mut self, path: &Path) -> Result<()> {
+        self.fail(Call::Name)?;
         let (folder, name) = self.parent(path)?;
         let ino = self.names.get(folder, name).ok_or(ErrorKind::NotFound)?;
         if self.names.folder(ino).is_some_and(|names| !names.is_empty()) {
@@ -289,6 +340,7 @@ impl Disk {
     /// `NotFound`; `IsADirectory` or `NotADirectory` where a folder meets a file;
     /// `DirectoryNotEmpty`.
     pub fn rename(&mut self, from: &Path, to: &Path) -> Result<()> {
+        self.fail(Call::Name)?;
         let (from_folder, from_name) = self.parent(from)?;
         let (to_folder, to_name) = self.parent(to)?;
         let ino = self.names.get(from_folder, from_name).ok_or(ErrorKind::NotFound)?;
@@ -335,6 +387,7 @@ impl Disk {
     /// # Errors
     /// `AlreadyExists`, `NotFound`.
     pub fn make_dir(&mut self, dir: &Path) -> Result<()> {
+        self.fail(Call::Name)?;
         let (folder, name) = self.parent(dir)?;
         if self.names.get(folder, name).is_some() {
             return Err(ErrorKind::AlreadyExists.into());
@@ -355,7 +408,7 @@ impl Disk {
     /// Bytes that can still be written.
     #[must_use]
     pub fn free(&self) -> u64 {
-        self.capacity.saturating_sub(self.used)
+        self.troubles.capacity(self.capacity).saturating_sub(self.used)
     }
 
     /// Bytes that are taken.
@@ -368,11 +421,6 @@ impl Disk {
     #[must_use]
     pub fn dirty(&self) -> u64 {
         self.files.values().map(Contents::dirty).sum()
-    }
-
-    /// Changes how much fits; less than is used means that the disk is full.
-    pub fn set_capacity(&mut self, capacity: u64) {
-        self.capacity = capacity;
     }
 
     /// The process that used this disk is gone: its descriptors and locks with it. Packets that
@@ -390,16 +438,102 @@ impl Disk {
     pub fn power_loss(&mut self) -> Damage {
         self.locks.clear();
         self.users.clear();
-        self.names.power_loss(&mut self.random);
-        let mut total = Damage::default();
+        let wreck = self.wreck.take();
+        let names = self.names.power_loss(wreck == Some(Wreck::Names), &mut self.random);
+        let mut total = Damage { names, ..Damage::default() };
         for contents in self.files.values_mut() {
-            let damage = contents.power_loss(&mut self.random);
-            total.kept += damage.kept;
-            total.dropped += damage.dropped;
-            total.garbled += damage.garbled;
+            total += contents.power_loss(wreck, &mut self.random);
         }
+        self.damage += total;
         self.forget_unreachable();
         total
+    }
+
+    /// The machine comes back with another disk, which is empty.
+    pub fn replace(&mut self) {
+        assert!(self.users.is_empty(), "a disk that is in use");
+        self.files.clear();
+        self.names = Names::default();
+        (self.gone, self.used) = (BTreeSet::new(), 0);
+        self.rot = Rot::default();
+    }
+
+    /// Changes a sector behind everybody's back.
+    pub fn alter(&mut self, ino: Ino, sector: u64, bytes: &[u8; SECTOR]) {
+        if let Some(contents) = self.files.get_mut(&ino) {
+            self.rot.alter(ino, contents, sector, bytes);
+            self.hurt = true;
+        }
+    }
+
+    /// Makes a sector unreadable behind everybody's back.
+    pub fn spoil(&mut self, ino: Ino, sector: u64) {
+        self.rot.spoil(ino, sector);
+    }
+
+    /// Undoes all silent damage, and ends every trouble.
+    pub fn mend(&mut self) {
+        self.troubles.lift_all();
+        self.strays.clear();
+        self.wreck = None;
+        self.rot.mend(&mut self.files);
+    }
+
+    /// Every folder with its names, for those who look from outside.
+    pub fn folders(&self) -> impl Iterator<Item = (Ino, &BTreeMap<String, Ino>)> {
+        self.names.folders()
+    }
+
+    /// What a file or folder is called.
+    #[must_use]
+    pub fn name_of(&self, ino: Ino) -> Option<&str> {
+        self.names.name_of(ino)
+    }
+
+    /// What a power cut is certain to leave of the file of this name, and its number.
+    #[must_use]
+    pub fn durable(&self, folder: Ino, name: &str) -> Option<(Ino, Vec<u8>)> {
+        let ino = self.names.durable(folder, name)?;
+        Some((ino, self.files.get(&ino)?.durable_bytes()))
+    }
+
+    /// Whether nothing that this file says is believed without a check: its writes may get lost.
+    fn is_unbelieved(&self, ino: Ino) -> bool {
+        self.names.name_of(ino).is_some_and(crate::atlas::is_unbelieved)
+    }
+
+    fn misread(&mut self, ino: Ino, offset: u64, into: &mut [u8]) {
+        if into.len() < MISREAD_BYTES_MIN || !self.troubles.mislead() {
+            return;
+        }
+        let free = self.is_unbelieved(ino);
+        let length = self.length(ino);
+        if length <= SECTOR as u64 || !self.troubles.misleads(ino, offset, into.len(), free) {
+            return;
+        }
+        let elsewhere = (offset + SECTOR as u64 * self.random.within(1..9)) % length;
+        let mut wrong = vec![0; into.len()];
+        self.file(ino).read(elsewhere, &mut wrong);
+        // Another batch, whole and right, in the place of this one: nobody could tell.
+        if crate::atlas::batches(&wrong).is_empty() {
+            into.copy_from_slice(&wrong);
+            self.hurt = true;
+        }
+    }
+
+    /// The sectors that a write touches, as they are before it.
+    fn sectors(&self, ino: Ino, offset: u64, len: usize) -> Vec<(u64, [u8; SECTOR])> {
+        let last = (offset + len as u64 - 1) / SECTOR as u64;
+        let contents = self.file(ino);
+        (offset / SECTOR as u64..=last).map(|sector| (sector, contents.sector(sector))).collect()
+    }
+
+    fn fail(&mut self, call: Call) -> Result<()> {
+        if self.troubles.fails(call) {
+            self.hurt = true;
+            return Err(Error::other(format!("simulated I/O error ({call:?})")));
+        }
+        Ok(())
     }
 
     fn number(&mut self) -> Ino {
@@ -412,16 +546,9 @@ impl Disk {
     }
 
     fn full(&mut self) -> Error {
-        self.fired.full += 1;
+        self.troubles.found_full();
+        self.hurt = true;
         ErrorKind::StorageFull.into()
-    }
-
-    fn shorten(&mut self, count: usize) -> usize {
-        if count > 1 && self.random.chance(self.faults.short_per_mille, 1000) {
-            self.fired.short += 1;
-            return 1 + self.random.below(count as u64 - 1) as usize;
-        }
-        count
     }
 
     /// How many bytes from `offset` on the file could take.
@@ -431,6 +558,13 @@ impl Disk {
     }
 
     fn write_parts(&mut self, ino: Ino, offset: u64, parts: &[&[u8]], mut count: usize) {
+        let mut at = offset;
+        let mut left = count;
+        for part in parts {
+            let size = part.len().min(left);
+            self.rot.written(ino, at, &part[..size]);
+            (at, left) = (at + size as u64, left - size);
+        }
         self.resize(ino, |contents| {
             let mut at = offset;
             for part in parts {
@@ -544,143 +678,5 @@ fn pages(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE as u64) * PAGE as u64
 }
 
-fn take(armed: &mut u32, fired: &mut u64) -> bool {
-    let fires = *armed > 0;
-    if fires {
-        *armed -= 1;
-        *fired += 1;
-    }
-    fires
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disk(capacity: u64, seed: u64) -> Disk {
-        Disk::new(capacity, Stream::new(seed))
-    }
-
-    fn contents(disk: &mut Disk, path: &str) -> Option<Vec<u8>> {
-        let ino = disk.open(Path::new(path), Open::Read).ok()?;
-        let bytes = disk.peek(ino, 0, disk.length(ino) as usize);
-        disk.close(ino);
-        Some(bytes)
-    }
-
-    #[test]
-    fn a_flushed_and_named_file_survives_every_power_cut() {
-        let (mut nameless, mut named) = (0, 0);
-        for seed in 0..100 {
-            let mut disk = disk(1 << 20, seed);
-            disk.make_dir(Path::new("/d")).expect("made");
-            let sync = disk.sync_dir_begin(Path::new("/")).expect("there");
-            disk.sync_dir_end(sync).expect("synced");
-            for (path, with_name) in [("/d/a", true), ("/d/b", false)] {
-                let ino = disk.open(Path::new(path), Open::CreateNew).expect("created");
-                disk.write(ino, 0, &[b"hel", b"lo"]).expect("written");
-                let flush = disk.sync_begin(ino);
-                disk.sync_end(ino, &flush).expect("flushed");
-                if with_name {
-                    let sync = disk.sync_dir_begin(Path::new("/d")).expect("there");
-                    disk.sync_dir_end(sync).expect("synced");
-                }
-            }
-            disk.power_loss();
-            assert_eq!(contents(&mut disk, "/d/a").as_deref(), Some(&b"hello"[..]));
-            match contents(&mut disk, "/d/b") {
-                Some(bytes) => {
-                    assert_eq!(bytes, b"hello");
-                    named += 1;
-                }
-                None => nameless += 1,
-            }
-        }
-        assert!(named > 10 && nameless > 10, "{named} {nameless}");
-    }
-
-    #[test]
-    fn a_full_disk_writes_what_fits_and_recovers() {
-        let mut disk = disk(2 * PAGE as u64, 1);
-        let ino = disk.open(Path::new("f"), Open::Create).expect("created");
-        assert_eq!(disk.write(ino, 0, &[&[1; 3 * PAGE]]).expect("short"), 2 * PAGE);
-        let error = disk.write(ino, 2 * PAGE as u64, &[&[1]]).expect_err("full");
-        assert_eq!(error.kind(), ErrorKind::StorageFull);
-        assert_eq!(disk.write(ino, 0, &[&[2; PAGE]]).expect("room is there"), PAGE);
-        let error = disk.open(Path::new("g"), Open::Create).expect_err("no room for a name");
-        assert_eq!(error.kind(), ErrorKind::StorageFull);
-        disk.truncate(ino, 10);
-        assert_eq!(disk.free(), PAGE as u64);
-        assert_eq!(disk.fired.full, 3);
-        disk.remove(Path::new("f")).expect("removed");
-        assert_eq!(disk.used(), PAGE as u64, "still open");
-    }
-
-    #[test]
-    fn a_removed_file_lives_on_while_it_is_open_and_frees_its_room() {
-        let mut disk = disk(1 << 20, 1);
-        let ino = disk.open(Path::new("f"), Open::Create).expect("created");
-        disk.write(ino, 0, &[b"x"]).expect("written");
-        let sync = disk.sync_dir_begin(Path::new("/")).expect("there");
-        disk.sync_dir_end(sync).expect("synced");
-        disk.remove(Path::new("/f")).expect("removed");
-        assert_eq!(disk.peek(ino, 0, 1), b"x");
-        assert_eq!(disk.used(), PAGE as u64);
-        disk.close(ino);
-        assert_eq!(disk.used(), 0);
-        let error = disk.open(Path::new("f"), Open::Write).expect_err("gone");
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn armed_faults_fire_once_each() {
-        let mut disk = disk(1 << 20, 3);
-        let ino = disk.open(Path::new("f"), Open::Create).expect("created");
-        disk.faults =
-            Faults { read_errors: 1, write_errors: 1, sync_errors: 2, ..Faults::default() };
-        disk.write(ino, 0, &[b"abc"]).expect_err("armed");
-        assert_eq!(disk.write(ino, 0, &[b"abc"]).expect("fired already"), 3);
-        let mut byte = [0];
-        disk.read(ino, 0, &mut byte).expect_err("armed");
-        assert_eq!(disk.read(ino, 1, &mut byte).expect("fired already"), 1);
-        let flush = disk.sync_begin(ino);
-        disk.sync_end(ino, &flush).expect_err("armed");
-        let sync = disk.sync_dir_begin(Path::new("/")).expect("there");
-        disk.sync_dir_end(sync).expect_err("armed");
-        let flush = disk.sync_begin(ino);
-        disk.sync_end(ino, &flush).expect("fired already");
-        let fired = Fired { read_errors: 1, write_errors: 1, sync_errors: 2, full: 0, short: 0 };
-        assert_eq!(disk.fired, fired);
-    }
-
-    #[test]
-    fn folders_are_listed_renamed_and_removed() {
-        let mut disk = disk(1 << 20, 1);
-        disk.make_dir(Path::new("/a")).expect("made");
-        let error = disk.make_dir(Path::new("/a")).expect_err("there already");
-        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-        let ino = disk.open(Path::new("/a/f"), Open::CreateNew).expect("created");
-        let error = disk.remove(Path::new("/a")).expect_err("not empty");
-        assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty);
-        disk.rename(Path::new("/a"), Path::new("/b")).expect("renamed");
-        let names = disk.list(Path::new("/b")).expect("a folder");
-        assert_eq!(names, [Entry { name: "f".to_owned(), is_dir: false }]);
-        disk.remove(Path::new("/b/f")).expect("removed");
-        disk.remove(Path::new("/b")).expect("empty");
-        assert!(disk.list(Path::new("/")).expect("the root").is_empty());
-        disk.close(ino);
-    }
-
-    #[test]
-    fn a_lock_ends_with_its_process() {
-        let mut disk = disk(1 << 20, 1);
-        let ino = disk.open(Path::new("lock"), Open::Create).expect("created");
-        disk.lock(ino).expect("free");
-        assert_eq!(disk.lock(ino).expect_err("held").kind(), ErrorKind::WouldBlock);
-        disk.unlock(ino);
-        disk.lock(ino).expect("free");
-        disk.process_death(BTreeMap::new());
-        let ino = disk.open(Path::new("lock"), Open::Create).expect("there");
-        disk.lock(ino).expect("free again");
-    }
-}
+mod tests;

@@ -52,6 +52,17 @@ impl Change {
     }
 }
 
+/// Changes of names that a power cut took back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LostNames {
+    /// Files and folders that have no name again.
+    pub creations: u64,
+    /// Names that are the old ones again.
+    pub renames: u64,
+    /// Names that are back.
+    pub removals: u64,
+}
+
 /// The changes that a sync of a folder will make durable.
 #[derive(Debug)]
 pub struct FolderSync {
@@ -123,11 +134,31 @@ impl Names {
         self.harden(sync.numbers);
     }
 
-    /// The power fails: some of the pending changes were durable, the rest never happened. Returns
-    /// how many survived and how many did not.
-    pub fn power_loss(&mut self, random: &mut Stream) -> (u64, u64) {
+    /// What a name meant at the last moment that is certain to survive.
+    #[must_use]
+    pub fn durable(&self, folder: Ino, name: &str) -> Option<Ino> {
+        self.durable.get(&folder)?.get(name).copied()
+    }
+
+    /// The name of a file or folder now; the first one, if it has several.
+    #[must_use]
+    pub fn name_of(&self, ino: Ino) -> Option<&str> {
+        let names = self.live.values().flatten();
+        names.filter(|(_, named)| **named == ino).map(|(name, _)| name.as_str()).next()
+    }
+
+    /// Every folder now, with its number.
+    pub fn folders(&self) -> impl Iterator<Item = (Ino, &BTreeMap<String, Ino>)> {
+        self.live.iter().map(|(&ino, names)| (ino, names))
+    }
+
+    /// The power fails: some of the pending changes were durable, the rest never happened; none
+    /// were if the cut is to take `all`. Returns what was lost.
+    pub fn power_loss(&mut self, all: bool, random: &mut Stream) -> LostNames {
         let total = self.pending.len() as u64;
-        let numbers = if random.chance(1, 2) {
+        let numbers = if all {
+            BTreeSet::new()
+        } else if random.chance(1, 2) {
             let kept = random.below(total + 1) as usize;
             self.pending[..kept].iter().map(|change| change.number).collect()
         } else {
@@ -136,10 +167,16 @@ impl Names {
             kept.map(|change| change.number).collect()
         };
         self.harden(numbers);
-        let dropped = self.pending.len() as u64;
-        self.pending.clear();
+        let mut lost = LostNames::default();
+        for change in std::mem::take(&mut self.pending) {
+            match (change.from, change.to) {
+                (Some(_), Some(_)) => lost.renames += 1,
+                (Some(_), None) => lost.removals += 1,
+                (None, _) => lost.creations += 1,
+            }
+        }
         self.live = self.durable.clone();
-        (total - dropped, dropped)
+        lost
     }
 
     /// Every number that a name means now.
@@ -200,7 +237,7 @@ mod tests {
     fn durable_after(random: u64, prepare: impl Fn(&mut Names)) -> Vec<(String, Ino)> {
         let mut names = Names::default();
         prepare(&mut names);
-        names.power_loss(&mut Stream::new(random));
+        names.power_loss(false, &mut Stream::new(random));
         let folder = names.folder(0).expect("the root");
         folder.iter().map(|(name, ino)| (name.clone(), *ino)).collect()
     }
@@ -240,6 +277,26 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_that_takes_all_names_says_which() {
+        let mut names = Names::default();
+        names.link(0, "kept", 1);
+        names.link(0, "moved", 2);
+        let sync = names.sync_begin(0);
+        names.sync_end(sync);
+        names.link(0, "new", 3);
+        names.rename((0, "moved"), (0, "elsewhere"));
+        names.unlink(0, "kept");
+        assert_eq!(names.durable(0, "elsewhere"), None);
+        let lost = names.power_loss(true, &mut Stream::new(1));
+        assert_eq!(lost, LostNames { creations: 1, renames: 1, removals: 1 });
+        assert_eq!(
+            names.folder(0).expect("the root").keys().collect::<Vec<_>>(),
+            ["kept", "moved"]
+        );
+        assert_eq!(names.name_of(2), Some("moved"));
+    }
+
+    #[test]
     fn syncing_the_target_folder_of_a_move_settles_the_source_too() {
         let mut names = Names::default();
         names.make_folder(0, "a", 1);
@@ -250,7 +307,7 @@ mod tests {
         names.rename((1, "x"), (2, "y"));
         let sync = names.sync_begin(2);
         names.sync_end(sync);
-        names.power_loss(&mut Stream::new(1));
+        names.power_loss(false, &mut Stream::new(1));
         assert_eq!(names.get(1, "x"), None);
         assert_eq!(names.get(2, "y"), Some(3));
     }

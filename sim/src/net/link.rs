@@ -11,13 +11,10 @@
 use std::collections::BTreeMap;
 
 use super::Packet;
+use crate::cause::{Bites, Cause};
 use crate::seed::Stream;
 
 const MILLISECOND: u64 = 1_000_000;
-
-/// Which fault of the plan it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cause(pub u64);
 
 /// What a fault does to a link while it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +98,7 @@ pub struct Passage {
 #[derive(Debug)]
 pub struct Links {
     links: BTreeMap<(usize, usize), Link>,
-    bites: BTreeMap<Cause, u64>,
+    bites: Bites,
     random: Stream,
 }
 
@@ -129,7 +126,7 @@ impl Links {
     /// No links yet; each is drawn at first use.
     #[must_use]
     pub fn new(random: Stream) -> Self {
-        Links { links: BTreeMap::new(), bites: BTreeMap::new(), random }
+        Links { links: BTreeMap::new(), bites: Bites::default(), random }
     }
 
     /// Hinders the link between two machines, in this direction, until [`Links::lift`].
@@ -151,13 +148,13 @@ impl Links {
 
     /// How often each cause has touched a packet.
     #[must_use]
-    pub fn bites(&self) -> &BTreeMap<Cause, u64> {
+    pub fn bites(&self) -> &Bites {
         &self.bites
     }
 
     /// Counts one for `cause`.
     pub fn bite(&mut self, cause: Cause) {
-        *self.bites.entry(cause).or_default() += 1;
+        self.bites.count(cause);
     }
 
     /// What a packet meets now.
@@ -331,7 +328,7 @@ mod tests {
         packets.iter().for_each(|packet| links.hold(0, 1, *packet));
         assert_eq!(links.lift(Cause(2)), []);
         assert_eq!(links.lift(Cause(1)), packets);
-        assert_eq!(links.bites()[&Cause(1)], 3);
+        assert_eq!(links.bites().of(Cause(1)), 3);
     }
 
     #[test]
@@ -349,8 +346,8 @@ mod tests {
         links.hinder(0, 1, Cause(3), Hindrance::Narrow(10_000));
         links.hinder(0, 1, Cause(4), Hindrance::Narrow(1_000));
         assert_eq!(links.passage(0, 1, 500).busy, 500_000_000);
-        assert_eq!(links.bites()[&Cause(1)], 500);
-        assert_eq!(links.bites()[&Cause(4)], 1);
+        assert_eq!(links.bites().of(Cause(1)), 500);
+        assert_eq!(links.bites().of(Cause(4)), 1);
     }
 
     #[test]

@@ -24,12 +24,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::agenda::{Agenda, Due};
+use crate::cause::{Bites, Cause};
 use crate::disk::Ino;
 use crate::machine::Machine;
 use crate::seed::Stream;
 use crate::trace::Trace;
 use connect::{Attempt, Listener};
-use link::{Cause, Hindrance, Links};
+use link::{Hindrance, Links};
 use pipe::Pipe;
 use stream::Connection;
 
@@ -153,7 +154,7 @@ impl Net {
 
     /// How often each cause has touched something.
     #[must_use]
-    pub fn bites(&self) -> &BTreeMap<Cause, u64> {
+    pub fn bites(&self) -> &Bites {
         self.links.bites()
     }
 
@@ -261,3 +262,6 @@ impl Net {
         self.next_port
     }
 }
+
+#[cfg(test)]
+mod tests;

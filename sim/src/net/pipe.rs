@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::link::Cause;
+use crate::cause::Cause;
 use crate::disk::Ino;
 
 /// Less than this is not sent while more is promised or a part of it would fit only.

@@ -12,11 +12,12 @@ use std::task::Waker;
 
 use trialog_engine::io::Flow;
 
-use super::link::{Cause, Hindrance};
+use super::link::Hindrance;
 use super::pipe::{Flying, Piece, Pipe, SEGMENT};
 use super::{Around, MILLISECOND, Net, Packet};
 use crate::agenda::Due;
 use crate::atlas;
+use crate::cause::Cause;
 use crate::trace::Event;
 
 #[derive(Debug)]
@@ -261,10 +262,12 @@ impl Net {
         }
     }
 
-    /// A box on the way ends what side `side` sends: the other one reads the end, and what is sent
-    /// after it is answered by a reset.
-    pub fn end_half(&mut self, id: u64, side: usize, cause: Cause) {
+    /// A box on the way ends what `machine` sends: its peer reads the end, and what is sent after it
+    /// is answered by a reset.
+    pub fn end_half(&mut self, around: &mut Around<'_>, id: u64, machine: usize, cause: Cause) {
         if let Some(connection) = self.connections.get_mut(&id) {
+            let side = usize::from(connection.ends[0].machine != machine);
+            around.trace.note(around.now, Event::HalfClosed, &[id, side as u64]);
             let pipe = &mut connection.pipes[side];
             (pipe.ended, pipe.torn) = (true, true);
             if let Some(reader) = connection.ends[1 - side].reader.take() {

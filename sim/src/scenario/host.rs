@@ -39,6 +39,11 @@ pub async fn serve(io: SimIo, stage: Stage, broker: usize) {
             let _ = broker::run(own, core, shared).await;
         });
     }
+    let (told, stopping) = (io.clone(), Arc::clone(&shared));
+    io.spawn(async move {
+        told.told_to_stop().await;
+        stopping.stop();
+    });
     if let Err(error) = broker::run(io.clone(), CoreId(0), shared).await {
         io.world().say(&format!("broker {broker} did not start: {error}"));
     }

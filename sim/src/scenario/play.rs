@@ -184,7 +184,7 @@ async fn play(
         let program = with(&stage, move |io, stage| host::serve(io, stage, broker));
         let machine = cluster.add(&format!("broker {broker}"), shape.disk_bytes, program);
         cluster.world().machine(machine, |machine| {
-            machine.disk.faults.flushes_lie = broker_disk == BrokerDisk::Lying;
+            machine.disk.flushes_lie = broker_disk == BrokerDisk::Lying;
         });
     }
     let mut clients = Vec::new();
@@ -197,6 +197,9 @@ async fn play(
     let faults = plan.faults.into_iter().enumerate();
     let faults = faults.filter(|(index, _)| !run.cut.faults.contains(index));
     let plan = Plan { faults: faults.map(|(_, fault)| fault).collect() };
+    if plan.faults.iter().any(|planned| planned.kind.is_damage()) {
+        stage.expect_damage();
+    }
     let stuck = act(&cluster, &stage, &nemesis, &plan, &clients).await;
     stage.forget_brokers();
     let report = stage.recorder.judge(&expect(&shape));

@@ -63,6 +63,8 @@ pub struct Stage {
     done: Arc<AtomicU64>,
     /// Clients finish what they are at, and leave.
     curtain: Arc<AtomicBool>,
+    /// Batches may rot, on the disk or on the wire, and readers may notice.
+    damage: Arc<AtomicBool>,
     /// What a client saw that no history shows.
     complaints: Arc<Mutex<Vec<String>>>,
     /// The running brokers.
@@ -150,6 +152,7 @@ impl Stage {
             kept,
             done: Arc::default(),
             curtain: Arc::default(),
+            damage: Arc::default(),
             complaints: Arc::default(),
             brokers: Arc::default(),
             watch: Arc::new(Mutex::new(watch)),
@@ -161,6 +164,17 @@ impl Stage {
     #[must_use]
     pub fn stream(&self, concern: &str, index: u64) -> Stream {
         self.seed.stream(concern, index)
+    }
+
+    /// From now on batches may rot.
+    pub fn expect_damage(&self) {
+        self.damage.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a reader may meet a rotten batch.
+    #[must_use]
+    pub fn expects_damage(&self) -> bool {
+        self.damage.load(Ordering::Relaxed)
     }
 
     /// The first act is over.

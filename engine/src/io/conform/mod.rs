@@ -7,6 +7,7 @@
 
 mod files;
 mod network;
+pub mod random;
 mod transfer;
 
 use std::future::Future;

@@ -223,7 +223,7 @@ impl Reader {
         Record { topic: stage.topic(at), partition: got.partition, offset: got.offset, value }
     }
 
-    /// The broker may be without its topic or its disk. What else is wrong must have a reason in
+    /// The broker may be without its topic or its disk, or a batch may have rotted. What else is wrong must have a reason in
     /// the nature of the topic.
     fn on_error(&mut self, error: &ConsumeError) {
         let actor = self.voice.actor.clone();
@@ -237,6 +237,8 @@ impl Reader {
                 }
                 self.seek((at, *partition), BEGINNING);
             }
+            // Damage that nobody announced, and that this reader has noticed as it must.
+            ConsumeError::Corrupt { .. } if actor.stage.expects_damage() => {}
             ConsumeError::Corrupt { .. } => {
                 actor.stage.complain(format!("consumer {}: {error}", self.voice));
             }

@@ -1,0 +1,290 @@
+//! The kinds of faults, and which of them were seen in one seed together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Declares the kinds, with a list of all.
+macro_rules! kinds {
+    ($($(#[$what:meta])* $name:ident,)*) => {
+        /// A kind of fault, for drawing and counting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($(#[$what])* $name,)*
+        }
+
+        impl Kind {
+            /// Every kind, in order.
+            pub const ALL: [Kind; [$(stringify!($name)),*].len()] = [$(Kind::$name),*];
+        }
+    };
+}
+
+kinds! {
+    /// A broker's process dies.
+    Kill,
+    /// A broker's power fails.
+    PowerLoss,
+    /// A broker's process dies right after it has made some disk call.
+    KillAtCall,
+    /// Its power fails there.
+    PowerLossAtCall,
+    /// A broker's process dies with a write under way.
+    KillAtWrite,
+    /// Its power fails with a flush under way.
+    PowerLossAtFlush,
+    /// A client's process dies.
+    ClientCrash,
+    /// A broker dies again and again, soon after each start.
+    CrashLoop,
+    /// The power fails everywhere at once.
+    Blackout,
+    /// Brokers are stopped in order and started again, one after another.
+    RollingRestart,
+    /// A broker is told to stop.
+    GracefulStop,
+    /// A client comes back with an empty disk.
+    LostData,
+    /// A process makes no progress for a while (SIGSTOP, SIGCONT).
+    Pause,
+    /// A process gets a tenth of its time.
+    SlowNode,
+
+    /// A power cut took a write as a whole.
+    LostWrite,
+    /// Of a write, it left the first sectors.
+    KeptFirst,
+    /// It left the last.
+    KeptLast,
+    /// It left some in the middle.
+    KeptMiddle,
+    /// It took some in the middle.
+    LostMiddle,
+    /// It took some here and there.
+    Scattered,
+    /// It left garbage in sectors that had never been flushed.
+    Garbage,
+    /// It took a name that was new.
+    LostName,
+    /// It undid a rename.
+    LostRename,
+    /// It brought back a name that had been removed.
+    LostRemoval,
+    /// It brought back what had been cut off.
+    LostTruncate,
+    /// It left a length, but not the bytes.
+    LengthWithoutData,
+
+    /// A read fails.
+    ReadError,
+    /// A write fails, perhaps after a part.
+    WriteError,
+    /// A flush of a file fails, and what was dirty counts as clean.
+    FlushError,
+    /// A flush of a folder fails.
+    FolderFlushError,
+    /// Opening a file fails.
+    OpenError,
+    /// Renaming, removing or making a folder fails.
+    NameError,
+    /// Reserving room fails.
+    AllocateError,
+    /// Cutting a file fails.
+    TruncateError,
+    /// The file system cannot reserve room.
+    NoAllocation,
+    /// The disk is full.
+    FullDisk,
+    /// Reads and writes are cut short.
+    ShortTransfer,
+    /// The disk is many times slower.
+    SlowDisk,
+    /// The disk ends no call.
+    StalledDisk,
+    /// Single calls take very long.
+    LatencySpikes,
+
+    /// Calls end in another order than they were made.
+    Disorder,
+    /// The ring has no room for another call.
+    QueueFull,
+    /// A call is interrupted before it did anything.
+    Interrupted,
+
+    /// Bits on the disk flip.
+    BitRot,
+    /// A sector cannot be read.
+    LatentSector,
+    /// A sector holds what it held before.
+    StaleSector,
+    /// A write hits another place.
+    MisdirectedWrite,
+    /// A read returns what lies elsewhere.
+    MisdirectedRead,
+    /// A write is reported and never made.
+    PhantomWrite,
+
+    /// Nothing arrives in one direction.
+    Cut,
+    /// Nothing arrives between two machines.
+    Partition,
+    /// Nothing arrives at or from one machine.
+    Isolation,
+    /// Two halves see only one machine in common.
+    Bridge,
+    /// Packets are held, and all released at once.
+    Clog,
+    /// Machines are clogged one by one, and released in another order.
+    Swizzle,
+    /// Links are cut and healed in turn.
+    Flapping,
+    /// A process dies behind a partition.
+    HiddenDeath,
+    /// Packets take many times as long.
+    SlowLink,
+    /// Some packets are very late.
+    SlowTail,
+    /// Packets get lost.
+    LossyLink,
+    /// Packets arrive twice.
+    Duplication,
+    /// Packets overtake each other.
+    Reordering,
+    /// Bits of packets flip, and TCP drops those.
+    DamagedPacket,
+    /// Bits of record batches flip on the wire, and TCP does not see it.
+    AlteredBatch,
+    /// Little fits through a link.
+    NarrowLink,
+    /// Connections have tiny buffers.
+    TinyBuffers,
+    /// Connections break.
+    Reset,
+    /// They break in the middle of a frame.
+    ResetMidFrame,
+    /// A connection is dead and neither side knows.
+    HalfOpen,
+    /// One direction of a connection ends by itself.
+    HalfClosed,
+    /// Connecting hangs.
+    ConnectsHang,
+    /// Connecting is refused.
+    ConnectsRefused,
+    /// Connections break as soon as they are made.
+    ConnectsReset,
+
+    /// A wall clock is set forward.
+    ClockForward,
+    /// It is set back.
+    ClockBack,
+    /// It is set forward and back in turn.
+    ClockStrobe,
+    /// Both clocks of a machine run too fast or too slow.
+    ClockDrift,
+    /// The wall clock runs at another rate than the monotonic one.
+    ClockSlew,
+    /// The monotonic clock leaps ahead.
+    MonotonicLeap,
+    /// A machine boots in 1970.
+    DeadBattery,
+}
+
+impl Kind {
+    /// Whether a broker's process ends by it, each time it fires.
+    #[must_use]
+    pub fn is_broker_crash(self) -> bool {
+        matches!(
+            self,
+            Kind::Kill
+                | Kind::PowerLoss
+                | Kind::KillAtCall
+                | Kind::PowerLossAtCall
+                | Kind::KillAtWrite
+                | Kind::PowerLossAtFlush
+                | Kind::CrashLoop
+                | Kind::Blackout
+                | Kind::RollingRestart
+                | Kind::GracefulStop
+                | Kind::HiddenDeath
+        )
+    }
+
+    /// Whether it damages batches in silence, so that a reader may meet one and must notice.
+    #[must_use]
+    pub fn is_damage(self) -> bool {
+        matches!(
+            self,
+            Kind::BitRot
+                | Kind::LatentSector
+                | Kind::StaleSector
+                | Kind::MisdirectedWrite
+                | Kind::MisdirectedRead
+                | Kind::AlteredBatch
+        )
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// In how many seeds each pair of kinds fired together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pairs {
+    seeds: BTreeMap<(Kind, Kind), u64>,
+}
+
+impl Pairs {
+    /// All pairs that there are.
+    pub const TOTAL: usize = Kind::ALL.len() * (Kind::ALL.len() - 1) / 2;
+
+    /// Takes in what fired in one seed.
+    pub fn add(&mut self, fired: &BTreeMap<Kind, u64>) {
+        let kinds: Vec<Kind> =
+            fired.iter().filter(|(_, count)| **count > 0).map(|(kind, _)| *kind).collect();
+        for (place, one) in kinds.iter().enumerate() {
+            for other in &kinds[place + 1..] {
+                *self.seeds.entry((*one, *other)).or_default() += 1;
+            }
+        }
+    }
+
+    /// In how many seeds these two fired together.
+    #[must_use]
+    pub fn of(&self, one: Kind, other: Kind) -> u64 {
+        self.seeds.get(&(one.min(other), one.max(other))).copied().unwrap_or(0)
+    }
+
+    /// How many pairs have been seen.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.seeds.len()
+    }
+
+    /// The pairs that have not.
+    #[must_use]
+    pub fn unseen(&self) -> Vec<(Kind, Kind)> {
+        let places = Kind::ALL.iter().enumerate();
+        let all = places.flat_map(|(place, one)| {
+            Kind::ALL[place + 1..].iter().map(move |other| (*one, *other))
+        });
+        all.filter(|pair| !self.seeds.contains_key(pair)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_those_that_fired_in_one_seed() {
+        let mut pairs = Pairs::default();
+        pairs.add(&BTreeMap::from([(Kind::Kill, 2), (Kind::Cut, 1), (Kind::Pause, 0)]));
+        pairs.add(&BTreeMap::from([(Kind::Cut, 1), (Kind::Kill, 1)]));
+        assert_eq!(pairs.of(Kind::Cut, Kind::Kill), 2);
+        assert_eq!(pairs.of(Kind::Pause, Kind::Kill), 0);
+        assert_eq!(pairs.seen(), 1);
+        assert_eq!(pairs.unseen().len(), Pairs::TOTAL - 1);
+    }
+}

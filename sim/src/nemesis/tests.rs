@@ -1,0 +1,253 @@
+//! Every kind of fault, alone, on a small cluster that is busy with disks and connections: two
+//! servers and two clients on nodes of their own. It fires, and when all is healed the clients get
+//! their answers again.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use trialog_engine::io::{
+    Buf, Connection, File, Flow, Io, Listener, Open, fill_at, write_all, write_all_at,
+};
+use trialog_engine::wire::batch::{Builder, Compression};
+
+use super::*;
+use crate::cluster::{Frame, simulate};
+use crate::fault::draw;
+use crate::io::{SimConnection, SimIo};
+use crate::machine::Machine;
+use crate::plan::{Planned, Scope};
+use crate::seed::Seed;
+
+const PORT: u16 = 9;
+const DISK: u64 = 8 << 20;
+const SERVERS: usize = 2;
+
+/// What the clients send and the servers store: one record batch, several sectors long.
+fn batch() -> Vec<u8> {
+    let mut builder = Builder::new().compression(Compression::None);
+    builder.push(0, None, Some(&[3; 2500]), &[]);
+    builder.finish()
+}
+
+/// Serves echoes, and uses its disk as a log does, until it is told to stop.
+async fn serve(io: SimIo) {
+    let address = SocketAddr::new([0, 0, 0, 0].into(), PORT);
+    let listener = io.listen(address).await.expect("one server per machine");
+    let disk = io.clone();
+    io.spawn(async move {
+        loop {
+            // Whatever fails: again from the start.
+            let _ = write_a_log(&disk).await;
+            disk.sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let own = io.clone();
+    io.spawn(async move {
+        while let Ok(connection) = listener.accept().await {
+            own.spawn(async move {
+                while let Ok(part) = read_some(&connection).await {
+                    if part.is_empty()
+                        || write_all(&connection, part.into(), Flow::Done).await.is_err()
+                    {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    io.told_to_stop().await;
+}
+
+/// A log as the atlas knows it, one file that is made, renamed, cut and removed, and reads.
+async fn write_a_log(io: &SimIo) -> std::io::Result<()> {
+    for dir in ["/data", "/data/t-0"] {
+        if io.make_dir(Path::new(dir)).await.is_ok() {
+            io.sync_dir(Path::new(dir).parent().expect("it has one")).await?;
+        }
+    }
+    let dir = Path::new("/data/t-0");
+    let name = |extension: &str| dir.join(format!("{:020}.{extension}", 0));
+    let log = io.open(&name("log"), Open::Create).await?;
+    let index = io.open(&name("index"), Open::Create).await?;
+    io.sync_dir(dir).await?;
+    let one = batch();
+    let mut end = log.length().await? / one.len() as u64 * one.len() as u64;
+    for round in 0..400_u64 {
+        io.sleep(Duration::from_millis(8)).await;
+        if end > 60_000 {
+            log.truncate(0).await?;
+            end = 0;
+        }
+        // Reserving what is there already is refused or not, all the same.
+        let _ = log.allocate(end, one.len() as u64).await;
+        write_all_at(&log, vec![one.clone().into()], end).await.0?;
+        let beside = io.clone();
+        io.spawn(async move {
+            // Calls under way together, for the ring.
+            let _ = beside.list(Path::new("/")).await;
+            let _ = beside.free_space(Path::new("/")).await;
+        });
+        log.sync().await?;
+        end += one.len() as u64;
+        write_all_at(&index, vec![vec![4; 700].into()], round % 9 * 700).await.0?;
+        fill_at(&log, Buf::with_capacity(4000), 0).await.0?;
+        if round % 3 == 0 {
+            let mut checkpoint = b"TLCP".to_vec();
+            checkpoint.resize(32, 0);
+            checkpoint.extend(1_u32.to_be_bytes());
+            checkpoint.extend([0, 7, end, 0, 0].map(u64::to_be_bytes).concat());
+            let new = io.open(&dir.join("checkpoint.new"), Open::Create).await?;
+            write_all_at(&new, vec![checkpoint.into()], 0).await.0?;
+            new.sync().await?;
+            io.rename(&dir.join("checkpoint.new"), &dir.join("checkpoint")).await?;
+            io.sync_dir(dir).await?;
+        }
+        let short = io.open(Path::new("/short"), Open::Create).await?;
+        write_all_at(&short, vec![vec![round as u8; 3000].into()], 0).await.0?;
+        short.sync().await?;
+        short.truncate(100).await?;
+        short.sync().await?;
+        io.sync_dir(Path::new("/")).await?;
+        io.remove(Path::new("/short")).await?;
+    }
+    Ok(())
+}
+
+async fn read_some(connection: &SimConnection) -> std::io::Result<Vec<u8>> {
+    let (result, buf) = connection.read(Buf::with_capacity(4000)).await;
+    result.map(|_| buf.to_vec())
+}
+
+/// Asks the servers in turn, for ever, and counts the answers that are right.
+async fn ask(io: SimIo, answers: Arc<AtomicU64>) {
+    for turn in 0.. {
+        let server = SocketAddr::new(Machine::address(turn % SERVERS), PORT);
+        let talk = async {
+            let connection = io.connect(server).await.ok()?;
+            for _ in 0..15 {
+                write_all(&connection, batch().into(), Flow::Done).await.ok()?;
+                let mut got = Vec::new();
+                while got.len() < batch().len() {
+                    let part = read_some(&connection).await.ok().filter(|part| !part.is_empty())?;
+                    got.extend(part);
+                }
+                if got != batch() {
+                    return None;
+                }
+                answers.fetch_add(1, Ordering::Relaxed);
+                io.sleep(Duration::from_millis(25)).await;
+            }
+            Some(())
+        };
+        tokio::select! {
+            biased; // Who is done in time is done.
+            _ = talk => {}
+            () = io.sleep(Duration::from_secs(2)) => {}
+        }
+        io.sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A run under faults of one kind only; which kinds fired, and how many answers came after healing.
+fn run(kind: Kind, seed: u64) -> (Counts, u64) {
+    let body = move |cluster: Cluster| async move {
+        let answers: Arc<AtomicU64> = Arc::default();
+        for number in 0..SERVERS {
+            cluster.add(&format!("server {number}"), DISK, serve);
+        }
+        let clients: Vec<usize> = ["one", "two"]
+            .map(|name| {
+                let answers = Arc::clone(&answers);
+                cluster.add(name, DISK, move |io| ask(io, Arc::clone(&answers)))
+            })
+            .to_vec();
+        let servers: Vec<usize> = (0..SERVERS).collect();
+        let chaos = Duration::from_secs(4);
+        let scope = Scope { brokers: servers.clone(), clients, chaos, crashes_min: 0 };
+        let mut random = Seed(seed).stream("plan", 0);
+        let planned = |number: u64| Planned {
+            at: Duration::from_millis(200 + 300 * number),
+            kind,
+            fault: draw(&mut random, &scope, kind),
+        };
+        let plan = Plan { faults: (0..10).map(planned).collect() };
+        let nemesis = Nemesis::new(cluster.clone(), servers);
+        nemesis.run(&plan).await;
+        if kind == Kind::DeadBattery {
+            for machine in 0..SERVERS {
+                nemesis.crash(machine, Crash::PowerLoss);
+            }
+        }
+        cluster.pass(Duration::from_secs(1)).await;
+        nemesis.heal().await;
+        cluster.pass(Duration::from_secs(4)).await;
+        let before = answers.load(Ordering::Relaxed);
+        cluster.pass(Duration::from_secs(2)).await;
+        let after = answers.load(Ordering::Relaxed);
+        let counts = nemesis.counts();
+        (counts, after - before)
+    };
+    simulate(Frame::new(seed), body).expect("no panic").value
+}
+
+#[test]
+fn every_kind_of_fault_fires_and_is_healed() {
+    for kind in Kind::ALL {
+        let fired = (0..6).any(|seed| {
+            let (counts, answers) = run(kind, seed);
+            assert!(answers > 20, "{kind}, seed {seed}: {answers} answers after healing");
+            counts.contains_key(&kind)
+        });
+        assert!(fired, "{kind} never fired");
+    }
+}
+
+#[test]
+fn the_same_faults_come_the_same_way_twice() {
+    for kind in [Kind::Swizzle, Kind::MisdirectedWrite] {
+        assert_eq!(run(kind, 3), run(kind, 3), "{kind}");
+    }
+}
+
+/// A paused process does nothing, its peers' bytes wait in its kernel, and it goes on where it was
+/// once no fault keeps it any more.
+#[test]
+fn a_paused_process_stands_still_until_the_last_pause_ends() {
+    let body = |cluster: Cluster| async move {
+        let ticks: Arc<AtomicU64> = Arc::default();
+        let own = Arc::clone(&ticks);
+        cluster.add("host", DISK, move |io| {
+            let own = Arc::clone(&own);
+            async move {
+                let rounds = Rc::new(Cell::new(0_u64));
+                loop {
+                    io.sleep(Duration::from_millis(10)).await;
+                    rounds.set(rounds.get() + 1);
+                    own.store(rounds.get(), Ordering::Relaxed);
+                }
+            }
+        });
+        let nemesis = Nemesis::new(cluster.clone(), vec![0]);
+        let pause = |at, lasting| Planned {
+            at: Duration::from_millis(at),
+            kind: Kind::Pause,
+            fault: crate::fault::Fault::Pause {
+                machine: 0,
+                lasting: Duration::from_millis(lasting),
+            },
+        };
+        let plan = Plan { faults: vec![pause(200, 1000), pause(300, 200)] };
+        nemesis.run(&plan).await;
+        cluster.pass(Duration::from_millis(50)).await;
+        let paused = ticks.load(Ordering::Relaxed);
+        cluster.pass(Duration::from_millis(700)).await;
+        assert_eq!(ticks.load(Ordering::Relaxed), paused, "the shorter pause has ended");
+        cluster.pass(Duration::from_millis(500)).await;
+        assert!(ticks.load(Ordering::Relaxed) > paused + 20, "the same process goes on");
+    };
+    simulate(Frame::new(1), body).expect("no panic");
+}
