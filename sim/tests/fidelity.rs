@@ -41,7 +41,7 @@ fn simulated(script: Script, seed: u64) -> Vec<String> {
                 *result.lock().expect("one thread") = Some(lines);
             }
         });
-        while cluster.is_running(machine) {
+        while !cluster.has_exited(machine) {
             cluster.pass(Duration::from_millis(50)).await;
         }
     });
