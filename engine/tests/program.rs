@@ -284,3 +284,49 @@ fn a_second_broker_is_refused() {
     assert_eq!(code(&other_node), 2, "{}", text(&other_node.stderr));
     assert!(text(&other_node.stderr).contains("node.id=1"), "{}", text(&other_node.stderr));
 }
+
+#[test]
+fn benches_count_what_they_did() {
+    let data = tempfile::tempdir().expect("a folder");
+    let Some(broker) = Broker::start(data.path()) else { return };
+    let produced =
+        broker.ask(&["bench", "produce", "b", "--partitions", "3", "--records", "500"], "");
+    assert_eq!(produced[0]["records"], 500);
+    assert_eq!(produced[0]["bytes"], 500 * 1024);
+    assert_eq!(produced[0]["partitions"], 3);
+    assert!(produced[0]["latency_ms"]["p99"].as_f64().is_some_and(|ms| ms > 0.0), "{produced:?}");
+    let consumed = broker.ask(&["bench", "consume", "b"], "");
+    assert_eq!(consumed[0]["records"], 500);
+    let load = ["--rate", "2000", "--records", "300", "--size", "20"];
+    let latency = broker.ask(&[&["bench", "latency", "b"][..], &load].concat(), "");
+    assert_eq!(latency[0]["records"], 300);
+    // Records are due half a millisecond apart, however fast they could go.
+    assert!(latency[0]["seconds"].as_f64().is_some_and(|seconds| seconds >= 0.149), "{latency:?}");
+    let refused = broker.client(&["bench", "produce", "b", "--partitions", "4"], "");
+    assert_eq!(code(&refused), 5);
+    assert!(text(&refused.stderr).contains("exists with 3 partition(s)"));
+    assert_eq!(code(&broker.client(&["bench", "consume", "nothing"], "")), 5);
+}
+
+#[test]
+fn the_doctor_names_what_it_found() {
+    let data = tempfile::tempdir().expect("a folder");
+    let folder = data.path().to_str().expect("text");
+    let output = run(&["doctor", "--json", "--data", folder]);
+    let object = |line: &str| serde_json::from_str(line).expect("JSON");
+    let findings: Vec<Value> = text(&output.stdout).lines().map(object).collect();
+    let looked_at = |what: &str| findings.iter().any(|finding| finding["what"] == what);
+    for what in ["kernel", "io_uring", "open files", "clock", "file system", "flush of 4 KiB"] {
+        assert!(looked_at(what), "{what}: {findings:?}");
+    }
+    let bad = findings.iter().any(|finding| finding["verdict"] == "bad");
+    assert_eq!(code(&output), i32::from(bad));
+    assert_eq!(std::fs::read_dir(folder).expect("there").count(), 0, "it leaves nothing behind");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let output = run(&["completions", "bash"]);
+    assert_eq!(code(&output), 0);
+    assert!(text(&output.stdout).contains("settings-help"));
+}

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use trialog_engine::client;
+use trialog_engine::wire::batch;
 
 use super::failure::EXIT_CODES;
 use super::time;
@@ -38,6 +40,16 @@ pub enum Command {
     /// Look at a partition's files while no broker runs on them
     #[command(subcommand)]
     Log(Log),
+    /// Measure a cluster from a client: this one, or any Kafka
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Look at this machine: kernel, io_uring, limits, disk, clock; and say what to do
+    Doctor(Doctor),
+    /// Print a completion script for a shell, to be sourced
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 impl Default for Command {
@@ -198,6 +210,16 @@ pub enum Acks {
     All,
 }
 
+impl std::convert::From<Acks> for client::Acks {
+    fn from(acks: Acks) -> client::Acks {
+        match acks {
+            Acks::None => client::Acks::None,
+            Acks::Leader => client::Acks::Leader,
+            Acks::All => client::Acks::All,
+        }
+    }
+}
+
 /// How batches are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Compression {
@@ -206,6 +228,18 @@ pub enum Compression {
     Snappy,
     Lz4,
     Zstd,
+}
+
+impl std::convert::From<Compression> for batch::Compression {
+    fn from(compression: Compression) -> batch::Compression {
+        match compression {
+            Compression::None => batch::Compression::None,
+            Compression::Gzip => batch::Compression::Gzip,
+            Compression::Snappy => batch::Compression::Snappy,
+            Compression::Lz4 => batch::Compression::Lz4,
+            Compression::Zstd => batch::Compression::Zstd,
+        }
+    }
 }
 
 /// Arguments of `consume`.
@@ -285,6 +319,93 @@ pub enum Log {
         /// A partition's folder, or a whole data folder
         dir: PathBuf,
     },
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Write records: throughput, and the time from due to acknowledged
+    #[command(after_help = EXIT_CODES)]
+    Produce {
+        /// Where to.
+        #[command(flatten)]
+        topic: BenchTopic,
+        /// What.
+        #[command(flatten)]
+        load: BenchLoad,
+    },
+    /// Read all records of a topic: throughput
+    #[command(after_help = EXIT_CODES)]
+    Consume {
+        /// Where from.
+        #[command(flatten)]
+        topic: BenchTopic,
+        /// End after so many records
+        #[arg(long, value_name = "NUMBER")]
+        records: Option<u64>,
+    },
+    /// Write at a steady rate (1000 a second if not given) and read along: the time from due to
+    /// read
+    #[command(after_help = EXIT_CODES)]
+    Latency {
+        /// Where to and from.
+        #[command(flatten)]
+        topic: BenchTopic,
+        /// What.
+        #[command(flatten)]
+        load: BenchLoad,
+    },
+}
+
+/// The topic that is measured.
+#[derive(Args, Debug)]
+pub struct BenchTopic {
+    /// The topic; made if it is missing and written to
+    pub topic: String,
+    /// How many partitions it has, or is made with
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(1..))]
+    pub partitions: Option<i32>,
+    /// How to reach the broker.
+    #[command(flatten)]
+    pub bootstrap: Bootstrap,
+}
+
+/// What is written.
+#[derive(Args, Clone, Debug)]
+pub struct BenchLoad {
+    /// End after so many records
+    #[arg(long, value_name = "NUMBER")]
+    pub records: Option<u64>,
+    /// End after so many seconds [default: 10, if --records is not given]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: Option<u64>,
+    /// The bytes of each record's value
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    pub size: usize,
+    /// Records per second; as many as possible if not given
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// When a record counts as written
+    #[arg(long, value_enum, default_value = "all")]
+    pub acks: Acks,
+    /// How batches are compressed
+    #[arg(long, value_enum, default_value = "none")]
+    pub compression: Compression,
+    /// The bytes of a batch, before compression
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
+    pub batch_bytes: usize,
+    /// How long a batch waits for more records, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    pub linger_ms: u64,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct Doctor {
+    /// The folder that a broker would use
+    #[arg(long, value_name = "DIR", default_value = "./trialog-data")]
+    pub data: PathBuf,
 }
 
 #[cfg(test)]

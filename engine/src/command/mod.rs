@@ -5,9 +5,11 @@
 //! standard output, everything else to standard error. Commands know the engine's parts; no part
 //! of the engine knows them.
 
+mod bench;
 mod cli;
 mod config;
 mod consume;
+mod doctor;
 mod failure;
 mod lines;
 mod log;
@@ -21,8 +23,8 @@ mod topic;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 use failure::Failure;
@@ -60,5 +62,12 @@ fn run(cli: Cli, output: &mut Output) -> Result<(), Failure> {
         Command::Produce(arguments) => produce::run(arguments, output),
         Command::Consume(arguments) => consume::run(arguments, output),
         Command::Log(command) => log::run(command, output),
+        Command::Bench(command) => bench::run(command, output),
+        Command::Doctor(arguments) => doctor::run(&arguments, output),
+        Command::Completions { shell } => {
+            let (mut command, mut script) = (Cli::command(), Vec::new());
+            clap_complete::generate(shell, &mut command, "trialog", &mut script);
+            output.bytes(&script)
+        }
     }
 }

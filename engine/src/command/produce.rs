@@ -13,9 +13,8 @@ use tokio::sync::mpsc;
 use trialog_engine::client::{self, NewRecord, Outcome, Producer, ProducerOptions, Ticket};
 use trialog_engine::id::PartitionIndex;
 use trialog_engine::io::ring::RingIo;
-use trialog_engine::wire::batch;
 
-use super::cli::{Acks, Compression, Produce};
+use super::cli::Produce;
 use super::failure::Failure;
 use super::lines;
 use super::output::Output;
@@ -51,18 +50,8 @@ pub fn run(arguments: Produce, output: &mut Output) -> Result<(), Failure> {
 
 fn options(arguments: &Produce) -> ProducerOptions {
     ProducerOptions {
-        acks: match arguments.acks {
-            Acks::None => client::Acks::None,
-            Acks::Leader => client::Acks::Leader,
-            Acks::All => client::Acks::All,
-        },
-        compression: match arguments.compression {
-            Compression::None => batch::Compression::None,
-            Compression::Gzip => batch::Compression::Gzip,
-            Compression::Snappy => batch::Compression::Snappy,
-            Compression::Lz4 => batch::Compression::Lz4,
-            Compression::Zstd => batch::Compression::Zstd,
-        },
+        acks: arguments.acks.into(),
+        compression: arguments.compression.into(),
         delivery_timeout: Duration::from_secs(arguments.bootstrap.timeout),
         ..ProducerOptions::default()
     }

@@ -61,7 +61,7 @@ impl Faults {
     /// Clocks jump and run wrong, each node's by itself.
     #[must_use]
     pub fn clocks() -> Faults {
-        Faults::of(&[Kind::ClockJump, Kind::ClockDrift])
+        Faults::of(&[Kind::ClockForward, Kind::ClockBack, Kind::ClockDrift])
     }
 
     /// All of the above.
