@@ -323,8 +323,8 @@ impl File for SimFile {
 
 impl SimFile {
     fn check_writable(&self) -> Result<()> {
-        let error = || Error::other("the file is open for reading");
-        if self.descriptor.writable { Ok(()) } else { Err(error()) }
+        // EBADF, as the kernel says it.
+        if self.descriptor.writable { Ok(()) } else { Err(Error::from_raw_os_error(9)) }
     }
 
     async fn call(&self, ask: impl FnOnce(Ino) -> Ask) -> Reply {
