@@ -6,7 +6,7 @@
 //! the odds of [`crate::net::Tuning`] and of whatever [troubles](crate::disk::Troubles) the disk has.
 
 use std::future::{Future, pending, poll_fn};
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -309,7 +309,8 @@ impl File for SimFile {
     }
 
     async fn truncate(&self, len: u64) -> Result<()> {
-        self.check_writable()?;
+        // EINVAL, as the kernel says it of this call alone.
+        self.check_writable().map_err(|_| ErrorKind::InvalidInput)?;
         self.change(|ino| Ask::Truncate(ino, len)).await
     }
 

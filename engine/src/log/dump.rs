@@ -110,7 +110,8 @@ impl Report {
 /// Checks a log's folder.
 ///
 /// # Errors
-/// If the folder cannot be read, or its checkpoint is missing, damaged or of a newer version.
+/// If the folder cannot be read, or its checkpoint is damaged, of a newer version, or missing beside
+/// segments.
 pub async fn verify<I: Io>(io: &I, dir: &Path) -> Result<Report, OpenError> {
     dump(io, dir, &mut |_| {}).await
 }
@@ -126,6 +127,10 @@ pub async fn dump<I: Io>(
 ) -> Result<Report, OpenError> {
     let storage = |source| OpenError::Storage { path: dir.to_owned(), source };
     let names = Names::read(io, dir).await.map_err(storage)?;
+    if !names.checkpoint && names.logs.is_empty() {
+        // A crash came before the first checkpoint: nothing was ever written here.
+        return Ok(Report::default());
+    }
     let checkpoint = read_checkpoint(io, dir).await?;
     let (start, point, epochs) = (checkpoint.start, checkpoint.point, &checkpoint.epochs[..]);
     visit(Item::Checkpoint { start, point, epochs });

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::id::ProducerEpoch;
 use crate::io::ram::Ram;
-use crate::io::{File, fill_at};
+use crate::io::{File, Open, fill_at};
 use crate::wire::batch::{Batch, Builder};
 
 const EPOCH: LeaderEpoch = LeaderEpoch(3);
@@ -276,6 +276,19 @@ fn rot_below_the_checkpoint_is_reported_and_kept() {
         add(&mut log, vec![batch(&[1])]).await;
         let plan = log.plan(Offset(48), log.end(), 1000, First::WithinLimit).await.unwrap();
         assert_eq!(bases(&read(&plan).await), [48]);
+    });
+}
+
+/// A crash between the making of a folder and its first checkpoint leaves nothing to complain of.
+#[test]
+fn verify_finds_nothing_in_a_log_that_never_began() {
+    let ram = Ram::new(9);
+    ram.block_on(async {
+        let dir = Path::new("/p-0");
+        ram.make_dir(dir).await.unwrap();
+        assert_eq!(verify(&ram, dir).await.unwrap(), Report::default());
+        ram.open(&dir.join("00000000000000000000.log"), Open::Create).await.unwrap();
+        assert!(verify(&ram, dir).await.is_err(), "segments without a checkpoint are damage");
     });
 }
 

@@ -344,12 +344,12 @@ impl Disk {
         let (from_folder, from_name) = self.parent(from)?;
         let (to_folder, to_name) = self.parent(to)?;
         let ino = self.names.get(from_folder, from_name).ok_or(ErrorKind::NotFound)?;
-        if self.names.folder(ino).is_some() && self.leads_through(to, ino)? {
-            return Err(ErrorKind::InvalidInput.into());
-        }
         let replaced = self.names.get(to_folder, to_name);
         if replaced == Some(ino) {
             return Ok(());
+        }
+        if self.names.folder(ino).is_some() && self.leads_through(to, ino)? {
+            return Err(ErrorKind::InvalidInput.into());
         }
         if let Some(replaced) = replaced {
             match (self.names.folder(ino), self.names.folder(replaced)) {

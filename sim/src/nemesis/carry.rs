@@ -23,6 +23,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(150);
 /// How long a process may take to stop when it is told to.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a fault waits for its machine to run before it is given up.
+const UP_MAX: Duration = Duration::from_secs(15);
+
 impl Nemesis {
     /// Lets one fault come.
     pub(super) fn begin(&self, kind: Kind, fault: &Fault) {
@@ -228,15 +231,20 @@ impl Nemesis {
         self.start_after(machine, down);
     }
 
-    /// Waits until a machine runs; false if it never will.
+    /// Waits until a machine runs; false if it never will: its program is over, or it ends as soon
+    /// as it starts, as a broker does that cannot read its metadata.
     async fn once_up(&self, machine: usize) -> bool {
-        while !self.cluster.is_running(machine) {
+        let step = Duration::from_millis(20);
+        for _ in 0..UP_MAX.as_millis() / step.as_millis() {
+            if self.cluster.is_running(machine) {
+                return true;
+            }
             if !self.with(|state| state.brokers.contains(&machine)) {
                 return false;
             }
-            self.cluster.pass(Duration::from_millis(20)).await;
+            self.cluster.pass(step).await;
         }
-        true
+        false
     }
 
     fn ail(&self, machine: usize, cause: Cause, trouble: Trouble, lasting: Duration) {

@@ -56,6 +56,14 @@ pub struct TopicShape {
     pub nature: Nature,
 }
 
+impl TopicShape {
+    /// Whether its records carry the broker's time instead of their sender's.
+    #[must_use]
+    pub fn stamps(&self) -> bool {
+        self.configs.get("message.timestamp.type").is_some_and(|kind| kind == "LogAppendTime")
+    }
+}
+
 /// What befalls the records of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nature {

@@ -95,7 +95,9 @@ impl<'a> Writer<'a> {
             .then(|| (actor.io.wall().0 + around - shape.times_around_ms as i64).max(0));
         let header = RecordHeader { key: b"header", value: Some(b"content") };
         let send = Sending { topic: actor.stage.topic(at), partition, value };
-        self.voice.record(Phase::Invoke, send.asked(key.as_deref(), timestamp));
+        // A topic that stamps its records itself keeps no time of a sender.
+        let kept = timestamp.filter(|_| !topic.stamps());
+        self.voice.record(Phase::Invoke, send.asked(key.as_deref(), kept));
         let record = NewRecord {
             topic: &topic.name,
             partition,
