@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde_json::Value as Json;
 use trialog_engine::wire::code::ErrorCode;
 use trialog_jepsen::history::{History, Op, Phase};
 
@@ -269,43 +268,16 @@ fn faults(facts: &Facts, data: &mut Data) {
         }
         let text = format!("{:?}", planned.fault);
         let at = planned.at.as_secs_f64() * 1e3;
-        let fields = fields(&serde_json::to_value(&planned.fault).unwrap_or_default());
-        let lasting = fields.lasting_ms.unwrap_or(0.0);
-        let kind = text.split([' ', '{', '(']).next().unwrap_or_default().to_owned();
-        data.faults.push((at, (at + lasting).min(data.end), kind, text, fields.machines));
+        let lasting = planned.fault.lasting().as_secs_f64() * 1e3;
+        let machines = planned.fault.machines();
+        data.faults.push((
+            at,
+            (at + lasting).min(data.end),
+            planned.kind.to_string(),
+            text,
+            machines,
+        ));
     }
-}
-
-/// What the fields of a fault say, by their names.
-#[derive(Default)]
-struct Fields {
-    machines: Vec<usize>,
-    lasting_ms: Option<f64>,
-}
-
-fn fields(fault: &Json) -> Fields {
-    let mut found = Fields::default();
-    let Some(inner) = fault.as_object().and_then(|outer| outer.values().next()) else {
-        return found;
-    };
-    for (name, value) in inner.as_object().into_iter().flatten() {
-        match name.as_str() {
-            "machine" | "from" | "to" | "one" | "other" => {
-                found.machines.extend(value.as_u64().map(|machine| machine as usize));
-            }
-            "machines" | "among" | "left" | "right" | "bridge" => {
-                let several = value.as_array().into_iter().flatten();
-                found.machines.extend(several.filter_map(Json::as_u64).map(|m| m as usize));
-            }
-            "lasting" | "down" => {
-                let part = |name| value.get(name).and_then(Json::as_f64);
-                found.lasting_ms =
-                    part("secs").zip(part("nanos")).map(|(secs, nanos)| secs * 1e3 + nanos / 1e6);
-            }
-            _ => {}
-        }
-    }
-    found
 }
 
 /// Joins the events of the history into operations; returns the operation of each event.
