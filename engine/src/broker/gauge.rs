@@ -35,7 +35,7 @@ pub struct Reading {
     pub end: Offset,
     /// Bytes of records.
     pub bytes: u64,
-    /// Produces that wait for a flush.
+    /// Produces that wait for a flush, or are being appended right now.
     pub waiting: u64,
     /// Whether its disk failed.
     pub failed: bool,
@@ -86,6 +86,11 @@ impl Gauge {
         self.bytes.store(log.size_bytes(), Ordering::Relaxed);
         self.waiting.store(waiting as u64, Ordering::Relaxed);
         self.failed.store(log.failure().is_some(), Ordering::Relaxed);
+    }
+
+    /// So many produces wait or are about to be appended: the log on the disk is ahead of this gauge.
+    pub(super) fn expect(&self, waiting: usize) {
+        self.waiting.store(waiting as u64, Ordering::Relaxed);
     }
 
     fn read(&self, (topic_id, partition): Key) -> Reading {

@@ -286,6 +286,7 @@ impl<I: Io> Owner<I> {
         let Group { mut batches, mut results, mut answers } = std::mem::take(&mut self.group);
         let asked = batches.len();
         let segments = self.log.segment_count();
+        self.gauge.expect(self.waiting.len() + asked);
         self.log.append_from(&mut batches, self.epoch, self.core.io.wall(), &mut results).await;
         // What was just closed may be waited for by compaction.
         self.rescheduled |= self.log.config().compact && self.log.segment_count() != segments;

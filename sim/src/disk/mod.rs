@@ -352,6 +352,10 @@ impl Disk {
             return Err(ErrorKind::InvalidInput.into());
         }
         if let Some(replaced) = replaced {
+            // A folder on the way to what is renamed is not empty, whatever else may be wrong.
+            if self.leads_through(from, replaced)? {
+                return Err(ErrorKind::DirectoryNotEmpty.into());
+            }
             match (self.names.folder(ino), self.names.folder(replaced)) {
                 (Some(_), None) => return Err(ErrorKind::NotADirectory.into()),
                 (None, Some(_)) => return Err(ErrorKind::IsADirectory.into()),

@@ -10,7 +10,7 @@ use crate::world::World;
 /// LOG-3, from below: while a log says that all it holds is flushed, no byte of its segments and no
 /// segment's name is only in the page cache.
 pub fn check(world: &World, machine: usize, data: &Path, now: &Reading) -> Option<Violation> {
-    if now.flushed != now.end || now.failed || now.start == now.end {
+    if now.flushed != now.end || now.waiting > 0 || now.failed || now.start == now.end {
         return None;
     }
     let dir = folder(data, now);
