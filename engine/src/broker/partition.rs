@@ -298,7 +298,10 @@ impl<I: Io> Owner<I> {
         for (count, answer) in answers.drain(..) {
             let mut end = flushed;
             let outcome = |result| match result {
-                Ok(Appended { base, last, append_time_ms, .. }) => {
+                Ok(Appended { base, last, append_time_ms, duplicate }) => {
+                    if duplicate && last >= flushed {
+                        probe::hit(Probe::DuplicateWaits);
+                    }
                     end = end.max(last.plus(1));
                     Ok(Accepted { base, append_time_ms, start })
                 }

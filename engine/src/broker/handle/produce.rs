@@ -305,7 +305,10 @@ impl Unsettled {
     /// The answer about such a partition.
     pub fn response(self, index: PartitionIndex) -> ProducePartitionResponse {
         let (code, message) = match self {
-            Unsettled::Closed => (ErrorCode::NotLeaderOrFollower, "the partition closed"),
+            Unsettled::Closed => {
+                probe::hit(Probe::ProduceDropped);
+                (ErrorCode::NotLeaderOrFollower, "the partition closed")
+            }
             Unsettled::Late => (
                 ErrorCode::RequestTimedOut,
                 "not flushed within the request's timeout; whether it will be is unknown",
