@@ -1,6 +1,6 @@
 //! The seam on Linux io_uring: production.
 //!
-//! One thread per core, pinned, runs a current-thread runtime of tokio's. Each core has a ring
+//! One thread per core, pinned, runs tokio-uring's current-thread runtime. Each core has a ring
 //! ([`queue`]) for files, for accepting and connecting. What is cheaper inline is inline: appends
 //! into the page cache, reads out of it, and, when the runtime's reactor says that the socket has
 //! bytes or room, receives, sends and send file.
@@ -66,7 +66,7 @@ where
     let io = RingIo { chance: Rc::new(RefCell::new(Chance::new(seed()?))) };
     let driver = entered.0.clone();
     Ok(runtime.block_on(async move {
-        tokio::task::spawn_local(driver.drive());
+        tokio_uring::spawn(driver.drive());
         body(io).await
     }))
 }
@@ -137,7 +137,7 @@ impl Io for RingIo {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(async move {
+        tokio_uring::spawn(async move {
             let mut task = pin!(task);
             std::future::poll_fn(|cx| poll_or_abort(task.as_mut(), cx)).await;
         });

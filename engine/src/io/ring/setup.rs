@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use io_uring::{IoUring, Probe, opcode};
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::io::{Error, Result};
 use crate::limit::{RING_ENTRIES as ENTRIES, RING_WORKERS_MAX};
@@ -90,7 +89,7 @@ fn build(entries: u32) -> Result<IoUring> {
 }
 
 /// As large a ring as the limit of locked memory allows.
-fn shrinking<T>(mut build: impl FnMut(u32) -> Result<T>) -> Result<T> {
+fn shrinking<T>(what: &str, mut build: impl FnMut(u32) -> Result<T>) -> Result<T> {
     let mut entries = ENTRIES;
     loop {
         match build(entries) {
@@ -103,7 +102,7 @@ fn shrinking<T>(mut build: impl FnMut(u32) -> Result<T>) -> Result<T> {
                     tracing::warn!(
                         entries,
                         wanted = ENTRIES,
-                        "the limit of locked memory (ulimit -l) makes the storage ring smaller"
+                        "the limit of locked memory (ulimit -l) makes the {what} ring smaller"
                     );
                 }
                 return Ok(ring);
@@ -113,17 +112,22 @@ fn shrinking<T>(mut build: impl FnMut(u32) -> Result<T>) -> Result<T> {
 }
 
 pub(super) fn storage_ring() -> Result<IoUring> {
-    let ring = shrinking(build)?;
+    let ring = shrinking("storage", build)?;
     // By default the kernel allows four for each processor, which makes a group commit over
     // many files wait in line.
     ring.submitter().register_iowq_max_workers(&mut [RING_WORKERS_MAX, 0])?;
     Ok(ring)
 }
 
-/// One core's runtime: tasks that stay on its thread, timers, and the reactor for sockets and for
-/// the storage ring.
-pub(super) fn runtime() -> Result<LocalRuntime> {
-    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+/// One core's runtime: tokio-uring's, with a current-thread reactor and a ring of its own.
+pub(super) fn runtime() -> Result<tokio_uring::Runtime> {
+    // A runtime whose ring is refused leaks, so the size is found out before.
+    let entries = shrinking("runtime", |entries| build(entries).map(|_| entries))?;
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_coop_taskrun().setup_single_issuer();
+    let mut builder = tokio_uring::builder();
+    builder.entries(entries).uring_builder(&ring);
+    tokio_uring::Runtime::new(&builder)
 }
 
 /// Binds the calling thread to the processor of core number `core`: the `core`-th of those that
@@ -167,10 +171,10 @@ mod tests {
             65.. => Err(Error::from_raw_os_error(libc::ENOMEM)),
             entries => Ok(entries),
         };
-        assert_eq!(shrinking(limited).expect("small ones work"), 64);
+        assert_eq!(shrinking("test", limited).expect("small ones work"), 64);
         let none = |_| Err::<(), _>(Error::from_raw_os_error(libc::ENOMEM));
-        assert_eq!(shrinking(none).expect_err("none").raw_os_error(), Some(libc::ENOMEM));
+        assert_eq!(shrinking("test", none).expect_err("none").raw_os_error(), Some(libc::ENOMEM));
         let refused = |_| Err::<(), _>(Error::from_raw_os_error(libc::EPERM));
-        assert_eq!(shrinking(refused).expect_err("no").raw_os_error(), Some(libc::EPERM));
+        assert_eq!(shrinking("test", refused).expect_err("no").raw_os_error(), Some(libc::EPERM));
     }
 }
