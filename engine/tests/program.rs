@@ -330,3 +330,29 @@ fn completions_know_the_commands() {
     assert_eq!(code(&output), 0);
     assert!(text(&output.stdout).contains("settings-help"));
 }
+
+#[test]
+fn groups_from_the_command_line() {
+    let data = tempfile::tempdir().expect("a folder");
+    let Some(broker) = Broker::start(data.path()) else { return };
+    broker.ask(&["topic", "create", "t"], "");
+    broker.ask(&["produce", "t"], "a\nb\nc\n");
+    assert_eq!(broker.ask(&["group", "list"], "").len(), 0);
+    let read = broker.ask(&["consume", "t", "--group", "g"], "");
+    assert_eq!(read.len(), 3);
+    broker.ask(&["produce", "t"], "d\n");
+    let described = &broker.ask(&["group", "describe", "g"], "")[0];
+    assert_eq!(described["state"], "Empty");
+    assert_eq!(described["partitions"][0]["committed"], 3);
+    assert_eq!(described["partitions"][0]["lag"], 1);
+    let read = broker.ask(&["consume", "t", "--group", "g"], "");
+    assert_eq!((read.len(), &read[0]["value"]), (1, &Value::from("d")));
+    broker.ask(&["group", "seek", "g", "t", "1"], "");
+    let read = broker.ask(&["consume", "t", "--group", "g", "--count", "2"], "");
+    assert_eq!((read.len(), &read[0]["value"]), (2, &Value::from("b")));
+    assert_eq!(broker.ask(&["group", "list"], "")[0]["group"], "g");
+    broker.ask(&["group", "delete", "g"], "");
+    let missing = broker.client(&["group", "describe", "g"], "");
+    assert_ne!(code(&missing), 0);
+    assert!(text(&missing.stderr).contains("there is no group 'g'"), "{}", text(&missing.stderr));
+}

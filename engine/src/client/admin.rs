@@ -21,7 +21,7 @@ use crate::wire::code::ErrorCode;
 
 /// Asks a cluster for what is not reading or writing.
 pub struct Admin<I: Io> {
-    cluster: Rc<Cluster<I>>,
+    pub(super) cluster: Rc<Cluster<I>>,
 }
 
 /// A topic to create.
@@ -309,7 +309,7 @@ impl<I: Io> Admin<I> {
     }
 
     /// Tries until it works, cannot work, or the client's patience ends.
-    async fn retried<T, F: Future<Output = Result<T, AdminError>>>(
+    pub(super) async fn retried<T, F: Future<Output = Result<T, AdminError>>>(
         &self,
         attempt: impl Fn() -> F,
     ) -> Result<T, AdminError> {

@@ -141,6 +141,11 @@ impl<I: Io> Cluster<I> {
         sender.send_replace(Some(result));
     }
 
+    /// A new link to an address, for whoever needs one of its own.
+    pub async fn link_to(&self, address: SocketAddr) -> Result<Link<I>, CallError> {
+        Link::open(&self.io, &self.pool, address, &self.link_options).await
+    }
+
     /// Sleeps as long as `failures` + 1 failures in a row ask for.
     pub async fn pause(&self, failures: u32) {
         let options = &self.options;

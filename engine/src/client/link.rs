@@ -269,15 +269,39 @@ impl<I: Io> Link<I> {
 
     /// One request and its answer, of any API but Produce and Fetch.
     pub async fn call<R: Request>(&self, request: &R) -> Result<R::Response, CallError> {
-        let version = self.version(R::KEY, R::VERSIONS)?;
+        self.call_within(request, self.timeout()).await
+    }
+
+    /// The same with a time limit of its own, for what the broker may take its time for.
+    pub async fn call_within<R: Request>(
+        &self,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, CallError> {
+        self.call_at_most(request, *R::VERSIONS.end(), timeout).await
+    }
+
+    /// The same in no version above `version_max`.
+    pub async fn call_at_most<R: Request>(
+        &self,
+        request: &R,
+        version_max: i16,
+        timeout: Duration,
+    ) -> Result<R::Response, CallError> {
+        let version = self.version(R::KEY, *R::VERSIONS.start()..=version_max)?;
         let place = self.reserve().await?;
         let answer = self.send(place, R::KEY, version, |out| request.encode(out, version))?;
-        let reply = answer.wait(self.state.options.request_timeout).await?;
+        let reply = answer.wait(timeout).await?;
         let response = R::Response::parse(reply.body(), version)?;
         if let Some(observer) = &self.state.options.observer {
             observer.see(R::KEY, version, &response);
         }
         Ok(response)
+    }
+
+    /// How long a request may take.
+    pub fn timeout(&self) -> Duration {
+        self.state.options.request_timeout
     }
 
     fn next_correlation(&self) -> CorrelationId {

@@ -2,7 +2,7 @@
 //! for followers.
 //!
 //! A [`Client`] is a handle to one cluster: links to its brokers and its metadata. From it come
-//! [`Producer`]s, [`Consumer`]s and an [`Admin`]. Everything runs on the core that made it; there is
+//! [`Producer`]s, [`Consumer`]s, [`GroupConsumer`]s and an [`Admin`]. Everything runs on the core that made it; there is
 //! no global state, and time, randomness, tasks and sockets come from [`Io`]. Everything waits with
 //! an end, and every queue has a bound.
 //!
@@ -15,6 +15,8 @@ mod admin;
 mod cluster;
 mod consumer;
 mod fault;
+mod group;
+mod groups;
 mod image;
 mod link;
 mod partitioner;
@@ -37,6 +39,8 @@ pub use consumer::{
     ConsumeError, ConsumedRecord, Consumer, ConsumerOptions, Isolation, OutOfRange, Start,
 };
 pub use fault::CallError;
+pub use group::{GroupConsumer, GroupError, GroupOptions, Place, Polled, Strategy};
+pub use groups::{DescribedGroup, GroupMember, ListedGroup, Standing};
 pub use image::{Resolve, Topic, resolve_literal};
 pub use producer::{Acks, Failure, NewRecord, Outcome, Producer, ProducerOptions, Receipt, Ticket};
 
@@ -157,6 +161,12 @@ impl<I: Io> Client<I> {
     #[must_use]
     pub fn consumer(&self, options: ConsumerOptions) -> Consumer<I> {
         Consumer::new(self.cluster.clone(), options)
+    }
+
+    /// A member of a group that is to read `topics`. It joins with its first poll.
+    #[must_use]
+    pub fn subscribe(&self, options: GroupOptions, topics: &[&str]) -> GroupConsumer<I> {
+        GroupConsumer::new(self.cluster.clone(), options, topics)
     }
 
     /// Creates, deletes and lists.

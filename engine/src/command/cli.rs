@@ -37,6 +37,9 @@ pub enum Command {
     Produce(Produce),
     /// Read records and print each on a line
     Consume(Consume),
+    /// List, describe, move and delete consumer groups
+    #[command(subcommand)]
+    Group(Group),
     /// Look at a partition's files while no broker runs on them
     #[command(subcommand)]
     Log(Log),
@@ -258,6 +261,10 @@ pub struct Consume {
     /// End after so many records
     #[arg(long, value_name = "NUMBER")]
     pub count: Option<u64>,
+    /// Read as a member of this consumer group: from where the group is, and committing what was
+    /// printed; --from says where to begin where it has committed nothing
+    #[arg(long, value_name = "NAME", conflicts_with = "partition")]
+    pub group: Option<String>,
     /// Wait for new records at the end, instead of ending where the topic ended at the start
     #[arg(long)]
     pub follow: bool,
@@ -299,6 +306,54 @@ fn parse_from(text: &str) -> Result<From, String> {
     }
     let moment = || time::parse(text).filter(|&ms| ms >= 0).map(From::Time);
     number(text).map(From::Offset).or_else(moment).ok_or_else(expected)
+}
+
+/// What to do with consumer groups.
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// List the groups
+    #[command(after_help = EXIT_CODES)]
+    List {
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// Show a group's members, and how far it is in each partition
+    #[command(after_help = EXIT_CODES)]
+    Describe {
+        /// The group's name
+        name: String,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// Move a group without members to another place of a topic
+    #[command(after_help = EXIT_CODES)]
+    Seek {
+        /// The group's name
+        name: String,
+        /// The topic
+        topic: String,
+        /// Where to: beginning, end, an offset, or a moment as 2026-11-21T02:30:00Z or as
+        /// @MILLISECONDS since 1970
+        #[arg(value_name = "WHERE", value_parser = parse_from)]
+        to: From,
+        /// The partition to move in; all of them if not given
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+        partition: Option<i32>,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// Delete a group without members, and the offsets that it has committed
+    #[command(after_help = EXIT_CODES)]
+    Delete {
+        /// The group's name
+        name: String,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
 }
 
 /// What to do with files.

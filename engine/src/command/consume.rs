@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use trialog_engine::client::{ConsumedRecord, ConsumerOptions, Start};
+use trialog_engine::client::{
+    ConsumedRecord, ConsumerOptions, GroupError, GroupOptions, Polled, Start,
+};
 use trialog_engine::id::{Offset, PartitionIndex};
 
 use super::cli::{Consume, From};
@@ -23,6 +25,9 @@ const ROUND: Duration = Duration::from_millis(500);
 pub fn run(arguments: Consume, output: &mut Output) -> Result<(), Failure> {
     runtime::client(async |io| {
         let reached = reach(io, &arguments.bootstrap).await?;
+        if let Some(group) = &arguments.group {
+            return as_member(&reached, &arguments, group, output).await;
+        }
         let partitions = partitions(&reached, &arguments).await?;
         consume(&reached, &arguments, &partitions, output).await
     })
@@ -93,6 +98,69 @@ async fn consume(
         }
     }
     Ok(())
+}
+
+/// Reads as a member of a group, and commits what was printed. Without `--follow` it ends where the
+/// partitions that it was given ended.
+async fn as_member(
+    reached: &Reached,
+    arguments: &Consume,
+    group: &str,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let topic = arguments.topic.as_str();
+    reached.topic(topic, Missing::Refuse).await?;
+    let mut options = GroupOptions::new(group);
+    options.start = match arguments.from {
+        From::Beginning => Start::Earliest,
+        From::End => Start::Latest,
+        From::Offset(offset) => Start::Offset(Offset(offset)),
+        From::Time(ms) => Start::Time(ms),
+    };
+    let mut member = reached.client.subscribe(options, &[topic]);
+    let mut ends: Option<BTreeMap<PartitionIndex, Offset>> = None;
+    let mut left = arguments.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        match member.poll(ROUND).await.map_err(|error| reached.member(&error))? {
+            Polled::Records(records) => {
+                let mut printed = BTreeMap::new();
+                for record in records {
+                    if left == 0 {
+                        break;
+                    }
+                    print(&record, arguments.key_separator.as_deref(), output)?;
+                    printed.insert((topic.to_owned(), record.partition), record.offset.plus(1));
+                    left -= 1;
+                }
+                output.flush()?;
+                let printed: Vec<_> = printed.into_iter().collect();
+                match member.commit_at(&printed).await {
+                    // Whoever has the partitions next prints these once more.
+                    Ok(()) | Err(GroupError::NotMember | GroupError::Refused(_)) => {}
+                    Err(error) => return Err(reached.member(&error)),
+                }
+            }
+            Polled::Assigned(_, partitions) => {
+                let known = ends.get_or_insert_default();
+                for (_, partition) in partitions {
+                    let end = reached.offset(topic, partition.0, Start::Latest).await?;
+                    known.insert(partition, Offset(end.unwrap_or(0)));
+                }
+            }
+            Polled::Revoked(partitions) | Polled::Lost(partitions) => {
+                for (_, partition) in partitions {
+                    ends.get_or_insert_default().remove(&partition);
+                }
+            }
+        }
+        let at_end = |(partition, end): (&PartitionIndex, &Offset)| {
+            member.position(topic, *partition).is_some_and(|at| at >= *end)
+        };
+        if !arguments.follow && ends.as_ref().is_some_and(|ends| ends.iter().all(at_end)) {
+            break;
+        }
+    }
+    member.close().await.map_err(|error| reached.call(&error))
 }
 
 /// Where reading a partition begins.

@@ -11,6 +11,7 @@ mod config;
 mod consume;
 mod doctor;
 mod failure;
+mod group;
 mod lines;
 mod log;
 mod output;
@@ -61,6 +62,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<(), Failure> {
         Command::Config(command) => config::run(command, output),
         Command::Produce(arguments) => produce::run(arguments, output),
         Command::Consume(arguments) => consume::run(arguments, output),
+        Command::Group(command) => group::run(command, output),
         Command::Log(command) => log::run(command, output),
         Command::Bench(command) => bench::run(command, output),
         Command::Doctor(arguments) => doctor::run(&arguments, output),

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use trialog_engine::client::{AdminError, CallError, Client, ConsumeError, Failure as Undelivered};
-use trialog_engine::client::{Options, Start};
+use trialog_engine::client::{GroupError, Options, Start};
 use trialog_engine::id::PartitionIndex;
 use trialog_engine::io::Pool;
 use trialog_engine::io::ring::RingIo;
@@ -135,6 +135,16 @@ impl Reached {
             Undelivered::TimedOut => self.call(&CallError::TimedOut),
             Undelivered::NoPartition(_) => Failure::Refused(error.to_string()),
             other => Failure::Other(other.to_string()),
+        }
+    }
+
+    /// Why a member of a group cannot go on.
+    pub fn member(&self, error: &GroupError) -> Failure {
+        match error {
+            GroupError::Refused(code) => refused(*code, None),
+            GroupError::Call(error) => self.call(error),
+            GroupError::Consume(error) => self.unread(error),
+            GroupError::NotMember => Failure::Other(error.to_string()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Our client against our broker, in a RAM world: what is promised about each record, on a good
 //! network and on a bad one.
 
+mod group;
 mod proxy;
 mod restart;
 

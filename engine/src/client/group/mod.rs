@@ -1,0 +1,578 @@
+//! Reading as a member of a consumer group, in the classic protocol: eager with `range`,
+//! cooperative with `cooperative-sticky`, with or without a name of its own (KIP-345).
+//!
+//! Everything happens within [`GroupConsumer::poll`], heartbeats too: a member that is not polled
+//! for as long as its session lasts is taken for dead, as it should be. Poll says what changes, and
+//! a member that is told [`Polled::Revoked`] still owns what it is about to lose until it polls
+//! again: that is the time to commit.
+//!
+//! A partition is read from where the group has committed, else from [`GroupOptions::start`].
+//! Offsets are committed by [`GroupConsumer::commit`] alone.
+
+mod assign;
+mod seat;
+
+use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use thiserror::Error;
+
+use super::cluster::Cluster;
+use super::consumer::{ConsumeError, ConsumedRecord, Consumer, ConsumerOptions, Start};
+use super::fault::CallError;
+use super::wait::{until, within};
+use crate::id::{Offset, PartitionIndex};
+use crate::io::{Instant, Io};
+use crate::wire::api::{
+    HeartbeatRequest, LeaveGroupRequest, MemberIdentity, OffsetCommitRequest,
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest,
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use crate::wire::code::ErrorCode;
+use crate::wire::subscription::Partitions;
+use seat::{Joined, Past, Seat};
+
+pub use assign::Strategy;
+pub(super) use seat::{accepted, coordinator};
+
+/// How a member takes part.
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    /// The group.
+    pub group: String,
+    /// A name of its own: then it keeps its place while it is away for less than a session.
+    pub instance: Option<String>,
+    /// How partitions are shared out.
+    pub strategy: Strategy,
+    /// How long it may be silent.
+    pub session_timeout: Duration,
+    /// How long the group waits for it in a rebalance.
+    pub rebalance_timeout: Duration,
+    /// How often it says that it is alive; a third of the session or less.
+    pub heartbeat: Duration,
+    /// Where to begin in a partition without a committed offset.
+    pub start: Start,
+    /// How it reads.
+    pub consumer: ConsumerOptions,
+}
+
+impl GroupOptions {
+    /// A member of `group` with Kafka's defaults, which begins at the oldest record.
+    #[must_use]
+    pub fn new(group: &str) -> GroupOptions {
+        GroupOptions {
+            group: group.to_owned(),
+            instance: None,
+            strategy: Strategy::default(),
+            session_timeout: Duration::from_secs(45),
+            rebalance_timeout: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(3),
+            start: Start::Earliest,
+            consumer: ConsumerOptions::default(),
+        }
+    }
+}
+
+/// A partition by its topic's name.
+pub type Place = (String, PartitionIndex);
+
+/// What a poll brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// Records, each partition's in order; none if the time was up first.
+    Records(Vec<ConsumedRecord>),
+    /// These are taken away with the next poll; nothing more is read of them. Commit now.
+    Revoked(Vec<Place>),
+    /// These are read from now on, in this generation.
+    Assigned(i32, Vec<Place>),
+    /// These are lost already: the group has gone on without this member.
+    Lost(Vec<Place>),
+}
+
+/// Why a member cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum GroupError {
+    /// The coordinator refused for good, or for now (a commit that a rebalance has overtaken).
+    #[error("{}", .0.message())]
+    Refused(ErrorCode),
+    /// The coordinator could not be asked; see [`CallError::may_have_happened`].
+    #[error(transparent)]
+    Call(CallError),
+    /// Reading failed.
+    #[error(transparent)]
+    Consume(#[from] ConsumeError),
+    /// It is in no generation, so it cannot commit.
+    #[error("not in the group at the moment")]
+    NotMember,
+}
+
+impl From<CallError> for GroupError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(code) => GroupError::Refused(code),
+            error => GroupError::Call(error),
+        }
+    }
+}
+
+type Joining<I> = Pin<Box<dyn Future<Output = Result<Joined<I>, GroupError>>>>;
+
+enum State<I: Io> {
+    /// Not in any generation, with what was known of the last one.
+    Out(Past),
+    /// On the way into the next one.
+    Joining(Past, Joining<I>),
+    /// In a generation.
+    In(Seat<I>),
+}
+
+/// A member of a group. See the module's head.
+pub struct GroupConsumer<I: Io> {
+    cluster: Rc<Cluster<I>>,
+    options: Rc<GroupOptions>,
+    topics: Vec<String>,
+    consumer: Consumer<I>,
+    state: State<I>,
+    /// What is being read.
+    owned: Partitions,
+    /// Where it stood in what was revoked, for as long as that can be committed.
+    leaving: Vec<(Place, Offset)>,
+    /// Shares of the present generation that are yet to be begun.
+    beginning: Partitions,
+    beat_at: Instant,
+    /// The coordinator was last heard.
+    heard_at: Instant,
+}
+
+impl<I: Io> GroupConsumer<I> {
+    pub(super) fn new(
+        cluster: Rc<Cluster<I>>,
+        options: GroupOptions,
+        topics: &[&str],
+    ) -> GroupConsumer<I> {
+        let now = cluster.io.now();
+        GroupConsumer {
+            consumer: Consumer::new(cluster.clone(), options.consumer.clone()),
+            cluster,
+            options: Rc::new(options),
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            state: State::Out(Past { generation: -1, ..Past::default() }),
+            owned: Partitions::new(),
+            leaving: Vec::new(),
+            beginning: Partitions::new(),
+            beat_at: now,
+            heard_at: now,
+        }
+    }
+
+    /// The partitions that are being read.
+    #[must_use]
+    pub fn owned(&self) -> Vec<Place> {
+        places(&self.owned)
+    }
+
+    /// The generation it is in, if it is in any, and its member id.
+    #[must_use]
+    pub fn generation(&self) -> Option<(i32, &str)> {
+        match &self.state {
+            State::In(seat) => Some((seat.generation, &seat.member_id)),
+            _ => None,
+        }
+    }
+
+    /// The offset of the next record of a partition that it reads.
+    #[must_use]
+    pub fn position(&self, topic: &str, partition: PartitionIndex) -> Option<Offset> {
+        self.consumer.position(topic, partition)
+    }
+
+    /// Goes on in a partition that it reads from another place.
+    pub fn seek(&mut self, topic: &str, partition: PartitionIndex, start: Start) {
+        if self.owned.get(topic).is_some_and(|own| own.contains(&partition)) {
+            self.consumer.seek(topic, partition, start);
+        }
+    }
+
+    /// The next news, or no records once `timeout` has passed.
+    ///
+    /// # Errors
+    /// [`GroupError`] for what will not pass by waiting.
+    pub async fn poll(&mut self, timeout: Duration) -> Result<Polled, GroupError> {
+        let io = self.cluster.io.clone();
+        let deadline = io.now().after(timeout);
+        loop {
+            match within(&io, until(&io, deadline), self.step(deadline)).await {
+                Some(Ok(Some(news))) => return Ok(news),
+                Some(Ok(None)) if io.now() < deadline => {}
+                Some(Ok(None)) | None => return Ok(Polled::Records(Vec::new())),
+                Some(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// One step; may be dropped anywhere.
+    async fn step(&mut self, deadline: Instant) -> Result<Option<Polled>, GroupError> {
+        match &mut self.state {
+            State::Out(past) => {
+                let past = past.clone();
+                let (cluster, options) = (self.cluster.clone(), self.options.clone());
+                let joining = seat::join(cluster, options, self.topics.clone(), past.clone(), None);
+                self.state = State::Joining(past, Box::pin(joining));
+                Ok(None)
+            }
+            State::Joining(past, joining) => {
+                // What it keeps is read on meanwhile.
+                let reading = self.consumer.poll(until(&self.cluster.io, deadline));
+                let joined = match select(joining.as_mut(), pin!(reading)).await {
+                    Either::Left((joined, _)) => joined,
+                    Either::Right((records, _)) => {
+                        let records = records?;
+                        return Ok((!records.is_empty()).then_some(Polled::Records(records)));
+                    }
+                };
+                let past = std::mem::take(past);
+                self.state = State::Out(Past { generation: -1, ..Past::default() });
+                match joined {
+                    Ok(Joined::In(seat)) => Ok(self.enter(seat)),
+                    Ok(Joined::Forgotten) => Ok(self.lose()),
+                    Err(error) => {
+                        self.state = State::Out(past);
+                        Err(error)
+                    }
+                }
+            }
+            State::In(_) => {
+                if !self.beginning.is_empty() {
+                    return self.begin().await;
+                }
+                if self.cluster.io.now() >= self.beat_at {
+                    return self.beat().await;
+                }
+                let pause = until(&self.cluster.io, self.beat_at.min(deadline));
+                let records = self.consumer.poll(pause).await?;
+                Ok((!records.is_empty()).then_some(Polled::Records(records)))
+            }
+        }
+    }
+
+    /// Takes a seat: says what has to be given up, or goes on to what is new.
+    fn enter(&mut self, seat: Seat<I>) -> Option<Polled> {
+        let now = self.cluster.io.now();
+        self.beat_at = now.after(self.options.heartbeat);
+        self.heard_at = now;
+        let revoked = minus(&self.owned, &seat.share);
+        self.beginning = minus(&seat.share, &self.owned);
+        self.state = State::In(seat);
+        if revoked.is_empty() {
+            if self.beginning.is_empty() {
+                // An idle member, or one for which nothing has changed, hears of the generation.
+                let generation = self.generation().expect("just taken").0;
+                return Some(Polled::Assigned(generation, Vec::new()));
+            }
+            return None;
+        }
+        // Cooperative: it goes on with the rest, and joins again so that others get these.
+        self.stop_reading(&revoked);
+        self.beat_at = now;
+        Some(Polled::Revoked(places(&revoked)))
+    }
+
+    fn stop_reading(&mut self, partitions: &Partitions) {
+        for (topic, index) in places(partitions) {
+            if let Some(offset) = self.consumer.position(&topic, index) {
+                self.leaving.push(((topic.clone(), index), offset));
+            }
+            self.consumer.unassign(&topic, index);
+        }
+    }
+
+    /// Begins to read new partitions, each where the group stands.
+    async fn begin(&mut self) -> Result<Option<Polled>, GroupError> {
+        let State::In(seat) = &self.state else { return Ok(None) };
+        let link = seat.link.clone();
+        let generation = seat.generation;
+        let wanted = places(&self.beginning);
+        let found = match committed(&link, &self.options.group, &self.beginning).await {
+            Ok(found) => found,
+            Err(error) if error.retriable() => {
+                self.cluster.pause(0).await;
+                return Ok(self.stumble(&error));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for (topic, index) in &wanted {
+            let place = found.get(&(topic.clone(), *index));
+            let start = place.map_or(self.options.start, |offset| Start::Offset(*offset));
+            self.consumer.assign(topic, *index, start);
+        }
+        for (topic, indexes) in std::mem::take(&mut self.beginning) {
+            self.owned.entry(topic).or_default().extend(indexes);
+        }
+        Ok(Some(Polled::Assigned(generation, wanted)))
+    }
+
+    /// Says that it is alive, and heeds the answer. Once something was revoked, its next step is to
+    /// join again.
+    async fn beat(&mut self) -> Result<Option<Polled>, GroupError> {
+        let State::In(seat) = &self.state else { return Ok(None) };
+        if !minus(&self.owned, &seat.share).is_empty() {
+            let share = seat.share.clone();
+            self.owned = intersection(&self.owned, &share);
+            return Ok(self.rejoin());
+        }
+        let request = HeartbeatRequest {
+            group_id: self.options.group.clone(),
+            generation_id: seat.generation,
+            member_id: seat.member_id.clone(),
+            group_instance_id: self.options.instance.clone(),
+        };
+        let link = seat.link.clone();
+        let answer = link.call_within(&request, self.options.heartbeat).await;
+        let outcome = answer.and_then(|response| accepted(response.error_code));
+        let now = self.cluster.io.now();
+        self.beat_at = now.after(self.options.heartbeat);
+        match outcome {
+            Ok(()) => {
+                self.heard_at = now;
+                Ok(None)
+            }
+            Err(CallError::Refused(ErrorCode::RebalanceInProgress)) => Ok(self.give_way()),
+            Err(CallError::Refused(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration)) => {
+                Ok(self.lose())
+            }
+            Err(error) if error.retriable() => {
+                self.cluster.pause(0).await;
+                Ok(self.stumble(&error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The coordinator cannot be asked: it is looked for again, and the partitions are kept for as
+    /// long as the group must keep them for this member.
+    fn stumble(&mut self, reason: &CallError) -> Option<Polled> {
+        tracing::debug!(group = self.options.group, %reason, "looking for the coordinator again");
+        let silent = self.cluster.io.now().since(self.heard_at);
+        if silent >= self.options.session_timeout {
+            return self.lose();
+        }
+        let State::In(seat) = &self.state else { return None };
+        if seat.link.is_alive() {
+            self.beat_at = self.cluster.io.now();
+            return None;
+        }
+        // To join again under the old id is the way back in, whatever the coordinator remembers.
+        self.give_way()
+    }
+
+    /// The group makes a new generation.
+    fn give_way(&mut self) -> Option<Polled> {
+        if self.options.strategy.keeps() || self.owned.is_empty() {
+            return self.rejoin();
+        }
+        let owned = std::mem::take(&mut self.owned);
+        self.stop_reading(&owned);
+        let State::In(seat) = &mut self.state else { return None };
+        // The seat stays for one more poll, so that what was read can be committed.
+        seat.share = Partitions::new();
+        self.beginning = Partitions::new();
+        self.beat_at = self.cluster.io.now();
+        Some(Polled::Revoked(places(&owned)))
+    }
+
+    fn rejoin(&mut self) -> Option<Polled> {
+        let State::In(seat) = &self.state else { return None };
+        let past = Past {
+            member_id: seat.member_id.clone(),
+            generation: seat.generation,
+            owned: self.owned.clone(),
+        };
+        let link = Some(seat.link.clone()).filter(super::link::Link::is_alive);
+        self.leaving.clear();
+        self.beginning = Partitions::new();
+        let (cluster, options) = (self.cluster.clone(), self.options.clone());
+        let joining = seat::join(cluster, options, self.topics.clone(), past.clone(), link);
+        self.state = State::Joining(past, Box::pin(joining));
+        None
+    }
+
+    fn lose(&mut self) -> Option<Polled> {
+        let owned = std::mem::take(&mut self.owned);
+        self.stop_reading(&owned);
+        self.leaving.clear();
+        self.beginning = Partitions::new();
+        self.state = State::Out(Past { generation: -1, ..Past::default() });
+        (!owned.is_empty()).then(|| Polled::Lost(places(&owned)))
+    }
+
+    /// Commits the positions of all partitions that it reads, or has just been told to give up,
+    /// records returned by the last poll included; returns what was committed.
+    ///
+    /// # Errors
+    /// [`GroupError`]; with `Call`, see [`CallError::may_have_happened`].
+    pub async fn commit(&mut self) -> Result<Vec<(Place, Offset)>, GroupError> {
+        let position = |place: Place| {
+            let offset = self.consumer.position(&place.0, place.1)?;
+            Some((place, offset))
+        };
+        let mut positions: Vec<_> = self.owned().into_iter().filter_map(position).collect();
+        positions.extend(self.leaving.iter().cloned());
+        self.commit_at(&positions).await?;
+        Ok(positions)
+    }
+
+    /// Commits these offsets, each that of the next record to read.
+    ///
+    /// # Errors
+    /// As [`GroupConsumer::commit`].
+    pub async fn commit_at(&mut self, offsets: &[(Place, Offset)]) -> Result<(), GroupError> {
+        let (link, generation, member_id) = match &self.state {
+            State::In(seat) => (&seat.link, seat.generation, seat.member_id.clone()),
+            _ => return Err(GroupError::NotMember),
+        };
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let request = OffsetCommitRequest {
+            group_id: self.options.group.clone(),
+            generation_id_or_member_epoch: generation,
+            member_id,
+            group_instance_id: self.options.instance.clone(),
+            topics: commit_topics(offsets),
+            ..OffsetCommitRequest::default()
+        };
+        let timeout = self.cluster.options.request_timeout;
+        let response = link.call_at_most(&request, COMMIT_BY_NAME_MAX, timeout).await?;
+        for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            accepted(partition.error_code)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the group at once, so that others need not wait for its session to end. A static
+    /// member stays: it may come back. Does not commit.
+    ///
+    /// # Errors
+    /// [`CallError`] if the coordinator could not be told.
+    pub async fn close(self) -> Result<(), CallError> {
+        let State::In(seat) = self.state else { return Ok(()) };
+        if self.options.instance.is_some() {
+            return Ok(());
+        }
+        let identity = MemberIdentity {
+            member_id: seat.member_id.clone(),
+            reason: Some("the consumer is closing".to_owned()),
+            ..MemberIdentity::default()
+        };
+        let request = LeaveGroupRequest {
+            group_id: self.options.group.clone(),
+            member_id: seat.member_id,
+            members: vec![identity],
+        };
+        let response = seat.link.call(&request).await?;
+        accepted(response.error_code)
+    }
+}
+
+/// The last version of OffsetCommit and of OffsetFetch in which topics have names.
+const COMMIT_BY_NAME_MAX: i16 = 9;
+
+/// What a group has committed of some partitions.
+pub(super) async fn committed<I: Io>(
+    link: &super::link::Link<I>,
+    group: &str,
+    partitions: &Partitions,
+) -> Result<BTreeMap<Place, Offset>, CallError> {
+    let numbers = |indexes: &[PartitionIndex]| indexes.iter().map(|index| index.0).collect();
+    let old = partitions.iter().map(|(name, indexes)| OffsetFetchRequestTopic {
+        name: name.clone(),
+        partition_indexes: numbers(indexes),
+    });
+    let new = partitions.iter().map(|(name, indexes)| OffsetFetchRequestTopics {
+        name: name.clone(),
+        partition_indexes: numbers(indexes),
+        ..OffsetFetchRequestTopics::default()
+    });
+    let request = OffsetFetchRequest {
+        group_id: group.to_owned(),
+        topics: Some(old.collect()),
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: group.to_owned(),
+            topics: Some(new.collect()),
+            ..OffsetFetchRequestGroup::default()
+        }],
+        require_stable: true,
+    };
+    let timeout = link.timeout();
+    let response = link.call_at_most(&request, COMMIT_BY_NAME_MAX, timeout).await?;
+    accepted(response.error_code)?;
+    let mut found = BTreeMap::new();
+    let mut take = |name: &str, index: i32, offset: i64, code: i16| {
+        accepted(code)?;
+        if offset >= 0 {
+            found.insert((name.to_owned(), PartitionIndex(index)), Offset(offset));
+        }
+        Ok::<(), CallError>(())
+    };
+    for topic in &response.topics {
+        for one in &topic.partitions {
+            take(&topic.name, one.partition_index, one.committed_offset, one.error_code)?;
+        }
+    }
+    for group in &response.groups {
+        accepted(group.error_code)?;
+        for topic in &group.topics {
+            for one in &topic.partitions {
+                take(&topic.name, one.partition_index, one.committed_offset, one.error_code)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Offsets by topic, as OffsetCommit wants them.
+pub(super) fn commit_topics(offsets: &[(Place, Offset)]) -> Vec<OffsetCommitRequestTopic> {
+    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+    for ((topic, index), offset) in offsets {
+        topics.entry(topic).or_default().push(OffsetCommitRequestPartition {
+            partition_index: index.0,
+            committed_offset: offset.0,
+            ..OffsetCommitRequestPartition::default()
+        });
+    }
+    let topic = |(name, partitions): (&str, _)| OffsetCommitRequestTopic {
+        name: name.to_owned(),
+        partitions,
+        ..OffsetCommitRequestTopic::default()
+    };
+    topics.into_iter().map(topic).collect()
+}
+
+fn places(partitions: &Partitions) -> Vec<Place> {
+    let places = partitions
+        .iter()
+        .flat_map(|(topic, indexes)| indexes.iter().map(|index| (topic.clone(), *index)));
+    places.collect()
+}
+
+/// What is in `of` and not in `others`.
+fn minus(of: &Partitions, others: &Partitions) -> Partitions {
+    filtered(of, |topic, index| !others.get(topic).is_some_and(|other| other.contains(&index)))
+}
+
+fn intersection(of: &Partitions, others: &Partitions) -> Partitions {
+    filtered(of, |topic, index| others.get(topic).is_some_and(|other| other.contains(&index)))
+}
+
+fn filtered(of: &Partitions, keep: impl Fn(&str, PartitionIndex) -> bool) -> Partitions {
+    let mut kept = Partitions::new();
+    for (topic, index) in places(of) {
+        if keep(&topic, index) {
+            kept.entry(topic).or_default().push(index);
+        }
+    }
+    kept
+}

@@ -1,0 +1,248 @@
+//! A member's way into a generation: find the coordinator, join, share out if it is the leader, and
+//! get its own share. One future from the first request to the last, which the consumer awaits bit
+//! by bit, poll after poll.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{GroupError, GroupOptions};
+use crate::client::cluster::Cluster;
+use crate::client::fault::CallError;
+use crate::client::link::Link;
+use crate::client::wait::backoff;
+use crate::id::PartitionIndex;
+use crate::io::Io;
+use crate::wire::api::{
+    FindCoordinatorRequest, JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse, Request,
+    SyncGroupRequest, SyncGroupRequestAssignment,
+};
+use crate::wire::code::ErrorCode;
+use crate::wire::subscription::{
+    PROTOCOL_TYPE, Partitions, Subscription, assignment_to_bytes, parse_assignment,
+};
+
+/// A place in a generation.
+pub struct Seat<I: Io> {
+    /// The connection to the coordinator: of its own, because a join holds up what is behind it.
+    pub link: Link<I>,
+    /// The member's id.
+    pub member_id: String,
+    /// The generation.
+    pub generation: i32,
+    /// Its share.
+    pub share: Partitions,
+}
+
+/// What a member brings along.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Its id, empty if it has none.
+    pub member_id: String,
+    /// The generation in which it got `owned`.
+    pub generation: i32,
+    /// The partitions that it goes on reading.
+    pub owned: Partitions,
+}
+
+/// How joining ends.
+pub enum Joined<I: Io> {
+    /// In the group.
+    In(Seat<I>),
+    /// The group has forgotten the member: it has to give up everything, and join anew.
+    Forgotten,
+}
+
+/// Whether waiting and asking again will help against a code.
+fn passes(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::NotCoordinator
+            | ErrorCode::RebalanceInProgress
+    )
+}
+
+/// Joins, for as long as it takes.
+pub async fn join<I: Io>(
+    cluster: Rc<Cluster<I>>,
+    options: Rc<GroupOptions>,
+    topics: Vec<String>,
+    mut past: Past,
+    mut link: Option<Link<I>>,
+) -> Result<Joined<I>, GroupError> {
+    let mut failures = 0;
+    loop {
+        let outcome = attempt(&cluster, &options, &topics, &mut past, &mut link).await;
+        let code = match outcome {
+            Ok(seat) => return Ok(Joined::In(seat)),
+            Err(CallError::Refused(code)) => code,
+            Err(error) if error.retriable() => {
+                link = None;
+                ErrorCode::CoordinatorNotAvailable
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match code {
+            ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration => {
+                if !past.owned.is_empty() {
+                    return Ok(Joined::Forgotten);
+                }
+                past = Past { generation: -1, ..Past::default() };
+            }
+            ErrorCode::RebalanceInProgress => {}
+            code if passes(code) => {
+                if code != ErrorCode::CoordinatorLoadInProgress {
+                    link = None;
+                }
+                let client = &cluster.options;
+                let pause =
+                    backoff(&cluster.io, client.backoff_first, client.backoff_max, failures);
+                cluster.io.sleep(pause).await;
+                failures += 1;
+                continue;
+            }
+            code => return Err(GroupError::Refused(code)),
+        }
+        failures = 0;
+    }
+}
+
+async fn attempt<I: Io>(
+    cluster: &Rc<Cluster<I>>,
+    options: &GroupOptions,
+    topics: &[String],
+    past: &mut Past,
+    link: &mut Option<Link<I>>,
+) -> Result<Seat<I>, CallError> {
+    let link = match link.as_ref().filter(|link| link.is_alive()) {
+        Some(link) => link.clone(),
+        None => link.insert(coordinator(cluster, &options.group).await?).clone(),
+    };
+    let mut joined = ask_to_join(cluster, &link, options, topics, past).await?;
+    if joined.error_code == ErrorCode::MemberIdRequired.code() {
+        past.member_id = joined.member_id;
+        joined = ask_to_join(cluster, &link, options, topics, past).await?;
+    }
+    accepted(joined.error_code)?;
+    past.member_id.clone_from(&joined.member_id);
+    let leads = joined.leader == joined.member_id && !joined.skip_assignment;
+    let assignments = if leads { share_out(cluster, options, &joined).await? } else { Vec::new() };
+    let request = SyncGroupRequest {
+        group_id: options.group.clone(),
+        generation_id: joined.generation_id,
+        member_id: joined.member_id.clone(),
+        group_instance_id: options.instance.clone(),
+        protocol_type: Some(PROTOCOL_TYPE.to_owned()),
+        protocol_name: joined.protocol_name.clone(),
+        assignments,
+    };
+    let synced = call(cluster, &link, &request, options.rebalance_timeout).await?;
+    accepted(synced.error_code)?;
+    Ok(Seat {
+        link,
+        member_id: joined.member_id,
+        generation: joined.generation_id,
+        share: parse_assignment(&synced.assignment)?,
+    })
+}
+
+async fn ask_to_join<I: Io>(
+    cluster: &Rc<Cluster<I>>,
+    link: &Link<I>,
+    options: &GroupOptions,
+    topics: &[String],
+    past: &Past,
+) -> Result<JoinGroupResponse, CallError> {
+    let subscription = Subscription {
+        topics: topics.to_vec(),
+        owned: past.owned.clone(),
+        generation: past.generation,
+    };
+    let protocol = JoinGroupRequestProtocol {
+        name: options.strategy.name().to_owned(),
+        metadata: subscription.to_bytes(),
+    };
+    let request = JoinGroupRequest {
+        group_id: options.group.clone(),
+        session_timeout_ms: millis(options.session_timeout),
+        rebalance_timeout_ms: millis(options.rebalance_timeout),
+        member_id: past.member_id.clone(),
+        group_instance_id: options.instance.clone(),
+        protocol_type: PROTOCOL_TYPE.to_owned(),
+        protocols: vec![protocol],
+        reason: None,
+    };
+    call(cluster, link, &request, options.rebalance_timeout).await
+}
+
+/// A connection to the group's coordinator.
+pub async fn coordinator<I: Io>(
+    cluster: &Rc<Cluster<I>>,
+    group: &str,
+) -> Result<Link<I>, CallError> {
+    let request = FindCoordinatorRequest {
+        key: group.to_owned(),
+        key_type: 0,
+        coordinator_keys: vec![group.to_owned()],
+    };
+    let mut found = cluster.call_any(&request).await?;
+    let (code, host, port) = match found.coordinators.pop() {
+        Some(one) => (one.error_code, one.host, one.port),
+        None => (found.error_code, found.host, found.port),
+    };
+    accepted(code)?;
+    let port = u16::try_from(port).map_err(|_| CallError::NoBroker)?;
+    let address = (cluster.options.resolve)(&host, port).ok_or(CallError::NoBroker)?;
+    cluster.link_to(address).await
+}
+
+/// Asks with room for what the broker may take its time for.
+pub async fn call<I: Io, R: Request>(
+    cluster: &Rc<Cluster<I>>,
+    link: &Link<I>,
+    request: &R,
+    patience: Duration,
+) -> Result<R::Response, CallError> {
+    link.call_within(request, cluster.options.request_timeout.saturating_add(patience)).await
+}
+
+/// The leader's work.
+async fn share_out<I: Io>(
+    cluster: &Rc<Cluster<I>>,
+    options: &GroupOptions,
+    joined: &JoinGroupResponse,
+) -> Result<Vec<SyncGroupRequestAssignment>, CallError> {
+    let mut members = BTreeMap::new();
+    for member in &joined.members {
+        members.insert(member.member_id.clone(), Subscription::parse(&member.metadata)?);
+    }
+    let names: BTreeSet<&String> = members.values().flat_map(|member| &member.topics).collect();
+    let mut topics: BTreeMap<String, BTreeSet<PartitionIndex>> = BTreeMap::new();
+    names.iter().for_each(|name| cluster.follow(name));
+    cluster.refresh().await?;
+    for name in names {
+        let known = cluster.known_topic(name);
+        let indexes = known.into_iter().flat_map(|topic| topic.partitions.into_keys());
+        topics.insert(name.clone(), indexes.collect());
+    }
+    let shares = options.strategy.share_out(&members, &topics);
+    let given = shares.into_iter().map(|(member_id, share)| SyncGroupRequestAssignment {
+        member_id,
+        assignment: assignment_to_bytes(&share),
+    });
+    Ok(given.collect())
+}
+
+/// The part of an answer that says whether it worked.
+pub fn accepted(code: i16) -> Result<(), CallError> {
+    match ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError) {
+        ErrorCode::None => Ok(()),
+        code => Err(CallError::Refused(code)),
+    }
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
