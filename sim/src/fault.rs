@@ -1,7 +1,7 @@
 //! Faults: what can go wrong, as values, and the kinds by which they are drawn and counted.
 //!
 //! A [`Fault`] is what the nemesis carries out; its [`Kind`] is what a plan switches on or off, what
-//! a sweep counts when it really fired, and what a coverage table shows pairs of. [`draw`] makes a
+//! a sweep counts when it really fired, and what a coverage table shows pairs of. [`mod@draw`] makes a
 //! fault of a kind. Some kinds are not carried out by themselves but seen: what a power cut does to
 //! unflushed bytes is drawn, and what it did is counted.
 
