@@ -1,6 +1,6 @@
 //! Histories: what every client asked for, what it was told, and what was done to the brokers.
 //!
-//! Owns the in-memory form; [`line`] owns the file format, the same for simulated and for real runs.
+//! Owns the in-memory form; [`mod@line`] owns the file format, the same for simulated and for real runs.
 //! Keeps: events are in the order of their times, and each value is sent once in a history (`check`
 //! says so if not). Must not know: brokers, the simulator, what is right or wrong.
 //!
