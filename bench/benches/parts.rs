@@ -18,7 +18,7 @@ use criterion::{Criterion, SamplingMode, Throughput};
 use trialog_bench::machine::{SERVER_CORE, load_average, pin, process_cpu};
 use trialog_bench::versus::median;
 use trialog_engine::id::{LeaderEpoch, Offset};
-use trialog_engine::io::ring::{self, RingIo};
+use trialog_engine::io::kernel::{self, KernelIo};
 use trialog_engine::io::{Buf, Io, Pool};
 use trialog_engine::log::{Config, Durability, First, Log};
 use trialog_engine::wire::batch::{self, Builder, Rules};
@@ -132,15 +132,15 @@ fn config() -> Config {
 }
 
 /// Runs `body` as a core and returns the processor time it measured.
-fn on_core<T, F: Future<Output = T>>(body: impl FnOnce(RingIo) -> F) -> T {
-    ring::run(0, body).expect("the kernel allows rings")
+fn on_core<T, F: Future<Output = T>>(body: impl FnOnce(KernelIo) -> F) -> T {
+    kernel::run(0, body).expect("the kernel allows rings")
 }
 
 fn copies(batch: &[u8]) -> Vec<Buf> {
     (0..BATCHES).map(|_| Buf::from(batch)).collect()
 }
 
-async fn fill(io: &RingIo, log: &mut Log<RingIo>, batches: Vec<Buf>) {
+async fn fill(io: &KernelIo, log: &mut Log<KernelIo>, batches: Vec<Buf>) {
     for batch in batches {
         let appended = log.append(vec![batch], LeaderEpoch(1), io.wall()).await;
         assert!(appended[0].is_ok(), "it was appended");
@@ -187,7 +187,7 @@ fn append(criterion: &mut Criterion, dir: &Path) {
     beside(criterion, name, ("pwrite into allocated space", &mut floor), &mut ours, Some(total));
 }
 
-async fn open(io: &RingIo, folder: &Path) -> (Log<RingIo>, trialog_engine::log::Recovery) {
+async fn open(io: &KernelIo, folder: &Path) -> (Log<KernelIo>, trialog_engine::log::Recovery) {
     Log::open(io, &Pool::new(), folder, config()).await.expect("it opens")
 }
 

@@ -1,4 +1,4 @@
-//! The broker under test: one core of it on the server's core of this process, over the real ring.
+//! The broker under test: one core of it on the server's core of this process, over the real kernel.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,7 +9,7 @@ use trialog_engine::config;
 use trialog_engine::id::{
     CoreId, CorrelationId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId,
 };
-use trialog_engine::io::ring::{self, RingIo};
+use trialog_engine::io::kernel::{self, KernelIo};
 use trialog_engine::wire::api::{
     ApiKey, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
     DeleteTopicState, DeleteTopicsRequest, Message,
@@ -27,7 +27,7 @@ use crate::machine::{SERVER_CORE, pin};
 pub struct Broker {
     /// Where it listens.
     pub address: SocketAddr,
-    shared: Arc<Shared<RingIo>>,
+    shared: Arc<Shared<KernelIo>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -49,7 +49,7 @@ impl Broker {
         let thread = std::thread::spawn({
             let shared = shared.clone();
             move || {
-                let body = async |io: RingIo| {
+                let body = async |io: KernelIo| {
                     use trialog_engine::io::Io;
                     let listening = shared.clone();
                     io.spawn(async move {
@@ -58,9 +58,9 @@ impl Broker {
                     });
                     broker::run(io, CoreId(0), shared).await.expect("it runs");
                 };
-                // The ring counts only the processors that its thread was allowed.
+                // The kernel world counts only the processors that its thread was allowed.
                 pin(SERVER_CORE);
-                ring::run(0, body).expect("the kernel allows rings");
+                kernel::run(0, body).expect("the kernel allows rings");
             }
         });
         let address = address.recv().expect("it starts");

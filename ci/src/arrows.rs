@@ -29,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that only `main.rs` and what stands beside it may name: one `Io` of several.
-const WORLDS: &[&str] = &["io::ring", "io::ram"];
+const WORLDS: &[&str] = &["io::kernel", "io::ram"];
 
 /// Packages and the packages they may use.
 const PACKAGES: &[(&str, &[&str])] = &[
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(wrong("engine/src/log/mod.rs", "use crate::broker::Core;\n").len(), 1);
         assert_eq!(wrong("engine/src/wire/frame.rs", "fn f(_: crate::io::Buf) {}\n").len(), 1);
         assert_eq!(wrong("engine/src/log/a.rs", "use crate::wire::frame::X;\n").len(), 1);
-        assert_eq!(wrong("engine/src/broker/a.rs", "use crate::io::ring::RingIo;\n").len(), 1);
+        assert_eq!(wrong("engine/src/broker/a.rs", "use crate::io::kernel::KernelIo;\n").len(), 1);
         assert_eq!(wrong("bench/src/lib.rs", "use trialog_sim::X;\n").len(), 1);
         assert_eq!(wrong("engine/src/newroom.rs", "\n").len(), 1);
     }
@@ -152,6 +152,6 @@ mod tests {
         assert!(wrong("engine/src/log/mod.rs", "use crate::wire::batch::Batch;\n").is_empty());
         assert!(wrong("engine/src/broker/a.rs", "use crate::log::Log; // crate::x\n").is_empty());
         assert!(wrong("sim/src/lib.rs", "use trialog_engine::io::Io;\n").is_empty());
-        assert!(wrong("engine/src/main.rs", "use trialog_engine::io::ring;\n").is_empty());
+        assert!(wrong("engine/src/main.rs", "use trialog_engine::io::kernel;\n").is_empty());
     }
 }

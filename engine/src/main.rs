@@ -1,5 +1,5 @@
 //! The program `trialog`: everything starts here, and only here is it named that the outside world
-//! is the ring.
+//! is the kernel.
 
 #![allow(
     clippy::disallowed_methods,

@@ -6,9 +6,10 @@ mod compact;
 mod crash;
 mod crash_model;
 mod model;
-mod ring;
+mod worlds;
 
 // The files that `model` compiles a second time find it under this name.
 use trialog_engine::limit;
 
 mod program;
+mod refused;

@@ -6,56 +6,60 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 
-fn trialog(arguments: &[&str]) -> Command {
+pub(super) fn trialog(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trialog"));
     command.args(arguments).env_remove("TRIALOG_LOG").stdin(Stdio::null());
     command
 }
 
 /// Runs to the end; what it printed and its exit code.
-fn run(arguments: &[&str]) -> Output {
+pub(super) fn run(arguments: &[&str]) -> Output {
     trialog(arguments).output().expect("the program was built")
 }
 
-fn code(output: &Output) -> i32 {
+pub(super) fn code(output: &Output) -> i32 {
     output.status.code().expect("ended by itself")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A running broker; killed when dropped.
-struct Broker {
-    child: Child,
+pub(super) struct Broker {
+    pub(super) child: Child,
     /// Kept open, so that the broker's further words find a reader.
     _words: BufReader<ChildStdout>,
-    address: String,
+    pub(super) address: String,
+    /// Its first line.
+    pub(super) told: Value,
 }
 
 impl Broker {
-    /// Starts one; `None` where the kernel forbids rings.
-    fn start(data: &Path) -> Option<Broker> {
+    pub(super) fn start(data: &Path) -> Broker {
+        Broker::start_as(data, |_| {})
+    }
+
+    /// Starts one whose process is prepared by `prepare` first.
+    pub(super) fn start_as(data: &Path, prepare: impl FnOnce(&mut Command)) -> Broker {
         let data = data.to_str().expect("a temporary folder's name is text");
-        let mut child = trialog(&["serve", "--json", "--data", data, "--listen", "127.0.0.1:0"])
+        let mut command = trialog(&["serve", "--json", "--data", data, "--listen", "127.0.0.1:0"]);
+        command
             .args(["--set", "trialog.cores=2", "--set", "auto.create.topics.enable=true"])
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program was built");
+            .stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().expect("the program was built");
         let mut words = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         words.read_line(&mut line).expect("it speaks");
         if line.is_empty() {
             let output = child.wait_with_output().expect("it ended");
-            let said = text(&output.stderr);
-            assert!(said.contains("io_uring cannot be used"), "{said}");
-            eprintln!("SKIPPED: {said}");
-            return None;
+            panic!("it does not start: {}", text(&output.stderr));
         }
         let told: Value = serde_json::from_str(&line).expect("one JSON object");
         let address = told["listening"].as_str().expect("an address").to_owned();
-        Some(Broker { child, _words: words, address })
+        Broker { child, _words: words, address, told }
     }
 
     /// Runs a client's command against it, with `input` on standard input.
@@ -75,7 +79,7 @@ impl Broker {
     }
 
     /// Runs a client's command that must succeed; its JSON objects.
-    fn ask(&self, arguments: &[&str], input: &str) -> Vec<Value> {
+    pub(super) fn ask(&self, arguments: &[&str], input: &str) -> Vec<Value> {
         let output = self.client(arguments, input);
         assert_eq!(code(&output), 0, "{arguments:?}: {}", text(&output.stderr));
         let object = |line: &str| serde_json::from_str(line).expect("JSON");
@@ -83,7 +87,7 @@ impl Broker {
     }
 
     /// Asks it to stop, as a service manager does; its exit code.
-    fn terminate(mut self) -> i32 {
+    pub(super) fn terminate(mut self) -> i32 {
         let id = i32::try_from(self.child.id()).expect("a process id");
         // SAFETY: sends a signal to a child that has not been waited for.
         assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0);
@@ -150,7 +154,7 @@ fn a_client_without_a_broker_ends_with_4() {
 #[test]
 fn records_go_in_and_come_out_and_survive_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
-    let Some(broker) = Broker::start(folder.path()) else { return };
+    let broker = Broker::start(folder.path());
 
     let made = broker.ask(&["topic", "create", "orders", "--partitions", "3"], "");
     assert_eq!(made[0]["partitions"], 3);
@@ -171,7 +175,7 @@ fn records_go_in_and_come_out_and_survive_a_restart() {
     assert_orders(&broker);
     assert_eq!(broker.terminate(), 0);
 
-    let broker = Broker::start(folder.path()).expect("it did before");
+    let broker = Broker::start(folder.path());
     assert_orders(&broker);
     let listed = broker.ask(&["topic", "list"], "");
     assert_eq!(listed.len(), 1);
@@ -226,7 +230,7 @@ fn assert_orders(broker: &Broker) {
 #[test]
 fn files_are_dumped_and_verified_offline() {
     let folder = tempfile::tempdir().expect("a folder");
-    let Some(broker) = Broker::start(folder.path()) else { return };
+    let broker = Broker::start(folder.path());
     broker.ask(&["produce", "t", "--compression", "gzip"], "one\ntwo\nthree\n");
     let data = folder.path().to_str().expect("text");
     let busy = run(&["log", "verify", data]);
@@ -266,7 +270,7 @@ fn files_are_dumped_and_verified_offline() {
 fn a_second_broker_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let other = tempfile::tempdir().expect("a folder");
-    let Some(broker) = Broker::start(folder.path()) else { return };
+    let broker = Broker::start(folder.path());
     let data = |folder: &tempfile::TempDir| folder.path().to_str().expect("text").to_owned();
 
     let same_data = run(&["serve", "--data", &data(&folder), "--listen", "127.0.0.1:0"]);
@@ -288,7 +292,7 @@ fn a_second_broker_is_refused() {
 #[test]
 fn benches_count_what_they_did() {
     let data = tempfile::tempdir().expect("a folder");
-    let Some(broker) = Broker::start(data.path()) else { return };
+    let broker = Broker::start(data.path());
     let produced =
         broker.ask(&["bench", "produce", "b", "--partitions", "3", "--records", "500"], "");
     assert_eq!(produced[0]["records"], 500);
@@ -334,7 +338,7 @@ fn completions_know_the_commands() {
 #[test]
 fn groups_from_the_command_line() {
     let data = tempfile::tempdir().expect("a folder");
-    let Some(broker) = Broker::start(data.path()) else { return };
+    let broker = Broker::start(data.path());
     broker.ask(&["topic", "create", "t"], "");
     broker.ask(&["produce", "t"], "a\nb\nc\n");
     assert_eq!(broker.ask(&["group", "list"], "").len(), 0);

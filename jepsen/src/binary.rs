@@ -102,7 +102,7 @@ fn take_flush_out(copy: &Path) -> Result<String, Stop> {
     let mut changed = Vec::new();
     let mut files = Vec::new();
     source_files(&folder, &mut files)?;
-    for file in files.iter().filter(|file| file.to_string_lossy().contains("ring")) {
+    for file in files.iter().filter(|file| file.to_string_lossy().contains("kernel")) {
         let text = std::fs::read_to_string(file).map_err(broken(file.display()))?;
         let Some((new, count)) = without_flush(&text) else { continue };
         std::fs::write(file, new).map_err(broken(file.display()))?;

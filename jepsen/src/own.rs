@@ -18,7 +18,7 @@ use trialog_engine::client::{
     Outcome, Producer, ProducerOptions, Start,
 };
 use trialog_engine::id::{Offset, PartitionIndex};
-use trialog_engine::io::ring::{self, RingIo};
+use trialog_engine::io::kernel::{self, KernelIo};
 use trialog_engine::io::{Io, Pool};
 use trialog_engine::wire::batch::Compression;
 use trialog_jepsen::history::{
@@ -69,8 +69,8 @@ type Part = (Rc<str>, PartitionIndex);
 /// What all tasks of the process share.
 #[derive(Clone)]
 struct Stage {
-    io: RingIo,
-    client: Client<RingIo>,
+    io: KernelIo,
+    client: Client<KernelIo>,
     topics: Rc<Vec<(Rc<str>, i32)>>,
     notes: Rc<RefCell<Notes>>,
     stopping: Rc<Cell<bool>>,
@@ -97,7 +97,7 @@ pub fn run(order: Order) -> Result<(), Stop> {
         let (name, count) = parsed.ok_or_else(|| Stop::Broken(format!("topics {pair:?}")))?;
         topics.push((name.into(), count));
     }
-    let done = ring::run(0, |io| async move {
+    let done = kernel::run(0, |io| async move {
         let options = Options {
             client_id: "jepsen-own".to_owned(),
             backoff_first: Duration::from_millis(20),
@@ -222,7 +222,7 @@ impl Stage {
     }
 
     /// Reads from the given places on; recorded as leaving everything and then seeking.
-    fn assign(&self, process: u32, consumer: &mut Consumer<RingIo>, places: &[(Part, Offset)]) {
+    fn assign(&self, process: u32, consumer: &mut Consumer<KernelIo>, places: &[(Part, Offset)]) {
         let ids: Vec<_> =
             places.iter().map(|((name, index), _)| (self.topic(name), *index)).collect();
         self.record(process, Phase::Ok, Op::Assign { partitions: Vec::new() });
@@ -253,7 +253,7 @@ struct Writer {
     stage: Stage,
     number: u32,
     random: Random,
-    producer: Producer<RingIo>,
+    producer: Producer<KernelIo>,
     counter: u32,
     in_flight: Rc<Cell<usize>>,
 }

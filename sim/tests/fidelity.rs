@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use trialog_engine::io::{conform, ring};
+use trialog_engine::io::{conform, kernel};
 use trialog_sim::cluster::{Frame, simulate};
 use trialog_sim::machine::Machine;
 
@@ -52,7 +52,7 @@ fn simulated(script: Script, seed: u64) -> Vec<String> {
 
 /// Runs it on the kernel.
 fn real(script: Script, seed: u64, dir: PathBuf) -> Vec<String> {
-    let lines = ring::run(0, |io| async move {
+    let lines = kernel::run(0, |io| async move {
         match script {
             Script::Files => conform::random::files(&io, &dir, seed, CALLS_PER_SEED).await,
             Script::Network => {
@@ -60,14 +60,10 @@ fn real(script: Script, seed: u64, dir: PathBuf) -> Vec<String> {
             }
         }
     });
-    lines.expect("a ring")
+    lines.expect("a core")
 }
 
 fn compare(script: Script, calls_by_default: usize) {
-    if let Err(reason) = ring::available() {
-        eprintln!("SKIPPED, THE SIMULATOR WAS NOT COMPARED WITH THE KERNEL: {reason}");
-        return;
-    }
     let calls: usize = match std::env::var("TRIALOG_RANDOM_CALLS") {
         Ok(calls) => calls.parse().expect("a number"),
         Err(_) => calls_by_default,

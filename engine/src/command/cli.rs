@@ -72,6 +72,10 @@ pub struct Serve {
     /// [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
+    /// What carries flushes, cold reads and the like (setting trialog.io): io_uring, or a pool of
+    /// threads [default: io_uring, and the pool where the kernel refuses it]
+    #[arg(long, value_name = "HOW")]
+    pub io: Option<Carrier>,
     /// A file of settings as Kafka's server.properties; names in the environment such as
     /// KAFKA_NUM_PARTITIONS win over it, and --set wins over both
     #[arg(long, value_name = "FILE")]
@@ -82,6 +86,15 @@ pub struct Serve {
     /// Print every setting with its default and what it does, and end
     #[arg(long)]
     pub settings_help: bool,
+}
+
+/// What carries operations on files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Carrier {
+    /// io_uring
+    Ring,
+    /// Threads that make blocking calls
+    Pool,
 }
 
 /// How to reach a broker.

@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and where each answer is made.
 //!
 //! `cli` says what can be written, one file per command carries it out, `failure` says how it may
-//! end, `output` writes results as text or JSON, `runtime` turns the ring's world on. Results go to
+//! end, `output` writes results as text or JSON, `runtime` turns the kernel's world on. Results go to
 //! standard output, everything else to standard error. Commands know the engine's parts; no part
 //! of the engine knows them.
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use trialog_engine::client::{self, NewRecord, Outcome, Producer, ProducerOptions, Ticket};
 use trialog_engine::id::PartitionIndex;
-use trialog_engine::io::ring::RingIo;
+use trialog_engine::io::kernel::KernelIo;
 
 use super::cli::Produce;
 use super::failure::Failure;
@@ -59,7 +59,7 @@ fn options(arguments: &Produce) -> ProducerOptions {
 
 /// What one run has under way.
 struct Work<'a> {
-    producer: Producer<RingIo>,
+    producer: Producer<KernelIo>,
     arguments: &'a Produce,
     reached: &'a Reached,
     output: &'a mut Output,

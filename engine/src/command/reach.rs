@@ -7,7 +7,7 @@ use trialog_engine::client::{AdminError, CallError, Client, ConsumeError, Failur
 use trialog_engine::client::{GroupError, Options, Start};
 use trialog_engine::id::PartitionIndex;
 use trialog_engine::io::Pool;
-use trialog_engine::io::ring::RingIo;
+use trialog_engine::io::kernel::KernelIo;
 use trialog_engine::wire::api::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
 };
@@ -19,7 +19,7 @@ use super::failure::Failure;
 /// A client that has reached a broker.
 pub struct Reached {
     /// The client.
-    pub client: Client<RingIo>,
+    pub client: Client<KernelIo>,
     /// The addresses it began with, as they were given.
     bootstrap: String,
 }
@@ -34,7 +34,7 @@ pub enum Missing {
 }
 
 /// Connects to the first of the brokers that answers.
-pub async fn reach(io: RingIo, bootstrap: &Bootstrap) -> Result<Reached, Failure> {
+pub async fn reach(io: KernelIo, bootstrap: &Bootstrap) -> Result<Reached, Failure> {
     let timeout = Duration::from_secs(bootstrap.timeout);
     let options = Options {
         client_id: "trialog".to_owned(),

@@ -1,30 +1,39 @@
-//! Turns the ring's world on: for a broker, one pinned thread per core; for a client, this thread.
+//! Turns the kernel's world on: for a broker, one pinned thread per core; for a client, this thread.
 
 use std::future::Future;
 
-use trialog_engine::io::ring::{self, RingIo};
-use trialog_engine::io::{self, ErrorKind};
+use trialog_engine::config::IoMode;
+use trialog_engine::io;
+use trialog_engine::io::kernel::{self, Carrier, KernelIo};
 
 use super::failure::Failure;
 
 /// Runs a client's work on this thread.
-pub fn client<T, F>(body: impl FnOnce(RingIo) -> F) -> Result<T, Failure>
+pub fn client<T, F>(body: impl FnOnce(KernelIo) -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    ring::run(0, body).map_err(|error| refused(&error))?
+    kernel::run(0, body).map_err(|error| refused(&error))?
 }
 
-/// Why the ring's world could not be turned on.
+/// Why a core's world could not be turned on.
 pub fn refused(error: &io::Error) -> Failure {
-    let remedy = match error.kind() {
-        ErrorKind::Unsupported | ErrorKind::PermissionDenied => {
-            "; trialog needs Linux 6.0 or newer with io_uring allowed (containers often forbid \
-             it: for Docker, run with --security-opt seccomp=unconfined)"
+    Failure::Other(format!("the kernel does not let a core start: {error}"))
+}
+
+/// What carries a broker's files. Says so in one line if it is not what everybody gets.
+pub fn carrier(asked: IoMode) -> Result<Carrier, Failure> {
+    match (asked, kernel::available()) {
+        (IoMode::Pool, _) => Ok(Carrier::Pool),
+        (_, Ok(())) => Ok(Carrier::Ring),
+        (IoMode::Ring, Err(refused)) => {
+            Err(Failure::Other(format!("{refused}; or let a pool of threads do it: --io pool")))
         }
-        _ => "",
-    };
-    Failure::Other(format!("io_uring cannot be used: {error}{remedy}"))
+        (IoMode::Auto, Err(refused)) => {
+            tracing::warn!("{refused}. Meanwhile a pool of threads does its work (--io pool)");
+            Ok(Carrier::Pool)
+        }
+    }
 }
 
 /// How many cores this process may run on.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use trialog_engine::broker::{self, BrokerError, DataError, Options, Shared};
 use trialog_engine::config;
 use trialog_engine::id::CoreId;
-use trialog_engine::io::ring::{self, RingIo};
+use trialog_engine::io::kernel::{self, Carrier, KernelIo};
 use trialog_engine::io::{self, ErrorKind};
 
 use super::cli;
@@ -43,8 +43,10 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
     let listen = resolve(&config.listeners)?;
     check_advertised(&config.advertised_listeners)?;
     runtime::show_reports("info");
+    let carrier = runtime::carrier(config.io)?;
     let options = Options { data: config.log_dir.clone(), cores: config.cores, listen, config };
-    let told = Told { data: options.data.display().to_string(), cores: options.cores };
+    let (data, cores) = (options.data.display().to_string(), options.cores);
+    let told = Told { data, cores, carrier };
     let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let waiting = waiting.map_err(|error| Failure::Other(format!("no runtime: {error}")))?;
     waiting.block_on(serve(options, &told, output))
@@ -54,18 +56,19 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
 struct Told {
     data: String,
     cores: u16,
+    carrier: Carrier,
 }
 
 async fn serve(options: Options, told: &Told, output: &mut Output) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let cores = options.cores;
-    let shared = Shared::<RingIo>::new(options);
+    let (cores, carrier) = (options.cores, told.carrier);
+    let shared = Shared::<KernelIo>::new(options);
     let (ended, mut ends) = mpsc::channel(usize::from(cores));
     for core in 0..cores {
         let (shared, ended) = (Arc::clone(&shared), ended.clone());
         let body = move || {
-            let result: Ended =
-                ring::run(usize::from(core), |io| broker::run(io, CoreId(core), shared));
+            let body = |io| broker::run(io, CoreId(core), shared);
+            let result: Ended = kernel::run_by(carrier, usize::from(core), body);
             // The receiver is gone only when the process is ending anyway.
             let _ = ended.blocking_send(result);
         };
@@ -147,7 +150,15 @@ impl Outcome {
 fn greet(address: SocketAddr, told: &Told, output: &mut Output) -> Result<(), Failure> {
     output.line(
         &format!("listening on {address}"),
-        &json!({ "listening": address.to_string(), "data": told.data, "cores": told.cores }),
+        &json!({
+            "listening": address.to_string(),
+            "data": told.data,
+            "cores": told.cores,
+            "io": match told.carrier {
+                Carrier::Ring => "ring",
+                Carrier::Pool => "pool",
+            },
+        }),
     )?;
     let reached = reachable(address);
     let bootstrap = match reached.to_string().as_str() {
@@ -203,6 +214,13 @@ fn given(arguments: &cli::Serve) -> Result<Vec<(String, String)>, Failure> {
     }
     if let Some(listen) = &arguments.listen {
         given.push(("listeners".to_owned(), format!("PLAINTEXT://{listen}")));
+    }
+    if let Some(io) = arguments.io {
+        let word = match io {
+            cli::Carrier::Ring => "ring",
+            cli::Carrier::Pool => "pool",
+        };
+        given.push(("trialog.io".to_owned(), word.to_owned()));
     }
     Ok(given)
 }

@@ -63,6 +63,13 @@ pub const KEYS: &[Key] = &[
          start to start.",
     ),
     key(
+        "trialog.io",
+        Kind::OneOf(&["auto", "ring", "pool"]),
+        "auto",
+        "What carries flushes, cold reads and the like: io_uring (ring), a few threads that make \
+         blocking calls (pool), or io_uring unless the kernel refuses it (auto).",
+    ),
+    key(
         "num.partitions",
         Kind::Int(1, 10_000),
         "1",
@@ -388,6 +395,8 @@ pub struct Broker {
     pub log_dir: PathBuf,
     /// `trialog.cores`; 0 for all that the machine offers.
     pub cores: u16,
+    /// `trialog.io`
+    pub io: IoMode,
     /// `num.partitions`
     pub num_partitions: i32,
     /// `default.replication.factor`
@@ -420,6 +429,17 @@ pub struct Broker {
     pub cleaner_bytes_per_second: u64,
     /// What was given, by key, every value legal.
     given: BTreeMap<&'static str, String>,
+}
+
+/// What carries operations on files: `trialog.io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoMode {
+    /// io_uring unless the kernel refuses it.
+    Auto,
+    /// io_uring or nothing.
+    Ring,
+    /// Threads that make blocking calls.
+    Pool,
 }
 
 impl Default for Broker {
@@ -467,6 +487,11 @@ impl Broker {
                 .unwrap_or_default(),
             log_dir: PathBuf::from(log_dir),
             cores: narrow(number("trialog.cores")),
+            io: match text("trialog.io").as_str() {
+                "ring" => IoMode::Ring,
+                "pool" => IoMode::Pool,
+                _ => IoMode::Auto,
+            },
             num_partitions: narrow(number("num.partitions")),
             default_replication_factor: narrow(number("default.replication.factor")),
             auto_create_topics_enable: truth("auto.create.topics.enable"),

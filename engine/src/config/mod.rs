@@ -20,7 +20,7 @@ pub mod topic;
 
 use std::fmt;
 
-pub use broker::{Broker, Listener};
+pub use broker::{Broker, IoMode, Listener};
 pub use group::Groups;
 pub use kind::Kind;
 pub use topic::{Compression, Topic};

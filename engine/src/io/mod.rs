@@ -1,8 +1,8 @@
 //! The seam: everything the engine asks of the outside world, and nothing else.
 //!
 //! [`Io`] is a cloneable handle to one core's world: time, randomness, tasks, files, sockets. It
-//! is the only type parameter in the code base, and it has three implementations: `ring` (Linux
-//! io_uring, production), `ram` (tests), and the simulator's in the `sim` package. Nothing above
+//! is the only type parameter in the code base, and it has three implementations: `kernel`
+//! (Linux, production), `ram` (tests), and the simulator's in the `sim` package. Nothing above
 //! this module knows which one it runs on, and there is no conditional compilation.
 //!
 //! Rules that hold for all of it:
@@ -10,7 +10,7 @@
 //! * **Futures belong to a core.** They are not `Send`; a core polls what it created.
 //! * **Files and buffers are `Send`; connections are not.** A file is a counted descriptor: it
 //!   closes when its last clone is dropped, even when its name was removed long before. The calling
-//!   core's ring does the work.
+//!   core's ring, or pool of threads, does the work.
 //! * **Buffers are owned.** They go in with the call and come back with its result, on failure too.
 //! * **A dropped future still happens.** Dropping the future of a call that changes something
 //!   (write, sync, truncate, rename ...) does not cancel it: it may take effect at any later
@@ -28,8 +28,8 @@ mod buf_tests;
 mod chance;
 #[doc(hidden)]
 pub mod conform;
+pub mod kernel;
 pub mod ram;
-pub mod ring;
 pub mod watch;
 
 use std::future::Future;

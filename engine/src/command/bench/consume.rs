@@ -7,7 +7,7 @@ use std::time::Duration;
 use trialog_engine::client::Start;
 use trialog_engine::id::PartitionIndex;
 use trialog_engine::io::Io;
-use trialog_engine::io::ring::RingIo;
+use trialog_engine::io::kernel::KernelIo;
 
 use super::super::failure::Failure;
 use super::super::reach::Reached;
@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Reads everything there is, at most `records` records.
 pub async fn run(
-    io: &RingIo,
+    io: &KernelIo,
     reached: &Reached,
     target: &Target,
     records: Option<u64>,

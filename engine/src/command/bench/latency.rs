@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use trialog_engine::client::{self, NewRecord, Outcome, Producer, Start};
 use trialog_engine::id::{Offset, PartitionIndex};
-use trialog_engine::io::ring::RingIo;
+use trialog_engine::io::kernel::KernelIo;
 use trialog_engine::io::{Instant, Io};
 
 use super::super::cli::BenchLoad;
@@ -39,7 +39,7 @@ struct Writing {
 
 /// Writes at a rate and reads along.
 pub async fn run(
-    io: &RingIo,
+    io: &KernelIo,
     reached: &Reached,
     target: &Target,
     load: &BenchLoad,
@@ -84,8 +84,8 @@ pub async fn run(
 }
 
 async fn write(
-    io: RingIo,
-    producer: Producer<RingIo>,
+    io: KernelIo,
+    producer: Producer<KernelIo>,
     topic: String,
     load: BenchLoad,
     run: u64,

@@ -6,7 +6,7 @@
 use tokio::sync::mpsc;
 use trialog_engine::client::{self, NewRecord, Outcome, Ticket};
 use trialog_engine::id::PartitionIndex;
-use trialog_engine::io::ring::RingIo;
+use trialog_engine::io::kernel::KernelIo;
 use trialog_engine::io::{Instant, Io};
 
 use super::super::cli::BenchLoad;
@@ -22,7 +22,7 @@ type Awaited = mpsc::Sender<(Instant, Ticket)>;
 
 /// Writes as `load` says.
 pub async fn run(
-    io: &RingIo,
+    io: &KernelIo,
     reached: &Reached,
     target: &Target,
     load: &BenchLoad,
@@ -69,7 +69,7 @@ pub async fn run(
 
 /// Counts what is stored, until the queue ends or a record is not.
 async fn settle(
-    io: RingIo,
+    io: KernelIo,
     figures: Figures,
     bytes: usize,
     mut awaited: mpsc::Receiver<(Instant, Ticket)>,
@@ -88,7 +88,7 @@ async fn settle(
 }
 
 /// Bytes that look like text: letters that compress a little, as Kafka's own tool sends.
-pub fn payload(io: &RingIo, size: usize) -> Vec<u8> {
+pub fn payload(io: &KernelIo, size: usize) -> Vec<u8> {
     let letter = |bits: u64| b'A' + u8::try_from(bits % 26).expect("below 26");
     (0..size).map(|_| letter(io.random())).collect()
 }

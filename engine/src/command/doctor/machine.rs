@@ -3,7 +3,7 @@
 use std::fs;
 use std::mem::MaybeUninit;
 
-use trialog_engine::io::ring;
+use trialog_engine::io::kernel;
 
 use super::Finding;
 use crate::command::runtime::cores_available;
@@ -28,7 +28,11 @@ fn kernel() -> Finding {
             release,
             "from 6.5 on a look into the page cache, from 6.9 on cutting files costs less",
         ),
-        _ => Finding::bad(what, release, "run on Linux 6.0 or newer"),
+        _ => Finding::caution(
+            what,
+            release,
+            "run on Linux 6.0 or newer, from which on io_uring has all that a broker uses",
+        ),
     }
 }
 
@@ -39,9 +43,13 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 fn rings() -> Finding {
-    match ring::available() {
-        Ok(()) => Finding::good("io_uring", "allowed, with all that is needed"),
-        Err(refused) => Finding::bad("io_uring", refused.reason, refused.remedy),
+    match kernel::available() {
+        Ok(()) => Finding::good("io_uring", "allowed, with all that is needed: a broker uses it"),
+        Err(refused) => Finding::caution(
+            "io_uring",
+            format!("{}: a broker uses a pool of threads (--io pool)", refused.reason),
+            format!("{}: flushes and cold reads then cost less", refused.remedy),
+        ),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What every implementation of the seam must do: one script, run on the ring, in RAM and in the
+//! What every implementation of the seam must do: one script, run on the kernel, in RAM and in the
 //! simulator.
 //!
 //! It lives in the library so that other packages can hold their own [`Io`] to it. It panics

@@ -1,4 +1,5 @@
-//! What only the ring has; what all worlds share is in `conform`.
+//! What only the kernel's world has; what all worlds share is in `conform`. Each test runs with files
+//! going by a ring and by a pool.
 
 use std::future::poll_fn;
 use std::os::unix::process::ExitStatusExt;
@@ -14,13 +15,15 @@ use crate::io::{
     Buf, Connection, File, Flow, Listener, Pool, fill_at, send_file_all, write_all, write_all_at,
 };
 
-/// Whether there are no rings here; says so.
-fn skipped() -> bool {
-    let reason = available().err();
-    if let Some(reason) = &reason {
-        eprintln!("SKIPPED, THE RING WAS NOT TESTED: {reason}");
+/// What can carry files here; says so if it is not everything.
+fn carriers() -> Vec<Carrier> {
+    match available() {
+        Ok(()) => vec![Carrier::Ring, Carrier::Pool],
+        Err(refused) => {
+            eprintln!("SKIPPED, THE RING WAS NOT TESTED: {refused}");
+            vec![Carrier::Pool]
+        }
     }
-    reason.is_some()
 }
 
 fn localhost() -> SocketAddr {
@@ -31,7 +34,7 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at ^ (at >> 9)) as u8).collect()
 }
 
-async fn make(io: &RingIo, path: &Path, bytes: &[u8]) -> RingFile {
+async fn make(io: &KernelIo, path: &Path, bytes: &[u8]) -> KernelFile {
     let file = io.open(path, Open::Create).await.expect("open");
     write_all_at(&file, vec![Buf::from(bytes)], 0).await.0.expect("write");
     file.sync().await.expect("sync");
@@ -39,7 +42,7 @@ async fn make(io: &RingIo, path: &Path, bytes: &[u8]) -> RingFile {
 }
 
 /// Drops the file from the page cache, where the file system has one to drop it from.
-fn chill(file: &RingFile) {
+fn chill(file: &KernelFile) {
     // SAFETY: the descriptor is open.
     unsafe { libc::posix_fadvise(file.0.raw(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
@@ -53,13 +56,14 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn cold_files_are_read_and_sent() {
+    carriers().into_iter().for_each(read_and_send_cold);
+}
+
+fn read_and_send_cold(carrier: Carrier) {
     const LEN: usize = 5_000_000;
-    if skipped() {
-        return;
-    }
     let dir = folder();
     let path = dir.path().join("cold");
-    run(0, |io| async move {
+    run_by(carrier, 0, |io| async move {
         let file = make(&io, &path, &pattern(LEN)).await;
         chill(&file);
         let (result, buf) = fill_at(&file, Buf::with_capacity(LEN), 12_345).await;
@@ -82,27 +86,28 @@ fn cold_files_are_read_and_sent() {
         }
         assert!(*buf == pattern(LEN)[1..]);
     })
-    .expect("a ring");
+    .expect("a core");
 }
 
 /// Opened on one core, sent and closed by another; connections spread over all that accept.
 #[test]
 fn files_and_listeners_cross_cores() {
+    carriers().into_iter().for_each(cross_cores);
+}
+
+fn cross_cores(carrier: Carrier) {
     const PEERS: usize = 40;
-    if skipped() {
-        return;
-    }
     let dir = folder();
     let path = dir.path().join("shared");
     let (files, opened) = mpsc::channel();
     let (accepts, accepted) = mpsc::channel();
-    run(0, |io| async move {
+    run_by(carrier, 0, |io| async move {
         let file = make(&io, &path, b"shared bytes").await;
         io.remove(&path).await.expect("remove");
         let listener = io.listen(localhost()).await.expect("listen");
         files.send((file, listener)).expect("somebody waits");
     })
-    .expect("a ring");
+    .expect("a core");
     // Both outlive the core that made them.
     let (file, listener) = opened.recv().expect("sent above");
     let address = listener.local_address();
@@ -110,7 +115,7 @@ fn files_and_listeners_cross_cores() {
         .map(|core| {
             let (file, listener, accepts) = (file.clone(), listener.clone(), accepts.clone());
             std::thread::spawn(move || {
-                run(core, |io| async move {
+                run_by(carrier, core, |io| async move {
                     loop {
                         let far = listener.accept().await.expect("accept");
                         let (result, buf) = far.read(Buf::with_capacity(1)).await;
@@ -123,12 +128,12 @@ fn files_and_listeners_cross_cores() {
                         io.sleep(Duration::from_micros(100)).await;
                     }
                 })
-                .expect("a ring");
+                .expect("a core");
             })
         })
         .collect();
     drop((file, listener, accepts));
-    run(0, |io| async move {
+    run_by(carrier, 0, |io| async move {
         for _ in 0..PEERS {
             let near = io.connect(address).await.expect("connect");
             write_all(&near, Buf::from(&b"?"[..]), Flow::Done).await.expect("write");
@@ -147,7 +152,7 @@ fn files_and_listeners_cross_cores() {
             near.read(Buf::with_capacity(1)).await.0.expect("the end");
         }
     })
-    .expect("a ring");
+    .expect("a core");
     for core in cores {
         core.join().expect("no panic");
     }
@@ -158,16 +163,17 @@ fn files_and_listeners_cross_cores() {
 /// buffers come home when the kernel is done with them, none is lost, none is freed too early.
 #[test]
 fn abandoned_operations_keep_their_buffers() {
+    carriers().into_iter().for_each(abandon);
+}
+
+fn abandon(carrier: Carrier) {
     const EACH: usize = 16;
-    if skipped() {
-        return;
-    }
     let dir = folder();
     let path = dir.path().join("abandoned");
     let pool = Pool::new();
     for round in 0..5 {
         let (path, taken) = (path.clone(), pool.clone());
-        run(0, |io| async move {
+        run_by(carrier, 0, |io| async move {
             let file = make(&io, &path, &pattern(2 << 20)).await;
             let listener = io.listen(localhost()).await.expect("listen");
             let mut ends = Vec::new();
@@ -193,7 +199,7 @@ fn abandoned_operations_keep_their_buffers() {
                 io.sleep(Duration::from_millis(20)).await;
             }
         })
-        .expect("a ring");
+        .expect("a core");
         // All are back: those that waited for a peer at the same time, and at most all others.
         let idle = format!("{pool:?}");
         let expected = |count| format!("Pool {{ idle: [{count}, 0, 0, 0, 0] }}");
@@ -204,11 +210,12 @@ fn abandoned_operations_keep_their_buffers() {
 /// A panic unwinds through `run` past what is in flight, and the thread may run a core again.
 #[test]
 fn a_panic_in_the_body_leaves_the_thread_usable() {
-    if skipped() {
-        return;
-    }
+    carriers().into_iter().for_each(panic_in_body);
+}
+
+fn panic_in_body(carrier: Carrier) {
     let panicked = catch_unwind(|| {
-        run(0, |io| async move {
+        run_by(carrier, 0, |io| async move {
             let listener = io.listen(localhost()).await.expect("listen");
             let near = io.connect(listener.local_address()).await.expect("connect");
             io.spawn(async move { drop(near.read(Buf::with_capacity(9)).await) });
@@ -217,34 +224,39 @@ fn a_panic_in_the_body_leaves_the_thread_usable() {
         })
     });
     assert!(panicked.is_err());
-    assert!(run(0, |io| async move { io.now() > Instant(0) }).expect("a ring"));
+    assert!(run_by(carrier, 0, |io| async move { io.now() > Instant(0) }).expect("a core"));
 }
 
 /// Runs the named test of this module again in a process of its own, where it may do its worst.
-fn alone(name: &str) -> Output {
+fn alone(name: &str, carrier: Carrier) -> Output {
     let binary = std::env::current_exe().expect("this test's binary");
     Command::new(binary)
-        .args(["--exact", &format!("io::ring::tests::{name}"), "--nocapture"])
-        .env(ALONE, name)
+        .args(["--exact", &format!("io::kernel::tests::{name}"), "--nocapture"])
+        .env(ALONE, format!("{carrier:?}"))
         .output()
         .expect("a process")
 }
 
 const ALONE: &str = "TRIALOG_TEST_ALONE";
 
+/// What carries files in the process that a test has for itself; `None` in the first one.
+fn alone_with() -> Option<Carrier> {
+    let carrier = std::env::var(ALONE).ok()?;
+    Some(if carrier == "Ring" { Carrier::Ring } else { Carrier::Pool })
+}
+
 #[test]
 fn a_panic_in_a_task_ends_the_process() {
-    let name = "a_panic_in_a_task_ends_the_process";
-    if skipped() {
+    let Some(carrier) = alone_with() else {
+        for carrier in carriers() {
+            let output = alone("a_panic_in_a_task_ends_the_process", carrier);
+            assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("a task panicked: on purpose"), "{said}");
+        }
         return;
-    }
-    if std::env::var_os(ALONE).is_none() {
-        let output = alone(name);
-        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("a task panicked: on purpose"));
-        return;
-    }
-    let _ = run(0, |io| async move {
+    };
+    let _ = run_by(carrier, 0, |io| async move {
         io.spawn(async { panic!("on {}", "purpose") });
         poll_fn(|_| Poll::<()>::Pending).await;
     });
@@ -253,19 +265,17 @@ fn a_panic_in_a_task_ends_the_process() {
 /// Out of descriptors, accepting reports it, rests, and goes on when there are some again.
 #[test]
 fn accepting_survives_a_lack_of_descriptors() {
-    let name = "accepting_survives_a_lack_of_descriptors";
-    if skipped() {
+    let Some(carrier) = alone_with() else {
+        for carrier in carriers() {
+            let output = alone("accepting_survives_a_lack_of_descriptors", carrier);
+            assert!(output.status.success(), "{output:?}");
+        }
         return;
-    }
-    if std::env::var_os(ALONE).is_none() {
-        let output = alone(name);
-        assert!(output.status.success(), "{output:?}");
-        return;
-    }
+    };
     let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
     // SAFETY: the limit outlives the call. This process runs nothing but this test.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
-    run(0, |io| async move {
+    run_by(carrier, 0, |io| async move {
         let listener = io.listen(localhost()).await.expect("listen");
         let near = io.connect(listener.local_address()).await.expect("connect");
         let mut hoard = Vec::new();
@@ -280,5 +290,5 @@ fn accepting_survives_a_lack_of_descriptors() {
         let far = listener.accept().await.expect("there are some again");
         assert_eq!(far.peer_address(), near.local_address());
     })
-    .expect("a ring");
+    .expect("a core");
 }

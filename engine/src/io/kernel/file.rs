@@ -1,9 +1,9 @@
-//! Files on the ring: what is cheap or must be inline is a plain call, the rest an entry.
+//! Files: what is cheap or must be inline is a plain call, the rest goes to the ring or the pool.
 //!
-//! * Writes go inline into the page cache: through the ring they would go to a kernel worker and
+//! * Writes go inline into the page cache: through a ring they would go to a kernel worker and
 //!   cost three times as much.
-//! * Reads try the page cache inline and go through the ring for what is not there.
-//! * Sync, allocate and truncate go through the ring.
+//! * Reads try the page cache inline; only what is not there is somebody else's work.
+//! * So are sync, allocate and truncate, and everything that concerns names.
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
@@ -12,50 +12,43 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use io_uring::{opcode, squeue, types};
-
 use super::descriptor::{Close, Descriptor, checked};
+use super::job::{Job, TRANSFER_BYTES_MAX};
 use super::queue::{Held, Queue};
 use crate::io::{self, Buf, Error, ErrorKind, Open, Result};
 
 /// Buffers that one write gathers; more make it a short write.
 const GATHER_MAX: usize = 256;
 
-/// The most that one read or write asks for, in bytes; the kernel's own bound is 2 GiB.
-const TRANSFER_BYTES_MAX: usize = 1 << 30;
-
-/// An open file. Any core may use it; the calling core's ring does the work.
+/// An open file. Any core may use it; the calling core's ring or pool does the work.
 #[derive(Clone)]
-pub struct RingFile(pub(super) Arc<Descriptor>);
+pub struct KernelFile(pub(super) Arc<Descriptor>);
 
 /// Runs one operation to its end.
-///
-/// # Safety
-/// As [`Queue::start`].
-async unsafe fn run(entry: squeue::Entry, held: Held) -> (Result<u32>, Held) {
-    // SAFETY: passed on to the caller.
-    unsafe { Queue::current().start(entry, held) }.await
+async fn run(job: Job) -> (Result<u32>, Job) {
+    let (result, held) = Queue::current().start(job).await;
+    let Held::Job(job) = held else { unreachable!("what went in comes back") };
+    (result, job)
+}
+
+/// Runs one operation of which nothing but its success is of interest.
+async fn run_plain(job: Job) -> Result<()> {
+    run(job).await.0.map(drop)
 }
 
 fn c_path(path: &Path) -> Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| ErrorKind::InvalidInput.into())
 }
 
-const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
-
 async fn open_as(path: &Path, flags: i32, close: Close) -> Result<Arc<Descriptor>> {
-    let path = c_path(path)?;
-    let entry =
-        opcode::OpenAt::new(HERE, path.as_ptr()).flags(flags | libc::O_CLOEXEC).mode(0o644).build();
-    // SAFETY: the path's bytes are on the heap and go along.
-    let (result, _) = unsafe { run(entry, Held::Open(path)) }.await;
-    let fd = i32::try_from(result?).expect("a descriptor");
+    let job = Job::Open { path: c_path(path)?, flags: flags | libc::O_CLOEXEC };
+    let fd = i32::try_from(run(job).await.0?).expect("a descriptor");
     // SAFETY: a successful open returns a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     Ok(Arc::new(Descriptor::new(fd, close)))
 }
 
-pub(super) async fn open(path: &Path, how: Open) -> Result<RingFile> {
+pub(super) async fn open(path: &Path, how: Open) -> Result<KernelFile> {
     let flags = match how {
         Open::Read => libc::O_RDONLY,
         Open::Write => libc::O_RDWR,
@@ -67,15 +60,15 @@ pub(super) async fn open(path: &Path, how: Open) -> Result<RingFile> {
     if how == Open::Read && file.stat()?.st_mode & libc::S_IFMT == libc::S_IFDIR {
         return Err(ErrorKind::IsADirectory.into());
     }
-    Ok(RingFile(file))
+    Ok(KernelFile(file))
 }
 
 /// The lock belongs to the open file, so it goes with the last clone, and with the process.
-pub(super) async fn lock(path: &Path) -> Result<RingFile> {
+pub(super) async fn lock(path: &Path) -> Result<KernelFile> {
     let file = open_as(path, libc::O_RDWR | libc::O_CREAT, Close::AtOnce).await?;
     // SAFETY: the descriptor is open. The call does not wait.
     checked(unsafe { libc::flock(file.raw(), libc::LOCK_EX | libc::LOCK_NB) })?;
-    Ok(RingFile(file))
+    Ok(KernelFile(file))
 }
 
 pub(super) async fn remove(path: &Path) -> Result<()> {
@@ -88,31 +81,20 @@ pub(super) async fn remove(path: &Path) -> Result<()> {
 }
 
 async fn unlink(path: &Path, flags: i32) -> Result<()> {
-    let path = c_path(path)?;
-    let entry = opcode::UnlinkAt::new(HERE, path.as_ptr()).flags(flags).build();
-    // SAFETY: the path's bytes are on the heap and go along.
-    unsafe { run(entry, Held::Path(path)) }.await.0.map(drop)
+    run_plain(Job::Unlink { path: c_path(path)?, flags }).await
 }
 
 pub(super) async fn rename(from: &Path, to: &Path) -> Result<()> {
-    let (from, to) = (c_path(from)?, c_path(to)?);
-    let entry = opcode::RenameAt::new(HERE, from.as_ptr(), HERE, to.as_ptr()).build();
-    // SAFETY: both paths' bytes are on the heap and go along.
-    unsafe { run(entry, Held::Paths(from, to)) }.await.0.map(drop)
+    run_plain(Job::Rename { from: c_path(from)?, to: c_path(to)? }).await
 }
 
 pub(super) async fn make_dir(dir: &Path) -> Result<()> {
-    let path = c_path(dir)?;
-    let entry = opcode::MkDirAt::new(HERE, path.as_ptr()).mode(0o755).build();
-    // SAFETY: the path's bytes are on the heap and go along.
-    unsafe { run(entry, Held::Path(path)) }.await.0.map(drop)
+    run_plain(Job::MakeDir { path: c_path(dir)? }).await
 }
 
 pub(super) async fn sync_dir(dir: &Path) -> Result<()> {
-    let dir = open_as(dir, libc::O_RDONLY | libc::O_DIRECTORY, Close::OffCore).await?;
-    let entry = opcode::Fsync::new(types::Fd(dir.raw())).build();
-    // SAFETY: no pointers; the descriptor goes along.
-    unsafe { run(entry, Held::File(dir)) }.await.0.map(drop)
+    let file = open_as(dir, libc::O_RDONLY | libc::O_DIRECTORY, Close::OffCore).await?;
+    run_plain(Job::Sync { file }).await
 }
 
 /// A plain call: the kernel answers from memory.
@@ -126,17 +108,7 @@ pub(super) fn free_space(dir: &Path) -> Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-impl RingFile {
-    fn fd(&self) -> types::Fd {
-        types::Fd(self.0.raw())
-    }
-
-    /// Runs an operation that has nothing but this file.
-    async fn plain(&self, entry: squeue::Entry) -> Result<()> {
-        // SAFETY: the callers' entries have no pointers, and the descriptor goes along.
-        unsafe { run(entry, Held::File(self.0.clone())) }.await.0.map(drop)
-    }
-
+impl KernelFile {
     /// What the page cache has; `WouldBlock` if that is nothing.
     fn read_cached(&self, buf: &mut Buf, offset: i64) -> Result<usize> {
         let room = buf.spare();
@@ -149,7 +121,7 @@ impl RingFile {
     }
 }
 
-impl io::File for RingFile {
+impl io::File for KernelFile {
     async fn read_at(&self, mut buf: Buf, offset: u64) -> (Result<usize>, Buf) {
         // No file is longer than that.
         let Ok(place) = i64::try_from(offset) else { return (Ok(0), buf) };
@@ -163,12 +135,8 @@ impl io::File for RingFile {
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Unsupported) => {}
             Err(error) => return (Err(error), buf),
         }
-        let room = buf.spare();
-        let len = u32::try_from(room.len().min(TRANSFER_BYTES_MAX)).expect("bounded");
-        let entry = opcode::Read::new(self.fd(), room.as_mut_ptr(), len).offset(offset).build();
-        // SAFETY: the buffer's memory stays where it is when the buffer moves; both go along.
-        let (result, held) = unsafe { run(entry, Held::Read(self.0.clone(), buf)) }.await;
-        let Held::Read(_, mut buf) = held else { unreachable!("what went in comes back") };
+        let (result, job) = run(Job::Read { file: self.0.clone(), buf, offset }).await;
+        let Job::Read { mut buf, .. } = job else { unreachable!("what went in comes back") };
         if let Ok(count) = result {
             buf.commit(count as usize);
         }
@@ -196,18 +164,16 @@ impl io::File for RingFile {
     }
 
     async fn sync(&self) -> Result<()> {
-        // Data and whatever is needed to read it back, the length included; not the times.
-        let flags = types::FsyncFlags::DATASYNC;
-        self.plain(opcode::Fsync::new(self.fd()).flags(flags).build()).await
+        run_plain(Job::SyncData { file: self.0.clone() }).await
     }
 
     async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.plain(opcode::Fallocate::new(self.fd(), len).offset(offset).build()).await
+        run_plain(Job::Allocate { file: self.0.clone(), offset, len }).await
     }
 
     async fn truncate(&self, len: u64) -> Result<()> {
-        if super::setup::truncates() {
-            return self.plain(opcode::Ftruncate::new(self.fd(), len).build()).await;
+        if !Queue::current().has_ring() || super::setup::truncates() {
+            return run_plain(Job::Truncate { file: self.0.clone(), len }).await;
         }
         // Before Linux 6.9 there is no such entry.
         let len = i64::try_from(len).map_err(|_| ErrorKind::InvalidInput)?;

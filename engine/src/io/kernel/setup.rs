@@ -1,14 +1,36 @@
-//! Whether this kernel lets us have rings, how large they may be, and which processor a core is.
+//! Whether this kernel lets us have rings, what stands in for them, how large they may be, and
+//! which processor a core is.
 
+use std::future::Future;
 use std::sync::OnceLock;
 
 use io_uring::{IoUring, Probe, opcode};
+use tokio::task::LocalSet;
 
 use crate::io::{Error, Result};
 use crate::limit::{RING_ENTRIES as ENTRIES, RING_WORKERS_MAX};
 
 /// The smallest ring that is worth having.
 const ENTRIES_MIN: u32 = 8;
+
+/// What carries the operations on files that are not done inline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// io_uring. The default, where the kernel has it.
+    Ring,
+    /// A few threads for each core, which make the blocking calls.
+    Pool,
+}
+
+/// What carries file operations where nobody asks for one of the two: a ring, or what stands in
+/// for it and why.
+#[must_use]
+pub fn carrier() -> (Carrier, Option<Unavailable>) {
+    match available() {
+        Ok(()) => (Carrier::Ring, None),
+        Err(refused) => (Carrier::Pool, Some(refused)),
+    }
+}
 
 /// Why io_uring cannot be used here, and what to do about it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -119,28 +141,63 @@ pub(super) fn storage_ring() -> Result<IoUring> {
     Ok(ring)
 }
 
-/// One core's runtime: tokio-uring's, with a current-thread reactor and a ring of its own.
-pub(super) fn runtime() -> Result<tokio_uring::Runtime> {
-    // A runtime whose ring is refused leaks, so the size is found out before.
-    let entries = shrinking("runtime", |entries| build(entries).map(|_| entries))?;
-    let mut ring = tokio_uring::uring_builder();
-    ring.setup_coop_taskrun().setup_single_issuer();
-    let mut builder = tokio_uring::builder();
-    builder.entries(entries).uring_builder(&ring);
-    tokio_uring::Runtime::new(&builder)
+/// One core's runtime: tokio-uring's, with a current-thread reactor and a ring of its own, or the
+/// same without the ring.
+pub(super) enum Runtime {
+    Ring(tokio_uring::Runtime),
+    Pool(tokio::runtime::Runtime, LocalSet),
+}
+
+impl Runtime {
+    pub(super) fn new(carrier: Carrier) -> Result<Runtime> {
+        if carrier == Carrier::Pool {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            return Ok(Runtime::Pool(runtime, LocalSet::new()));
+        }
+        // A runtime whose ring is refused leaks, so the size is found out before.
+        let entries = shrinking("runtime", |entries| build(entries).map(|_| entries))?;
+        let mut ring = tokio_uring::uring_builder();
+        ring.setup_coop_taskrun().setup_single_issuer();
+        let mut builder = tokio_uring::builder();
+        builder.entries(entries).uring_builder(&ring);
+        tokio_uring::Runtime::new(&builder).map(Runtime::Ring)
+    }
+
+    pub(super) fn block_on<F: Future>(&self, body: F) -> F::Output {
+        match self {
+            Runtime::Ring(runtime) => runtime.block_on(body),
+            Runtime::Pool(runtime, tasks) => tasks.block_on(runtime, body),
+        }
+    }
+}
+
+/// The processors that this process was allowed when it was first asked.
+fn processors() -> &'static [usize] {
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    ALLOWED.get_or_init(allowed)
 }
 
 /// Binds the calling thread to the processor of core number `core`: the `core`-th of those that
 /// this process was allowed when it was first asked, counted round.
 pub(super) fn pin(core: usize) -> Result<()> {
-    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
-    let allowed = ALLOWED.get_or_init(allowed);
-    if allowed.is_empty() {
+    let processors = processors();
+    if processors.is_empty() {
         return Err(Error::other("the kernel names no processor that this process may use"));
     }
+    bind(&[processors[core % processors.len()]])
+}
+
+/// Lets the calling thread run on every processor again.
+pub(super) fn unpin() -> Result<()> {
+    bind(processors())
+}
+
+fn bind(processors: &[usize]) -> Result<()> {
     let mut set = std::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
-    // SAFETY: a zeroed set is an empty set, and the number came out of such a set.
-    unsafe { libc::CPU_SET(allowed[core % allowed.len()], &mut *set.as_mut_ptr()) };
+    for &processor in processors {
+        // SAFETY: a zeroed set is an empty set, and the number came out of such a set.
+        unsafe { libc::CPU_SET(processor, &mut *set.as_mut_ptr()) };
+    }
     // SAFETY: the set is initialised, and 0 is the calling thread.
     let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set.as_ptr()) };
     super::descriptor::checked(result).map(drop)

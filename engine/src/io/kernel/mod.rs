@@ -1,9 +1,10 @@
-//! The seam on Linux io_uring: production.
+//! The seam on a Linux kernel: production.
 //!
-//! One thread per core, pinned, runs tokio-uring's current-thread runtime. Each core has a ring
-//! ([`queue`]) for files, for accepting and connecting. What is cheaper inline is inline: appends
-//! into the page cache, reads out of it, and, when the runtime's reactor says that the socket has
-//! bytes or room, receives, sends and send file.
+//! One thread per core, pinned, runs a current-thread runtime: tokio-uring's, or where the kernel
+//! refuses io_uring tokio's own. Each core has a [`queue`] of operations on files, which a ring or
+//! a few threads carry out ([`Carrier`]); the ring accepts and connects too. What is cheaper inline is
+//! inline in either case: appends into the page cache, reads out of it, and, when the runtime's
+//! reactor says that the socket has bytes or room, receives, sends and send file.
 //!
 //! [`run`] is the way in. A file may be used from any core's `run`, a connection only from the
 //! one that made it.
@@ -12,8 +13,11 @@
 
 mod descriptor;
 mod file;
+mod job;
 mod net;
+mod pool;
 mod queue;
+mod ring;
 mod sendfile;
 mod setup;
 #[cfg(test)]
@@ -31,47 +35,71 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use file::RingFile;
-pub use net::{RingConnection, RingListener};
-pub use setup::{Unavailable, available};
+pub use file::KernelFile;
+pub use net::{KernelConnection, KernelListener};
+pub use setup::{Carrier, Unavailable, available, carrier};
 
+use self::pool::Pool;
 use self::queue::Queue;
+use self::ring::Ring;
 use super::chance::Chance;
 use super::{Entry, Error, Instant, Io, Open, Result, Wall};
 
 /// One core's world. Clones are handles to the same one; it cannot leave its thread.
 #[derive(Clone)]
-pub struct RingIo {
+pub struct KernelIo {
     chance: Rc<RefCell<Chance>>,
 }
 
 /// Runs `body` on the calling thread as core number `core`, counted from 0, until it is done, and
-/// returns what it returned. Tasks that are left then are dropped.
+/// returns what it returned. Tasks that are left then are dropped. Files go by a ring where the
+/// kernel has one ([`carrier`]).
 ///
 /// # Errors
-/// If the kernel refuses rings ([`available`] tells why), or a runtime or the pinning.
+/// If the kernel refuses a runtime, threads or the pinning.
 ///
 /// # Panics
 /// If this thread runs a core already.
-pub fn run<T, F>(core: usize, body: impl FnOnce(RingIo) -> F) -> Result<T>
+pub fn run<T, F>(core: usize, body: impl FnOnce(KernelIo) -> F) -> Result<T>
 where
     F: Future<Output = T>,
 {
-    available().map_err(|reason| Error::new(super::ErrorKind::Unsupported, reason))?;
+    run_by(carrier().0, core, body)
+}
+
+/// The same with files going by `carrier`.
+///
+/// # Errors
+/// As [`run`]; and if the kernel refuses rings ([`available`] tells why) and one is asked for.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_by<T, F>(carrier: Carrier, core: usize, body: impl FnOnce(KernelIo) -> F) -> Result<T>
+where
+    F: Future<Output = T>,
+{
+    let refused = |reason| Error::new(super::ErrorKind::Unsupported, reason);
+    let carries = match carrier {
+        Carrier::Ring => {
+            available().map_err(refused)?;
+            queue::Carrier::Ring(Box::new(Ring::new(setup::storage_ring()?)))
+        }
+        Carrier::Pool => queue::Carrier::Pool(Pool::new()?),
+    };
     setup::pin(core)?;
-    let entered = Entered::new(Queue::new(setup::storage_ring()?));
+    let entered = Entered::new(Queue::new(carries));
     // Dropped before the queue, on a panic too: the tasks leave operations behind, which the ring
     // then waits for.
-    let runtime = setup::runtime()?;
-    let io = RingIo { chance: Rc::new(RefCell::new(Chance::new(seed()?))) };
+    let runtime = setup::Runtime::new(carrier)?;
+    let io = KernelIo { chance: Rc::new(RefCell::new(Chance::new(seed()?))) };
     let driver = entered.0.clone();
     Ok(runtime.block_on(async move {
-        tokio_uring::spawn(driver.drive());
+        tokio::task::spawn_local(driver.drive());
         body(io).await
     }))
 }
 
-/// Makes a storage ring the thread's until dropped, and then ends it.
+/// Makes a queue the thread's until dropped, and then ends it.
 struct Entered(Rc<Queue>);
 
 impl Entered {
@@ -108,10 +136,10 @@ fn poll_or_abort(task: Pin<&mut impl Future<Output = ()>>, cx: &mut Context<'_>)
     })
 }
 
-impl Io for RingIo {
-    type File = RingFile;
-    type Listener = RingListener;
-    type Connection = RingConnection;
+impl Io for KernelIo {
+    type File = KernelFile;
+    type Listener = KernelListener;
+    type Connection = KernelConnection;
 
     fn now(&self) -> Instant {
         // All cores count from the same start, because they compare.
@@ -137,13 +165,13 @@ impl Io for RingIo {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        tokio_uring::spawn(async move {
+        tokio::task::spawn_local(async move {
             let mut task = pin!(task);
             std::future::poll_fn(|cx| poll_or_abort(task.as_mut(), cx)).await;
         });
     }
 
-    async fn open(&self, path: &Path, how: Open) -> Result<RingFile> {
+    async fn open(&self, path: &Path, how: Open) -> Result<KernelFile> {
         file::open(path, how).await
     }
 
@@ -175,7 +203,7 @@ impl Io for RingIo {
         file::sync_dir(dir).await
     }
 
-    async fn lock(&self, path: &Path) -> Result<RingFile> {
+    async fn lock(&self, path: &Path) -> Result<KernelFile> {
         file::lock(path).await
     }
 
@@ -183,11 +211,11 @@ impl Io for RingIo {
         file::free_space(dir)
     }
 
-    async fn listen(&self, address: SocketAddr) -> Result<RingListener> {
+    async fn listen(&self, address: SocketAddr) -> Result<KernelListener> {
         net::listen(address)
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<RingConnection> {
+    async fn connect(&self, address: SocketAddr) -> Result<KernelConnection> {
         net::connect(address).await
     }
 }

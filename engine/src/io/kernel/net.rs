@@ -1,6 +1,6 @@
 //! Sockets: receiving and sending inline whenever the reactor says that there is something to do,
 //! accepting and connecting through the storage ring (which loses no peer when it is not waited
-//! for any more).
+//! for any more), or by readiness too where there is no ring.
 //!
 //! A receive through a ring costs an entry, a poll, and a signal to the thread on top of the copy;
 //! with a readiness that is remembered, one system call per receive is all, and a dropped read
@@ -20,11 +20,12 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use io_uring::{opcode, types};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::descriptor::checked;
-use super::file::RingFile;
+use super::file::KernelFile;
 use super::queue::{Held, Queue};
 use super::sendfile::{self, Ahead};
 use crate::io::{self, Buf, ErrorKind, Flow, Result};
@@ -32,6 +33,9 @@ use crate::limit::LISTEN_BACKLOG;
 
 /// How long accepting rests when descriptors or memory are short.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Every socket's.
+const PEER_FLAGS: i32 = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
 
 /// What one receive asks for at most, in bytes.
 const RECEIVE_BYTES_MAX: usize = 1 << 30;
@@ -49,7 +53,7 @@ thread_local! {
 /// A listening socket. All cores accept from the one descriptor: a second broker on the same port
 /// fails with `AddrInUse` instead of taking a share of the connections.
 #[derive(Clone)]
-pub struct RingListener(Arc<Listening>);
+pub struct KernelListener(Arc<Listening>);
 
 /// What the clones of a listener share.
 pub(super) struct Listening {
@@ -62,7 +66,7 @@ pub(super) struct Listening {
 
 /// A connected socket. It lives on the core that made it.
 #[derive(Clone)]
-pub struct RingConnection(Rc<End>);
+pub struct KernelConnection(Rc<End>);
 
 /// What the clones of a connection share.
 struct End {
@@ -79,19 +83,21 @@ impl Listening {
     }
 }
 
-pub(super) fn listen(address: SocketAddr) -> Result<RingListener> {
+pub(super) fn listen(address: SocketAddr) -> Result<KernelListener> {
     let socket = TcpListener::bind(address)?;
     // SAFETY: the descriptor is open. Listening again only changes how many may wait.
     checked(unsafe { libc::listen(socket.as_raw_fd(), LISTEN_BACKLOG) })?;
+    // A ring would report at once that nobody is there yet.
+    socket.set_nonblocking(!Queue::current().has_ring())?;
     let address = socket.local_addr()?;
     let (put_back, was_put_back) = (Mutex::default(), Notify::new());
-    Ok(RingListener(Arc::new(Listening { socket, address, put_back, was_put_back })))
+    Ok(KernelListener(Arc::new(Listening { socket, address, put_back, was_put_back })))
 }
 
-impl io::Listener for RingListener {
-    type Connection = RingConnection;
+impl io::Listener for KernelListener {
+    type Connection = KernelConnection;
 
-    async fn accept(&self) -> Result<RingConnection> {
+    async fn accept(&self) -> Result<KernelConnection> {
         loop {
             let waiting = self.0.put_back.lock().expect("no panic under this lock").pop_front();
             let peer = match waiting {
@@ -104,7 +110,7 @@ impl io::Listener for RingListener {
                     Either::Right((peer, _)) => peer,
                 },
             };
-            match peer.and_then(RingConnection::over) {
+            match peer.and_then(KernelConnection::over) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => match error.raw_os_error() {
                     // The peer went away meanwhile, or nothing happened at all.
@@ -132,38 +138,105 @@ impl io::Listener for RingListener {
     }
 }
 
-impl RingListener {
+impl KernelListener {
     async fn next(&self) -> Result<OwnedFd> {
+        let queue = Queue::current();
+        if !queue.has_ring() {
+            return self.next_ready().await;
+        }
         let fd = types::Fd(self.0.socket.as_raw_fd());
         let entry = opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
-            .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+            .flags(PEER_FLAGS)
             .build();
         // SAFETY: no pointers; the listening socket goes along.
-        let operation = unsafe { Queue::current().start(entry, Held::Accept(self.0.clone())) };
+        let operation = unsafe { queue.start_entry(entry, Held::Accept(self.0.clone())) };
         let peer = i32::try_from(operation.await.0?).expect("a descriptor");
         // SAFETY: a successful accept returns a new descriptor that nobody else owns.
         Ok(unsafe { OwnedFd::from_raw_fd(peer) })
     }
+
+    /// The next peer without a ring. It is accepted only when somebody waits for it.
+    async fn next_ready(&self) -> Result<OwnedFd> {
+        // Each core and each waiting task watches a descriptor of its own.
+        let socket = self.0.socket.try_clone()?;
+        let socket = watch(socket, Interest::READABLE)?;
+        loop {
+            let mut ready = socket.readable().await?;
+            // SAFETY: the descriptor is open, and no address is asked for.
+            let peer = checked(unsafe {
+                let (address, len) = (std::ptr::null_mut(), std::ptr::null_mut());
+                libc::accept4(socket.as_raw_fd(), address, len, PEER_FLAGS)
+            });
+            match peer {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) => return Err(error),
+                Ok(peer) => {
+                    let peer = i32::try_from(peer).expect("a descriptor");
+                    // SAFETY: a successful accept returns a new descriptor that nobody else owns.
+                    return Ok(unsafe { OwnedFd::from_raw_fd(peer) });
+                }
+            }
+        }
+    }
 }
 
-pub(super) async fn connect(address: SocketAddr) -> Result<RingConnection> {
+pub(super) async fn connect(address: SocketAddr) -> Result<KernelConnection> {
     let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(domain, kind, 0) };
+    let fd = unsafe { libc::socket(domain, libc::SOCK_STREAM | PEER_FLAGS, 0) };
     checked(fd)?;
     // SAFETY: a successful call returns a new descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let (raw, len) = raw_address(address);
+    let queue = Queue::current();
+    if !queue.has_ring() {
+        return connect_ready(socket, &raw, len).await;
+    }
     let raw = Box::new(raw);
     let pointer = (&raw const *raw).cast();
     let entry = opcode::Connect::new(types::Fd(fd), pointer, len).build();
     // SAFETY: the address is on the heap, and it and the socket go along.
-    let operation = unsafe { Queue::current().start(entry, Held::Connect(socket, raw)) };
+    let operation = unsafe { queue.start_entry(entry, Held::Connect(socket, raw)) };
     let (result, held) = operation.await;
     let Held::Connect(socket, _) = held else { unreachable!("what went in comes back") };
     result?;
-    RingConnection::over(socket)
+    KernelConnection::over(socket)
+}
+
+/// Connects without a ring.
+async fn connect_ready(
+    socket: OwnedFd,
+    raw: &libc::sockaddr_storage,
+    len: libc::socklen_t,
+) -> Result<KernelConnection> {
+    // SAFETY: the descriptor is open, and the address lives through the call.
+    let begun = unsafe { libc::connect(socket.as_raw_fd(), (&raw const *raw).cast(), len) };
+    match checked(begun) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(error),
+        Ok(_) => return KernelConnection::over(socket),
+    }
+    let socket = watch(TcpStream::from(socket), Interest::WRITABLE)?;
+    loop {
+        let mut ready = socket.writable().await?;
+        if let Some(error) = socket.get_ref().take_error()? {
+            return Err(error);
+        }
+        match socket.get_ref().peer_addr() {
+            // The readiness was one of before.
+            Err(error) if error.kind() == ErrorKind::NotConnected => ready.clear_ready(),
+            Err(error) => return Err(error),
+            Ok(_) => break,
+        }
+    }
+    KernelConnection::over(OwnedFd::from(socket.into_inner()))
+}
+
+/// Has the core's reactor watch a socket.
+fn watch<S: AsRawFd>(socket: S, interest: Interest) -> Result<AsyncFd<S>> {
+    // SAFETY: only the sockets of this file come here, whose descriptors stay open and the same
+    // for as long as they live.
+    unsafe { AsyncFd::register_with_interest(socket, interest) }.map_err(io::Error::from)
 }
 
 fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
@@ -210,15 +283,14 @@ fn moved(count: usize) {
     MOVED.set(MOVED.get() + count.max(CALL_BYTES));
 }
 
-impl RingConnection {
-    fn over(fd: OwnedFd) -> Result<RingConnection> {
+impl KernelConnection {
+    fn over(fd: OwnedFd) -> Result<KernelConnection> {
         let socket = TcpStream::from(fd);
         socket.set_nodelay(true)?;
         let peer = socket.peer_addr()?;
         let local = socket.local_addr()?;
-        // SAFETY: the socket's descriptor stays open and the same for as long as the socket lives.
-        let socket = unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)?;
-        Ok(RingConnection(Rc::new(End { socket, local, peer, ahead: Ahead::default() })))
+        let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(KernelConnection(Rc::new(End { socket, local, peer, ahead: Ahead::default() })))
     }
 
     fn raw(&self) -> RawFd {
@@ -266,8 +338,8 @@ impl RingConnection {
     }
 }
 
-impl io::Connection for RingConnection {
-    type File = RingFile;
+impl io::Connection for KernelConnection {
+    type File = KernelFile;
 
     async fn read(&self, mut buf: Buf) -> (Result<usize>, Buf) {
         if buf.spare().is_empty() {
@@ -292,7 +364,7 @@ impl io::Connection for RingConnection {
         (result, buf)
     }
 
-    async fn send_file(&self, file: &RingFile, offset: u64, len: u64, _: Flow) -> Result<usize> {
+    async fn send_file(&self, file: &KernelFile, offset: u64, len: u64, _: Flow) -> Result<usize> {
         take_turns().await;
         // No file is longer than that.
         let Some(room) = i64::MAX.unsigned_abs().checked_sub(offset) else { return Ok(0) };
