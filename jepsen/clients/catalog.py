@@ -41,6 +41,7 @@ class Client:
 # late-is-end   answers the end of the partition where no record is that late
 # topics, admin lists topics; creates and deletes them
 # group-eager, group-cooperative   reads in groups, with strategies of that kind
+# idle-untold   a cooperative member that gets nothing is not told so (also by Apache Kafka)
 # manage        changes settings, adds partitions, deletes records
 # newest-protocol   has to be told to speak its newest versions
 ADMIN = {"topics", "admin", "times", "ends"}
@@ -108,7 +109,7 @@ CLIENTS = [
         pinned(install.PIP["kafka-python"][0]),
         lambda: script("kafka-python", "kafka_python.py"),
         kind="plain",
-        can=frozenset(LIBRARY | BOTH | {"manage"}),
+        can=frozenset(LIBRARY | BOTH | {"manage", "idle-untold"}),
     ),
     Client(
         "aiokafka",
@@ -145,9 +146,15 @@ CLIENTS = [
     Client(
         "rskafka",
         lambda: "0.6.0",
-        lambda: [install.cargo()],
+        lambda: [install.cargo("rskafka")],
         kind="plain",
         can=frozenset(ADMIN | {"offsets", "times-set", "read"}),
+    ),
+    Client(
+        "rdkafka",
+        lambda: "0.39.0",
+        lambda: [install.cargo("rdkafka")],
+        can=frozenset(PRODUCER | BOTH | {"topics", "ends", "offsets", "read", "follow", "strict"}),
     ),
 ]
 BY_NAME = {client.name: client for client in CLIENTS}

@@ -86,6 +86,8 @@ class Group:
         deadline = time.monotonic() + SETTLE_S
         while True:
             owned = [member.partitions() for member in self.members]
+            if self.strategy == "cooperative" and self.trial.can("idle-untold"):
+                owned = [one or set() for one in owned]
             known = [one for one in owned if one is not None]
             parts = [p for one in known for p in one]
             idle = sum(not one for one in known)

@@ -79,15 +79,20 @@ def once(folder, wanted, work):
 
 
 def pip(client):
-    """A virtual environment of its own; returns its Python."""
+    """The client's Python, in a virtual environment of its own."""
+    return pip_of(client, PIP[client])
+
+
+def pip_of(client, requirements):
+    """The same for anything else that comes from PyPI."""
     folder = CACHE / client
     python = folder / "bin" / "python"
 
     def work():
         venv.create(folder, with_pip=True)
-        command([python, "-m", "pip", "install", "--quiet", *PIP[client]])
+        command([python, "-m", "pip", "install", "--quiet", *requirements])
 
-    once(folder, f"{sys.version_info[:2]} {PIP[client]}", work)
+    once(folder, f"{sys.version_info[:2]} {requirements}", work)
     return python
 
 
@@ -165,12 +170,12 @@ def go(name):
     return binary
 
 
-def cargo():
-    """Builds the Rust client, which is no member of the workspace; returns the binary."""
+def cargo(name):
+    """Builds one of the Rust clients, which are no members of the workspace; returns the binary."""
     need("cargo", "install Rust")
-    project = HERE / "rust"
+    project = HERE / name
     target = CACHE / "rust"
-    binary = target / "debug" / "trialog-rust-client"
+    binary = target / "debug" / f"trialog-{name}-client"
     if stale(binary, [project / "Cargo.toml", *(project / "src").glob("*.rs")]):
         # The repository's own flags (`--cfg madsim`) are not meant for this program; only a
         # RUSTFLAGS that is not empty replaces them.

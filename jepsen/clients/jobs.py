@@ -306,7 +306,7 @@ def job_newest(trial):
 
 def job_out_of_range(trial):
     topic, written, seen = base(trial)
-    pattern = r"out.?of.?range|AUTO_OFFSET_RESET|outside the range"
+    pattern = r"out.?of.?range|AUTO_?OFFSET_?RESET|outside the range"
     out = trial.folder / "seen"
     start = ",".join(f"{p}:999999" for p in range(PARTITIONS))
     refused(trial, "read", topic, pattern, start=start, count=1, out=out)
