@@ -259,6 +259,76 @@ fn an_idempotent_producer_is_heard_once_and_in_order() {
     });
 }
 
+/// KIP-360: a producer that lost track raises its epoch and begins at 0. From then on nothing of an
+/// older epoch is taken, after a power cut neither; other partitions know nothing of it.
+#[test]
+fn a_raised_epoch_keeps_out_what_is_older() {
+    let ram = Ram::new(7);
+    let world = ram.clone();
+    let tries = async |peer: &mut Peer, to: &To<'_>, id, epoch, sequence, value: &str| {
+        let answer = peer.produce(9, to, &idempotent(id, epoch, sequence, &[value])).await;
+        (answer.error, answer.base_offset.0)
+    };
+    let refused = |code| (code, -1);
+    let id = ram.block_on(async {
+        let shared = start(&world, 2, &[]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let to = topic(&mut peer, "fenced", &[]).await;
+        let other = To { index: PartitionIndex(2), ..to };
+        let id = peer.call(4, &InitProducerIdRequest::default()).await.producer_id;
+        assert_eq!(tries(&mut peer, &to, id, 0, 0, "a").await, (ErrorCode::None, 0));
+        assert_eq!(tries(&mut peer, &other, id, 0, 0, "a").await, (ErrorCode::None, 0));
+        // A new epoch begins at 0, and until it has begun the old one goes on.
+        let gap = refused(ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(tries(&mut peer, &to, id, 1, 1, "x").await, gap);
+        assert_eq!(tries(&mut peer, &to, id, 0, 1, "b").await, (ErrorCode::None, 1));
+        assert_eq!(tries(&mut peer, &to, id, 1, 0, "c").await, (ErrorCode::None, 2));
+        let fenced = refused(ErrorCode::InvalidProducerEpoch);
+        assert_eq!(tries(&mut peer, &to, id, 0, 2, "x").await, fenced);
+        // What it has of the old epoch is no duplicate any more: its sender is not who it was.
+        assert_eq!(tries(&mut peer, &to, id, 0, 1, "b").await, fenced);
+        assert_eq!(tries(&mut peer, &to, id, 1, 0, "c").await, (ErrorCode::None, 2));
+        assert_eq!(tries(&mut peer, &other, id, 0, 1, "b").await, (ErrorCode::None, 1));
+        id
+    });
+    let ram = ram.crash(Loss::Everything);
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = start(&world, 2, &[]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let known = metadata(&mut peer, 12, "fenced").await.topics[0].topic_id;
+        let to = To { name: "fenced", id: known, index: PartitionIndex(1) };
+        let fenced = refused(ErrorCode::InvalidProducerEpoch);
+        assert_eq!(tries(&mut peer, &to, id, 0, 2, "x").await, fenced);
+        assert_eq!(tries(&mut peer, &to, id, 1, 1, "d").await, (ErrorCode::None, 3));
+        let (_, records) = peer.fetch(12, &to, 0, 0).await;
+        let read: Vec<_> = values(&records).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(read, ["a", "b", "c", "d"]);
+    });
+}
+
+/// As Kafka's broker: a producer without a transactional id gets a new id whatever it had, and half
+/// an identity is a mistake.
+#[test]
+fn an_identity_is_asked_for_with_a_whole_one_or_with_none() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        let had = peer.call(5, &InitProducerIdRequest::default()).await;
+        let asks = |producer_id, producer_epoch| InitProducerIdRequest {
+            producer_id,
+            producer_epoch,
+            ..InitProducerIdRequest::default()
+        };
+        let again = peer.call(5, &asks(had.producer_id, 3)).await;
+        assert_eq!((again.error_code, again.producer_epoch), (0, 0));
+        assert_ne!(again.producer_id, had.producer_id);
+        for (id, epoch) in [(had.producer_id, -1), (-1, 3)] {
+            let refused = peer.call(5, &asks(id, epoch)).await;
+            assert_eq!(refused.error_code, ErrorCode::InvalidRequest.code());
+            assert_eq!((refused.producer_id, refused.producer_epoch), (-1, -1));
+        }
+    });
+}
+
 #[test]
 fn acks_0_is_silent_and_closes_on_errors() {
     with_broker(1, &[], async |ram, shared, mut peer| {

@@ -1,6 +1,7 @@
 //! Our client against our broker, in a RAM world: what is promised about each record, on a good
 //! network and on a bad one.
 
+mod fencing;
 mod group;
 mod proxy;
 mod restart;
@@ -344,7 +345,8 @@ fn silence_leaves_a_sent_record_unknown_and_an_unsent_one_failed() {
 
 /// The promise about outcomes, on a network that cuts, halves, delays and swallows: every stored
 /// record is there, once, where its receipt says; no failed one is there; an unknown one is there at
-/// most once; and each partition has the records in the order in which they were handed over.
+/// most once; and each partition has the records in the order in which they were handed over, the
+/// unknown ones among them.
 #[test]
 fn outcomes_are_true_on_a_bad_network() {
     let seeds = std::env::var("TRIALOG_CLIENT_SEEDS").ok().and_then(|text| text.parse().ok());
@@ -383,7 +385,6 @@ fn outcomes_are_true_on_a_bad_network() {
             ram.sleep(Duration::from_secs(30)).await;
 
             let mut there: BTreeMap<u32, (PartitionIndex, Offset)> = BTreeMap::new();
-            let mut certain = [Vec::new(), Vec::new()];
             let mut log = [Vec::new(), Vec::new()];
             for partition in 0..2 {
                 for record in read_all(&direct, "t", PartitionIndex(partition)).await {
@@ -404,7 +405,6 @@ fn outcomes_are_true_on_a_bad_network() {
                             found.unwrap_or_else(|| panic!("seed {seed}: record {number} is lost"));
                         assert_eq!(partition, receipt.partition);
                         assert!(receipt.offset.is_none_or(|told| told == offset));
-                        certain[partition.0 as usize].push(number);
                     }
                     Outcome::Failed(failure) => {
                         totals[1] += 1;
@@ -413,9 +413,8 @@ fn outcomes_are_true_on_a_bad_network() {
                     Outcome::Unknown(_) => totals[2] += 1,
                 }
             }
-            for (certain, mut log) in certain.into_iter().zip(log) {
-                log.retain(|number| certain.contains(number));
-                assert_eq!(log, certain, "seed {seed}: order");
+            for log in log {
+                assert!(log.is_sorted(), "seed {seed}: order: {log:?}");
             }
         });
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use trialog_engine::io::ram::{Ram, RamConnection};
-use trialog_engine::io::{self, Buf, Connection, Flow, Io, Listener};
+use trialog_engine::io::{self, Buf, Connection, Flow, Instant, Io, Listener};
 
 /// Where the broker is.
 pub const BROKER: &str = "127.0.0.1:9092";
@@ -25,6 +25,8 @@ pub struct Proxy {
     pub fault_in: Cell<u64>,
     /// Nothing passes, and nothing is told.
     pub silent: Cell<bool>,
+    /// What comes now is held up until then, and arrives even if its sender has hung up.
+    pub held_until: Cell<Option<Instant>>,
     /// Connections cut on purpose.
     pub cuts: Cell<u64>,
 }
@@ -34,6 +36,7 @@ impl Proxy {
         let proxy = Rc::new(Proxy {
             fault_in: Cell::new(fault_in),
             silent: Cell::new(false),
+            held_until: Cell::new(None),
             cuts: Cell::new(0),
         });
         let listener = ram.listen(PROXY.parse().expect("an address")).await.expect("free");
@@ -62,6 +65,9 @@ impl Proxy {
             }
             while self.silent.get() {
                 ram.sleep(Duration::from_millis(50)).await;
+            }
+            if let Some(then) = self.held_until.get() {
+                ram.sleep(then.since(ram.now())).await;
             }
             let fault_in = self.fault_in.get();
             let fault = if fault_in > 0 && ram.random().is_multiple_of(fault_in) {

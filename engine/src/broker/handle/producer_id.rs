@@ -9,7 +9,8 @@ use crate::io::Io;
 use crate::wire::api::{InitProducerIdRequest, InitProducerIdResponse};
 use crate::wire::code::ErrorCode;
 
-/// Gives a fresh identity, or the next epoch of the one the producer has.
+/// Gives a fresh identity. A producer without a transactional id raises its epoch by itself; when it
+/// asks, it needs another id, and what it had is not looked at, as in Kafka.
 pub async fn init<I: Io>(
     core: Rc<Core<I>>,
     incoming: Incoming,
@@ -25,12 +26,18 @@ pub async fn init<I: Io>(
     if !client.authorizer.allows(client, Operation::IdempotentWrite, Resource::Cluster) {
         return refuse(ErrorCode::ClusterAuthorizationFailed);
     }
+    if (request.producer_id == -1) != (request.producer_epoch == -1) {
+        let what = format!(
+            "InitProducerId with producer id {} and epoch {}",
+            request.producer_id, request.producer_epoch
+        );
+        incoming.warn(&what, "send both, or -1 for both");
+        return refuse(ErrorCode::InvalidRequest);
+    }
     if request.transactional_id.as_ref().is_some_and(|id| !id.is_empty()) {
         incoming.warn("transactions are not served", "leave transactional.id unset");
         return refuse(ErrorCode::CoordinatorNotAvailable);
     }
-    // A producer without a transactional id that has lost its sequence takes a new identity: as in
-    // Kafka, what it had is not looked at.
     match core.producer_ids.take(&core.shared).await {
         Ok(id) => InitProducerIdResponse {
             producer_id: id.0,

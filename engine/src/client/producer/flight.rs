@@ -2,7 +2,8 @@
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Failure, Identity, Outcome, Receipt};
+use super::identity::Identity;
+use super::{Failure, Outcome, Receipt};
 use crate::client::link::Answer;
 use crate::id::{Offset, PartitionIndex};
 use crate::io::{Instant, Io};

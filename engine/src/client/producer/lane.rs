@@ -8,8 +8,8 @@
 //!
 //! A batch whose outcome is not known is never sent under another identity: it could be stored
 //! twice. If the broker no longer goes on from our sequence (a batch before was given up, or it
-//! forgot us), batches in doubt are reported as unknown, and the rest goes out under a new identity
-//! from sequence 0.
+//! forgot us), batches in doubt are reported as unknown, and the rest goes out from sequence 0 in
+//! the producer's next epoch ([`super::identity`]), which keeps out what is still on its way.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,7 +20,8 @@ use std::task::Poll;
 use tokio::sync::{mpsc, oneshot};
 
 use super::flight::{Flight, OwnedRecord, sequence_after};
-use super::{Acks, Failure, Identity, Shared};
+use super::identity::Identity;
+use super::{Acks, Failure, Shared};
 use crate::client::fault::CallError;
 use crate::client::link::{Link, Reply};
 use crate::client::wait::{until, within};
@@ -61,12 +62,19 @@ pub struct Lane<I: Io> {
     failures: u32,
     /// The metadata have led us wrong.
     astray: bool,
-    /// The broker does not go on from our sequence.
-    lost_track: bool,
-    /// It has happened before, and the producer's common identity is not used here any more.
-    is_renewed: bool,
+    /// The broker does not go on from our sequence, or knows our id from somebody else.
+    lost: Option<Lost>,
     /// Somebody waits for everything up to now.
     flushes: Vec<oneshot::Sender<()>>,
+}
+
+/// What is no longer of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lost {
+    /// The epoch.
+    Track,
+    /// The producer id.
+    Id,
 }
 
 enum Event {
@@ -95,8 +103,7 @@ impl<I: Io> Lane<I> {
             stalled: None,
             failures: 0,
             astray: false,
-            lost_track: false,
-            is_renewed: false,
+            lost: None,
             flushes: Vec::new(),
         }
     }
@@ -231,14 +238,15 @@ impl<I: Io> Lane<I> {
         }
     }
 
-    /// Once nothing is under way: starts over with a new identity if the broker lost our track.
+    /// Once nothing is under way: starts over in a new epoch if the broker lost our track.
     fn recover(&mut self) {
-        if !std::mem::take(&mut self.lost_track) {
-            return;
+        let Some(lost) = self.lost.take() else { return };
+        if let Some(identity) = self.identity.take() {
+            match lost {
+                Lost::Track => self.shared.identities.raise(identity),
+                Lost::Id => self.shared.identities.give_up(identity),
+            }
         }
-        self.is_renewed = true;
-        self.identity = None;
-        self.next_sequence = 0;
         for mut flight in std::mem::take(&mut self.window) {
             if flight.maybe_stored {
                 let code = ErrorCode::OutOfOrderSequenceNumber;
@@ -265,16 +273,8 @@ impl<I: Io> Lane<I> {
     async fn send(&mut self, at: usize, is_idle: bool) -> Result<bool, Failure> {
         let Some((link, topic_id)) = self.leader(is_idle).await? else { return Ok(false) };
         let shared = self.shared.clone();
-        if shared.options.idempotent && self.identity.is_none() {
-            if !is_idle {
-                return Ok(false);
-            }
-            // The first identity is the producer's; after losing track this lane has its own.
-            self.identity = Some(if self.is_renewed {
-                shared.fresh_identity().await?
-            } else {
-                shared.identity().await?
-            });
+        if shared.options.idempotent && !self.identify(is_idle).await? {
+            return Ok(false);
         }
         let version = link.version(ApiKey::Produce, produce::VERSION_MIN..=produce::VERSION_MAX)?;
         let version =
@@ -309,6 +309,24 @@ impl<I: Io> Lane<I> {
             let answer = link.send(place, ApiKey::Produce, version, encode)?;
             self.window[at].answer = Some((answer, shared.cluster.io.now()));
         }
+        Ok(true)
+    }
+
+    /// Takes on the producer's identity of now, unless a batch bears another; false if a broker
+    /// must be asked for it and batches are under way.
+    async fn identify(&mut self, is_idle: bool) -> Result<bool, Failure> {
+        let identities = &self.shared.identities;
+        let is_bound = self.window.iter().any(|flight| flight.stamp.is_some());
+        let is_current = self.identity.is_some() && self.identity == identities.current();
+        if is_current || (is_bound && self.identity.is_some()) {
+            return Ok(true);
+        }
+        if !is_idle && identities.current().is_none() {
+            return Ok(false);
+        }
+        let shared = self.shared.clone();
+        self.identity = Some(shared.identity().await?);
+        self.next_sequence = 0;
         Ok(true)
     }
 
@@ -395,7 +413,11 @@ impl<I: Io> Lane<I> {
                 if self.shared.options.idempotent =>
             {
                 // Behind a batch that failed it is the consequence; at the front it is the cause.
-                self.lost_track |= at == 0;
+                if at == 0 {
+                    let is_fenced = code == ErrorCode::InvalidProducerEpoch;
+                    let lost = if is_fenced { Lost::Id } else { Lost::Track };
+                    self.lost = self.lost.max(Some(lost));
+                }
                 self.stall(&Failure::Refused { code, message: answer.error_message.clone() });
             }
             code if code.retriable() => {

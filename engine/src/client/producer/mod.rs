@@ -5,6 +5,7 @@
 //! over; [`Ticket`]s come back with what became of it.
 
 mod flight;
+mod identity;
 mod lane;
 
 use std::cell::RefCell;
@@ -23,13 +24,14 @@ use super::fault::CallError;
 use super::partitioner::{Sticky, by_key};
 use super::wait::{until, within};
 use crate::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
-use crate::io::{Io, watch};
+use crate::io::Io;
 use crate::limit::CLIENT_RECORDS_QUEUED_MAX;
 use crate::wire::api::InitProducerIdRequest;
 use crate::wire::batch::{Builder, Compression, RecordHeader};
 use crate::wire::code::ErrorCode;
 
 use flight::OwnedRecord;
+use identity::{Identities, Identity, Inquiry};
 use lane::{Command, Lane};
 
 /// Who must have a record before the broker answers.
@@ -196,35 +198,25 @@ struct Shared<I: Io> {
     cluster: Rc<Cluster<I>>,
     options: ProducerOptions,
     memory: Arc<Semaphore>,
-    identity: RefCell<Option<watch::Receiver<Option<Identity>>>>,
-}
-
-/// A producer id and its epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    id: ProducerId,
-    epoch: ProducerEpoch,
+    identities: Identities,
 }
 
 impl<I: Io> Shared<I> {
-    /// The identity that all lanes start with; asked for once.
+    /// The identity that batches are to have now. Asked of a broker if there is none; whoever wants
+    /// it meanwhile waits for the same answer.
     async fn identity(&self) -> Result<Identity, Failure> {
         loop {
-            let asked = self.identity.borrow().clone();
-            let Some(mut asked) = asked else {
-                let (sender, receiver) = watch::channel(None);
-                *self.identity.borrow_mut() = Some(receiver);
-                let identity = self.fresh_identity().await?;
-                sender.send_replace(Some(identity));
-                return Ok(identity);
-            };
-            let known = *asked.borrow_and_update();
-            if let Some(identity) = known {
+            if let Some(identity) = self.identities.current() {
                 return Ok(identity);
             }
-            if asked.changed().await.is_err() {
-                // Whoever asked failed or gave up. The next one asks; if two do, both are served.
-                *self.identity.borrow_mut() = None;
+            match self.identities.inquiry() {
+                Inquiry::Mine(inquirer) => {
+                    inquirer.answered(self.fresh_identity().await?);
+                }
+                Inquiry::Anothers(mut answered) => {
+                    // An error says that the other failed or gave up. Somebody asks again.
+                    let _ = answered.changed().await;
+                }
             }
         }
     }
@@ -253,9 +245,9 @@ impl<I: Io> Producer<I> {
         options.idempotent &= options.acks == Acks::All;
         options.buffer_bytes = options.buffer_bytes.clamp(1, u32::MAX as usize >> 4);
         let memory = Arc::new(Semaphore::new(options.buffer_bytes));
-        let identity = RefCell::default();
+        let identities = Identities::default();
         Producer {
-            shared: Rc::new(Shared { cluster, options, memory, identity }),
+            shared: Rc::new(Shared { cluster, options, memory, identities }),
             lanes: Rc::default(),
             sticky: Rc::default(),
         }
