@@ -30,6 +30,8 @@ use crate::seed::Stream;
 /// Where the checksum of a batch begins; what it covers comes right behind it. What is before is
 /// covered by nothing: base offset, length, leader epoch, magic.
 const CHECKSUM_AT: usize = 17;
+/// The version of the checkpoints that brokers write.
+const VERSION: u32 = 2;
 /// Where the magic byte of a batch is.
 const MAGIC_AT: usize = 16;
 
@@ -219,8 +221,7 @@ fn targets(disk: &Disk) -> Vec<Target> {
     let metadata = |ino| disk.name_of(ino).is_some_and(|name| name.starts_with("__"));
     for (folder, names) in disk.folders().filter(|(folder, _)| !metadata(*folder)) {
         let Some((_, checkpoint)) = disk.durable(folder, "checkpoint") else { continue };
-        for (base, safe) in promised(&checkpoint).unwrap_or_default() {
-            let name = format!("{base:020}.log");
+        for (name, safe) in promised(&checkpoint).unwrap_or_default() {
             if let Some(&ino) = names.get(&name)
                 && disk.durable(folder, &name).is_some_and(|(durable, _)| durable == ino)
                 && safe <= disk.length(ino)
@@ -240,18 +241,30 @@ fn targets(disk: &Disk) -> Vec<Target> {
     targets
 }
 
-/// The segments of a checkpoint with the bytes that it promises of each, as `docs/format.md` draws
-/// it.
-fn promised(checkpoint: &[u8]) -> Option<Vec<(u64, u64)>> {
-    let number = |at: usize| {
+/// The segments of a checkpoint by their files' names, with the bytes that it promises of each, as
+/// `docs/format.md` draws it. None if it is damaged.
+fn promised(checkpoint: &[u8]) -> Option<Vec<(String, u64)>> {
+    let long = |at: usize| {
         let bytes = checkpoint.get(at..at + 8)?.try_into().ok()?;
         Some(u64::from_be_bytes(bytes))
     };
-    if checkpoint.get(..4)? != b"TLCP" {
+    let short = |at: usize| {
+        let bytes = checkpoint.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_be_bytes(bytes))
+    };
+    if checkpoint.get(..4)? != b"TLCP" || short(4)? != VERSION {
         return None;
     }
-    let count = u32::from_be_bytes(checkpoint.get(32..36)?.try_into().ok()?) as usize;
-    (0..count).map(|row| Some((number(36 + row * 40)?, number(36 + row * 40 + 16)?))).collect()
+    let row = |row: usize| {
+        let at = 44 + 44 * row;
+        // Base offset, generation, end offset, size.
+        let (base, generation, size) = (long(at)?, short(at + 8)?, long(at + 20)?);
+        Some(match generation {
+            0 => (format!("{base:020}.log"), size),
+            _ => (format!("{base:020}.{generation}.log"), size),
+        })
+    };
+    (0..short(40)? as usize).map(row).collect()
 }
 
 fn sector_of(disk: &Disk, ino: Ino, sector: u64) -> [u8; SECTOR] {
@@ -264,7 +277,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use trialog_engine::io::Open;
+    use crate::cluster::{Frame, simulate};
+    use trialog_engine::id::LeaderEpoch;
+    use trialog_engine::io::{Buf, Open, Pool, Wall};
+    use trialog_engine::log::{self, Log};
     use trialog_engine::wire::batch::{Builder, Compression};
 
     fn batch(value: &[u8]) -> Vec<u8> {
@@ -313,9 +329,12 @@ mod tests {
         sync(disk, "/");
         let ino = write(disk, &format!("{name}/{:020}.log", 0), &bytes);
         let mut checkpoint = b"TLCP".to_vec();
-        checkpoint.resize(32, 0);
-        checkpoint.extend([1_u32.to_be_bytes()].concat());
-        checkpoint.extend([0, 7, safe, 0, 0].map(u64::to_be_bytes).concat());
+        checkpoint.extend([2_u32, 0, 0].map(u32::to_be_bytes).concat());
+        checkpoint.extend([0_u64, 7, 0].map(u64::to_be_bytes).concat());
+        checkpoint.extend(1_u32.to_be_bytes());
+        checkpoint.extend(0_u64.to_be_bytes());
+        checkpoint.extend(0_u32.to_be_bytes());
+        checkpoint.extend([7, safe, 0, 0].map(u64::to_be_bytes).concat());
         write(disk, &format!("{name}/checkpoint"), &checkpoint);
         write(disk, &format!("{name}/{:020}.index", 0), &[4; 2000]);
         sync(disk, name);
@@ -346,6 +365,28 @@ mod tests {
             assert!(disk.peek(ino, 0, bytes.len()) == bytes);
         }
         assert!(struck > 280 && (20..200).contains(&indexes), "{struck} {indexes}");
+    }
+
+    /// Without it, no silent fault would meet a segment once the format of checkpoints has changed.
+    #[test]
+    fn what_a_real_log_promises_is_understood() {
+        let outcome = simulate(Frame::new(1), |cluster| async move {
+            let machine = cluster.add("writer", 1 << 20, |io| async move {
+                let (pool, dir, config) = (Pool::new(), Path::new("/t-0"), log::Config::default());
+                let (mut log, _) = Log::open(&io, &pool, dir, config).await.expect("a fresh disk");
+                let batches = (0..20).map(|_| Buf::from(batch(&[9; 130]))).collect();
+                log.append(batches, LeaderEpoch(0), Wall(1)).await;
+                log.close().await.expect("a good disk");
+            });
+            cluster.pass(std::time::Duration::from_secs(5)).await;
+            cluster.world().machine(machine, |machine| {
+                let segments = targets(&machine.disk).into_iter();
+                let segments = segments.filter(|target| target.sort == Sort::Segment);
+                segments.map(|target| target.safe).collect::<Vec<_>>()
+            })
+        });
+        let promised = 20 * batch(&[9; 130]).len() as u64;
+        assert_eq!(outcome.expect("no panic").value, [promised]);
     }
 
     #[test]

@@ -388,8 +388,9 @@ impl<I: Io> Log<I> {
             self.dirt.active = false;
         }
         let producers = active.producers.take();
+        let seal = active.id().seal(&self.dir);
         if let Some(index) = active.index.get_mut().as_mut() {
-            let (at, bytes) = index.save(size, producers.as_deref());
+            let (at, bytes) = index.save(size, producers.as_deref(), seal);
             let job = super::IndexJob { id: active.id(), at, bytes };
             if let Some(file) = super::checkpoint::write_index(&self.io, &self.dir, job).await {
                 self.dirt.closed.push(Dirty { base: active.base, file, cut: None });

@@ -253,17 +253,22 @@ impl<I: Io, V: FnMut(Item<'_>)> Dump<'_, I, V> {
     async fn index(&mut self, id: FileId, truth: &Truth, size: u64) -> io::Result<()> {
         let (base, name) = (id.base, id.index_name());
         let Some(bytes) = read_file(self.io, &self.dir.join(&name)).await? else { return Ok(()) };
-        let decoded = Index::decode(&bytes, size);
+        let decoded = Index::decode(&bytes, size, id.seal(self.dir));
         for entry in decoded.index.entries() {
             let position = u64::from(entry.position);
             let offset = base.plus(i64::from(entry.relative));
-            let is_true = truth
-                .binary_search_by_key(&position, |fact| fact.0)
-                .is_ok_and(|at| truth[at].1 == offset && truth[at].2 == entry.time_before);
-            if !is_true {
-                let what = format!("an entry says that offset {offset} is at byte {position}");
-                self.problem(Severity::Index, name.clone(), position, what);
-            }
+            let found = truth.binary_search_by_key(&position, |fact| fact.0);
+            let what = match found.map(|at| truth[at]) {
+                Err(_) => "and no batch begins there".to_owned(),
+                Ok((_, found, _)) if found != offset => format!("and there is offset {found}"),
+                Ok((_, _, before)) if before != entry.time_before => format!(
+                    "behind records up to the time {}, and they are up to {before}",
+                    entry.time_before
+                ),
+                Ok(_) => continue,
+            };
+            let what = format!("an entry says that offset {offset} is at byte {position}, {what}");
+            self.problem(Severity::Index, name.clone(), position, what);
         }
         Ok(())
     }

@@ -2,13 +2,17 @@
 //!
 //! Pure: entries in memory, and the blocks of an `.index` file as `docs/format.md` draws them. It
 //! is a hint that is derived from the log: whoever follows an entry checks the batch header it
-//! leads to.
+//! leads to. Each block is sealed to its segment, so that the whole and well-formed index of
+//! another one, which a disk may bring in its place, is none: the producer table in it could be
+//! checked by nothing.
+
+use std::path::Path;
 
 use super::bytes::{Bytes, crc};
 use crate::id::Offset;
 
 const MAGIC: &[u8; 4] = b"TLIX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const KIND_PRODUCERS: u32 = 1;
 const KIND_ENTRIES: u32 = 2;
 
@@ -107,14 +111,19 @@ impl Index {
     /// The bytes to write behind what is saved, and where, so that the file holds all entries of
     /// the first `covered` bytes; all of the file if there is none yet. From then on they count
     /// as saved: an index that misses some is still right.
-    pub(super) fn save(&mut self, covered: u64, producers: Option<&[u8]>) -> (u64, Vec<u8>) {
+    pub(super) fn save(
+        &mut self,
+        covered: u64,
+        producers: Option<&[u8]>,
+        seal: Seal,
+    ) -> (u64, Vec<u8>) {
         let at = self.saved_bytes;
         let mut out = Vec::new();
         if at == 0 {
             out.extend_from_slice(MAGIC);
             out.extend_from_slice(&VERSION.to_be_bytes());
             if let Some(table) = producers {
-                put_block(&mut out, KIND_PRODUCERS, table);
+                put_block(&mut out, KIND_PRODUCERS, table, seal);
             }
         }
         let upto = self.entries.partition_point(|entry| u64::from(entry.position) < covered);
@@ -126,7 +135,7 @@ impl Index {
             body.extend_from_slice(&entry.position.to_be_bytes());
             body.extend_from_slice(&entry.time_before.to_be_bytes());
         }
-        put_block(&mut out, KIND_ENTRIES, &body);
+        put_block(&mut out, KIND_ENTRIES, &body, seal);
         self.saved = self.saved.max(upto);
         self.saved_bytes += out.len() as u64;
         (at, out)
@@ -134,13 +143,13 @@ impl Index {
 
     /// Reads a file as far as it is whole and speaks of the first `size` bytes of the segment.
     /// What follows is not believed, and neither is that file's length.
-    pub(super) fn decode(bytes: &[u8], size: u64) -> Decoded {
+    pub(super) fn decode(bytes: &[u8], size: u64, seal: Seal) -> Decoded {
         let mut decoded = Decoded::default();
         let mut rest = Bytes(bytes);
         if rest.take(4) != Some(MAGIC) || rest.u32() != Some(VERSION) {
             return decoded;
         }
-        while let Some((kind, body)) = take_block(&mut rest) {
+        while let Some((kind, body)) = take_block(&mut rest, seal) {
             match kind {
                 KIND_PRODUCERS => decoded.producers = Some(body.to_vec()),
                 KIND_ENTRIES => {
@@ -182,23 +191,27 @@ impl Index {
     }
 }
 
-fn put_block(out: &mut Vec<u8>, kind: u32, body: &[u8]) {
+fn put_block(out: &mut Vec<u8>, kind: u32, body: &[u8], seal: Seal) {
     let kind = kind.to_be_bytes();
     let length = u32::try_from(body.len()).expect("a block is far below 4 GiB").to_be_bytes();
     out.extend_from_slice(&kind);
     out.extend_from_slice(&length);
-    out.extend_from_slice(&crc(&[&kind, &length, body]).to_be_bytes());
+    out.extend_from_slice(&crc(&[&seal.0, &kind, &length, body]).to_be_bytes());
     out.extend_from_slice(body);
 }
 
-fn take_block<'a>(bytes: &mut Bytes<'a>) -> Option<(u32, &'a [u8])> {
+fn take_block<'a>(bytes: &mut Bytes<'a>, seal: Seal) -> Option<(u32, &'a [u8])> {
     let kind = bytes.u32()?;
     let length = bytes.u32()?;
     let announced = bytes.u32()?;
     let body = bytes.take(usize::try_from(length).ok()?)?;
-    let found = crc(&[&kind.to_be_bytes(), &length.to_be_bytes(), body]);
+    let found = crc(&[&seal.0, &kind.to_be_bytes(), &length.to_be_bytes(), body]);
     (found == announced).then_some((kind, body))
 }
+
+/// What the checksums of an index begin with: which segment it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seal([u8; 4]);
 
 /// Which file a segment is: appended to (generation 0), or written by compaction in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -225,6 +238,13 @@ impl FileId {
         self.name("index")
     }
 
+    /// The seal of that index in the log's folder `dir`, which has the topic's id and the
+    /// partition's number in its name.
+    pub(super) fn seal(self, dir: &Path) -> Seal {
+        let folder = dir.file_name().unwrap_or_default().as_encoded_bytes();
+        Seal(crc(&[folder, b"/", self.index_name().as_bytes()]).to_be_bytes())
+    }
+
     fn name(self, extension: &str) -> String {
         match self {
             FileId { base, generation: 0 } => format!("{:020}.{extension}", base.0),
@@ -246,6 +266,8 @@ impl FileId {
 mod tests {
     use super::*;
 
+    const SEAL: Seal = Seal([1, 2, 3, 4]);
+
     fn sample() -> Index {
         let mut index = Index::default();
         for i in 0..10u32 {
@@ -263,33 +285,53 @@ mod tests {
     #[test]
     fn blocks_append_and_read_back() {
         let mut index = sample();
-        let (at, mut file) = index.save(450, Some(b"table"));
+        let (at, mut file) = index.save(450, Some(b"table"), SEAL);
         assert_eq!(at, 0);
-        let (at, more) = index.save(1000, Some(b"other"));
+        let (at, more) = index.save(1000, Some(b"other"), SEAL);
         assert_eq!(at, file.len() as u64);
         file.extend_from_slice(&more);
-        let read = Index::decode(&file, 1000);
+        let read = Index::decode(&file, 1000, SEAL);
         assert_eq!(read.index.entries, index.entries);
         assert_eq!(read.index.saved_bytes, file.len() as u64);
         assert_eq!((read.covered, read.producers.as_deref()), (1000, Some(&b"table"[..])));
-        let short = Index::decode(&file, 500);
+        let short = Index::decode(&file, 500, SEAL);
         assert_eq!((short.index.entries.len(), short.covered), (3, 500));
     }
 
     #[test]
     fn damage_anywhere_is_noticed() {
         let mut index = sample();
-        let (_, mut file) = index.save(450, Some(b"table"));
-        let (_, more) = index.save(1000, None);
+        let (_, mut file) = index.save(450, Some(b"table"), SEAL);
+        let (_, more) = index.save(1000, None, SEAL);
         file.extend_from_slice(&more);
         for at in 0..file.len() {
             let mut bad = file.clone();
             bad[at] ^= 0x40;
-            let read = Index::decode(&bad, 1000);
+            let read = Index::decode(&bad, 1000, SEAL);
             assert!(read.covered < 1000, "byte {at}");
             let whole = read.index.entries.len();
             assert_eq!(read.index.entries, index.entries[..whole]);
-            assert!(Index::decode(&file[..at], 1000).covered < 1000);
+            assert!(Index::decode(&file[..at], 1000, SEAL).covered < 1000);
+        }
+    }
+
+    /// A write that a disk put into another file left a whole block there, and recovery took its
+    /// producers and entries for this segment's.
+    #[test]
+    fn the_index_of_another_segment_is_none() {
+        let own = FileId { base: Offset(42), generation: 7 };
+        let dir = Path::new("/data/topics/t/id-0");
+        let (_, file) = sample().save(1000, Some(b"table"), own.seal(dir));
+        assert_eq!(Index::decode(&file, 1000, own.seal(dir)).covered, 1000);
+        let others = [
+            FileId::appended(Offset(42)).seal(dir),
+            FileId { base: Offset(43), generation: 7 }.seal(dir),
+            own.seal(Path::new("/data/topics/t/id-1")),
+        ];
+        for other in others {
+            let read = Index::decode(&file, 1000, other);
+            assert_eq!((read.covered, read.producers), (0, None));
+            assert!(read.index.entries.is_empty());
         }
     }
 

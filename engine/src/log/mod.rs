@@ -341,7 +341,7 @@ impl<I: Io> Log<I> {
                 let (id, size) = (active.id(), active.size);
                 let producers = active.producers.take();
                 active.index.get_mut().as_mut().map(|index| {
-                    let (at, bytes) = index.save(size, producers.as_deref());
+                    let (at, bytes) = index.save(size, producers.as_deref(), id.seal(&self.dir));
                     IndexJob { id, at, bytes }
                 })
             }

@@ -386,7 +386,7 @@ impl<I: Io> Log<I> {
         if segment.producers.is_none() {
             let path = self.dir.join(segment.id().index_name());
             let bytes = read_file(&self.io, &path).await?.unwrap_or_default();
-            segment.producers = Index::decode(&bytes, from).producers;
+            segment.producers = Index::decode(&bytes, from, segment.id().seal(&self.dir)).producers;
         }
         let mut scan = Scan::new(file.clone(), from, length);
         let bad: Option<Bad> = loop {
@@ -433,7 +433,8 @@ impl<I: Io> Log<I> {
         file.sync().await?;
         // A stale index must not come back once something else was appended here.
         index.forget_file();
-        let (at, bytes) = index.save(size, segment.producers.take().as_deref());
+        let (at, bytes) =
+            index.save(size, segment.producers.take().as_deref(), segment.id().seal(&self.dir));
         *segment.index.get_mut() = Some(index);
         let job = IndexJob { id: segment.id(), at, bytes };
         replace_index(&self.io, &self.dir, job).await?;

@@ -304,7 +304,7 @@ impl<I: Io> Log<I> {
             segment.max_timestamp = row.max_timestamp;
             let mut index = segment.index.take().unwrap_or_default();
             index.cut(row.size);
-            let (at, bytes) = index.save(row.size, Some(&at_base));
+            let (at, bytes) = index.save(row.size, Some(&at_base), row.id().seal(&self.dir));
             *segment.index.get_mut() = Some(index);
             segment.producers = None;
             let job = IndexJob { id: row.id(), at, bytes };
@@ -384,7 +384,8 @@ impl<I: Io> Log<I> {
                     let path = self.dir.join(segment.id().index_name());
                     let bytes = read_file(&self.io, &path).await;
                     let bytes = bytes.map_err(|error| PlanError::Storage(error.kind()))?;
-                    bytes.and_then(|bytes| Index::decode(&bytes, segment.size).producers)
+                    let seal = segment.id().seal(&self.dir);
+                    bytes.and_then(|bytes| Index::decode(&bytes, segment.size, seal).producers)
                 }
             };
             if let Some(table) = table.and_then(|table| Producers::decode(&table, seen)) {

@@ -170,7 +170,7 @@ impl<F: File> Segment<F> {
         }
         let bytes = read_file(io, &dir.join(self.id().index_name())).await;
         let bytes = bytes.map_err(|error| PlanError::Storage(error.kind()))?.unwrap_or_default();
-        let decoded = Index::decode(&bytes, self.size);
+        let decoded = Index::decode(&bytes, self.size, self.id().seal(dir));
         let complete = decoded.covered >= self.size && !decoded.index.entries().is_empty();
         let index = if complete || self.size == 0 {
             decoded.index

@@ -150,7 +150,7 @@ impl<I: Io> Compaction<I> {
             max_timestamp: copied.newest,
             created_ms: last.created_ms,
         };
-        let (at, bytes) = copied.index.save(row.size, table.as_deref());
+        let (at, bytes) = copied.index.save(row.size, table.as_deref(), id.seal(&self.dir));
         let index = create(&self.io, self.dir.join(id.index_name())).await?;
         write_all_at(&index, vec![Buf::from(bytes)], at).await.0?;
         index.sync().await?;
@@ -224,7 +224,7 @@ impl<I: Io> Compaction<I> {
     /// The producer table that the index of a source begins with, if it does.
     async fn table_at(&self, id: FileId) -> Result<Option<Vec<u8>>, Failure> {
         let bytes = read_file(&self.io, &self.dir.join(id.index_name())).await?;
-        Ok(bytes.and_then(|bytes| Index::decode(&bytes, u64::MAX).producers))
+        Ok(bytes.and_then(|bytes| Index::decode(&bytes, u64::MAX, id.seal(&self.dir)).producers))
     }
 
     /// Removes what a copy left that does not become part of the log. No checkpoint names it, so
