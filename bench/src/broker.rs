@@ -43,6 +43,7 @@ impl Broker {
             config: config::Broker::parse::<&str, &str>([]).expect("the defaults are legal"),
             data: dir.join("data"),
             listen: "127.0.0.1:0".parse().expect("an address"),
+            admin: None,
             cores: 1,
         });
         let (told, address) = std::sync::mpsc::channel();

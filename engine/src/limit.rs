@@ -69,6 +69,33 @@ pub const REPLY_GATHER_BYTES: usize = 64 << 10;
 /// Memory for answers that a connection keeps while it has none to send, in bytes.
 pub const REPLY_IDLE_BYTES: usize = 8 << 10;
 
+/// Answers whose latencies wait to be counted together, after a write.
+pub const ANSWERS_UNCOUNTED_MAX: usize = 64;
+
+/// Connections of the admin listener. A newcomer takes the place of whoever has waited longest
+/// without asking anything; if all are being answered, it is closed.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// The longest head of an HTTP request, in bytes.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 << 10;
+/// How long a visitor of the admin listener may take to ask.
+pub const ADMIN_HEAD_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long its answer may take.
+pub const ADMIN_ANSWER_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long, and how many bytes, an answered visitor is still listened to before its connection is
+/// closed.
+pub const ADMIN_LINGER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+/// See [`ADMIN_LINGER_WAIT`].
+pub const ADMIN_LINGER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a long answer that are made before they are sent and others have their turn.
+pub const ADMIN_PIECE_BYTES: usize = 32 << 10;
+/// How long the consumer groups may take to say where they stand.
+pub const ADMIN_GROUPS_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How often a core shows that it takes turns.
+pub const TURN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// A core without a turn for this long is not live any more.
+pub const SILENCE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Batches that one partition appends with one write before it looks at what else there is.
 pub const GROUP_BATCHES_MAX: usize = 1024;
 

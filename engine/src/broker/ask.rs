@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::gauge::Gauge;
 use super::wait::Wait;
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::Buf;
@@ -125,6 +126,8 @@ pub struct Fetched<F> {
     pub slices: Slices<F>,
     /// Their size together.
     pub bytes: u64,
+    /// Told when they are sent, if there are any.
+    pub gauge: Option<Arc<Gauge>>,
 }
 
 /// A partition as tools see it.
@@ -205,6 +208,7 @@ impl<F> Fetched<F> {
             leader_epoch: LeaderEpoch::NONE,
             slices: Slices::new(),
             bytes: 0,
+            gauge: None,
         }
     }
 }

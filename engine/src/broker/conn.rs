@@ -23,10 +23,12 @@ use tracing::{debug, warn};
 use super::Core;
 use super::dispatch::{self, Client, Train};
 use super::reply::{Pending, Piece, Reply};
-use crate::io::{self, Buf, Connection, Flow, Instant, Io, Pool};
+use super::tally::{self, Slot};
+use crate::io::{self, Buf, Connection, Flow, Instant, Io};
 use crate::limit::{
-    EXPECTED_FRAME_BYTES, LARGE_FRAME_BYTES, READ_AHEAD_FACTOR, READ_BUFFER_MAX, READ_BUFFER_MIN,
-    REPLY_GATHER_BYTES, REPLY_IDLE_BYTES, REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
+    ANSWERS_UNCOUNTED_MAX, EXPECTED_FRAME_BYTES, LARGE_FRAME_BYTES, READ_AHEAD_FACTOR,
+    READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES, REPLY_IDLE_BYTES, REQUEST_MEMORY_UNIT,
+    REQUEST_MEMORY_WAIT,
 };
 use crate::log::{Slice, Slices};
 use crate::probe::{self, Probe};
@@ -62,10 +64,19 @@ struct Queue<F> {
 
 struct Queued<F> {
     pending: Pending<F>,
+    asked: Asked,
     /// As many places among the connection's requests in flight as there are requests.
     _places: OwnedSemaphorePermit,
     /// The share of the core's request memory that is free again once this is answered.
     _memory: Vec<OwnedSemaphorePermit>,
+}
+
+/// What was asked, how often, and when it was received: for counting.
+#[derive(Clone, Copy)]
+struct Asked {
+    slot: Option<Slot>,
+    requests: usize,
+    received: Instant,
 }
 
 /// Serves `connection` until it ends. Returns when nothing of it is left.
@@ -122,10 +133,10 @@ impl<F> Queue<F> {
     async fn put(
         &self,
         pending: Pending<F>,
-        requests: usize,
+        asked: Asked,
         memory: &mut Vec<OwnedSemaphorePermit>,
     ) -> bool {
-        let count = u32::try_from(requests).expect("a train is short");
+        let count = u32::try_from(asked.requests).expect("a train is short");
         let places = match self.room.clone().try_acquire_many_owned(count) {
             Ok(places) => places,
             Err(_) => {
@@ -134,7 +145,7 @@ impl<F> Queue<F> {
                 places.expect("the connection never closes its semaphore")
             }
         };
-        let queued = Queued { pending, _places: places, _memory: std::mem::take(memory) };
+        let queued = Queued { pending, asked, _places: places, _memory: std::mem::take(memory) };
         // Each has a place, and there are as many as the queue has room for.
         self.answers.try_send(queued).is_ok()
     }
@@ -146,11 +157,12 @@ async fn depart<I: Io>(
     queue: &Queue<I::File>,
     train: &mut Option<Train>,
     memory: &mut Vec<OwnedSemaphorePermit>,
+    received: Instant,
 ) -> bool {
     let Some(train) = train.take() else { return true };
-    let requests = train.len();
+    let asked = Asked { slot: Some(tally::PRODUCE), requests: train.len(), received };
     let departed = train.depart(core).await;
-    queue.put(Pending::Departed(departed), requests, memory).await
+    queue.put(Pending::Departed(departed), asked, memory).await
 }
 
 /// Reads and hands on until the peer ends or misbehaves; says which.
@@ -165,7 +177,7 @@ async fn read_requests<I: Io>(
     let reading = (&mut train, &mut memory);
     let reason = read_until_end(core, connection, client, queue, link, reading).await;
     // What came whole before the end is answered before it.
-    depart(core, queue, &mut train, &mut memory).await;
+    depart(core, queue, &mut train, &mut memory, core.io.now()).await;
     reason
 }
 
@@ -184,6 +196,7 @@ async fn read_until_end<I: Io>(
     // The buffer before this one, if it is small. As a rule its requests are answered by the time
     // that this one is full, and it takes its turn again.
     let mut used = Buf::new();
+    let mut received = core.io.now();
     loop {
         let missing = loop {
             let size = match frame::frame_size(&buf) {
@@ -215,7 +228,7 @@ async fn read_until_end<I: Io>(
                 Err(request) => request,
             };
             if train.is_some() {
-                if !depart(core, queue, train, memory).await {
+                if !depart(core, queue, train, memory, received).await {
                     return UNWRITABLE.to_owned();
                 }
                 // It may be the first of another train.
@@ -224,9 +237,10 @@ async fn read_until_end<I: Io>(
                     Err(request) => request,
                 };
             }
+            let asked = Asked { slot: Slot::of_frame(&request), requests: 1, received };
             let pending = dispatch::hand_on(core, client, request).await;
             let last = matches!(pending, Pending::Now(Reply::Close));
-            if !queue.put(pending, 1, memory).await {
+            if !queue.put(pending, asked, memory).await {
                 return UNWRITABLE.to_owned();
             }
             if last {
@@ -235,7 +249,7 @@ async fn read_until_end<I: Io>(
         };
         // Everything that the last receive brought in one piece goes together; nothing waits for
         // the next.
-        if !depart(core, queue, train, memory).await {
+        if !depart(core, queue, train, memory, received).await {
             return UNWRITABLE.to_owned();
         }
         let wished = if missing > 0 { missing.min(want) } else { want / 2 };
@@ -278,14 +292,18 @@ async fn read_until_end<I: Io>(
         }
         let (result, returned) = connection.read(buf).await;
         buf = returned;
-        link.last_active.set(core.io.now());
+        received = core.io.now();
+        link.last_active.set(received);
         match result {
             Ok(0) if buf.is_empty() => return "the peer closed it".to_owned(),
             Ok(0) => {
                 probe::hit(Probe::PeerGoneMidway);
                 return "the peer closed it in the middle of a request".to_owned();
             }
-            Ok(read) => want = next_want(want, read, missing),
+            Ok(read) => {
+                core.tally.received_bytes.add(read as u64);
+                want = next_want(want, read, missing);
+            }
             Err(error) => return error.to_string(),
         }
     }
@@ -321,13 +339,18 @@ async fn write_replies<I: Io>(
     mut replies: mpsc::Receiver<Queued<I::File>>,
     link: &Link,
 ) -> io::Result<()> {
-    let mut out =
-        Outgoing::<I> { connection, pool: &core.pool, bytes: Vec::new(), buf: Buf::new() };
+    let mut out = Outgoing::<I> {
+        core,
+        connection,
+        link,
+        bytes: Vec::new(),
+        buf: Buf::new(),
+        uncounted: Vec::new(),
+    };
     loop {
-        let Queued { pending, _places, _memory } = match replies.try_recv() {
+        let Queued { pending, asked, _places, _memory } = match replies.try_recv() {
             Ok(queued) => queued,
             Err(_) => {
-                link.last_active.set(core.io.now());
                 out.flush(Flow::Done).await?;
                 out.rest();
                 match replies.recv().await {
@@ -376,6 +399,7 @@ async fn write_replies<I: Io>(
             }
             Reply::Send(pieces) => out.send(pieces).await?,
         }
+        out.answered(asked);
         if out.bytes.len() >= REPLY_GATHER_BYTES {
             out.flush(Flow::Done).await?;
         }
@@ -384,10 +408,13 @@ async fn write_replies<I: Io>(
 
 /// Answers of one connection that wait to be sent together. Its memory is used again.
 struct Outgoing<'a, I: Io> {
+    core: &'a Core<I>,
     connection: &'a I::Connection,
-    pool: &'a Pool,
+    link: &'a Link,
     bytes: Vec<u8>,
     buf: Buf,
+    /// What leaves with the next write, or has left, and is not counted yet.
+    uncounted: Vec<Asked>,
 }
 
 impl<I: Io> Outgoing<'_, I> {
@@ -405,8 +432,7 @@ impl<I: Io> Outgoing<'_, I> {
                 Piece::File(slice) => {
                     let flow = if pieces.peek().is_some() { Flow::More } else { Flow::Done };
                     self.flush(Flow::More).await?;
-                    let Slice { file, position, length } = slice;
-                    io::send_file_all(self.connection, &file, position, length, flow).await?;
+                    self.send_file(slice, flow).await?;
                 }
             }
         }
@@ -422,28 +448,58 @@ impl<I: Io> Outgoing<'_, I> {
         self.bytes.truncate(cut);
         self.flush(Flow::More).await?;
         let last = slices.len() - 1;
-        for (number, Slice { file, position, length }) in slices.into_iter().enumerate() {
+        for (number, slice) in slices.into_iter().enumerate() {
             let ends = number == last && tail.is_empty();
             let flow = if ends { Flow::Done } else { Flow::More };
-            io::send_file_all(self.connection, &file, position, length, flow).await?;
+            self.send_file(slice, flow).await?;
         }
         self.bytes.extend_from_slice(&tail);
         Ok(())
     }
 
+    async fn send_file(&mut self, slice: Slice<I::File>, flow: Flow) -> io::Result<()> {
+        let Slice { file, position, length } = slice;
+        self.core.tally.sent_bytes.add(length);
+        io::send_file_all(self.connection, &file, position, length, flow).await
+    }
+
     async fn flush(&mut self, flow: Flow) -> io::Result<()> {
-        if self.bytes.is_empty() {
-            return Ok(());
+        if !self.bytes.is_empty() {
+            let mut buf = std::mem::take(&mut self.buf);
+            if !buf.reclaim(self.bytes.len()) {
+                buf = self.core.pool.take(self.bytes.len());
+            }
+            buf.put(&self.bytes);
+            self.core.tally.sent_bytes.add(self.bytes.len() as u64);
+            self.bytes.clear();
+            let (result, buf) = io::write_out(self.connection, buf, flow).await;
+            self.buf = buf;
+            result?;
         }
-        let mut buf = std::mem::take(&mut self.buf);
-        if !buf.reclaim(self.bytes.len()) {
-            buf = self.pool.take(self.bytes.len());
+        self.count();
+        Ok(())
+    }
+
+    /// This has been answered; it is counted once the answer has left.
+    fn answered(&mut self, asked: Asked) {
+        self.uncounted.push(asked);
+        if self.uncounted.len() >= ANSWERS_UNCOUNTED_MAX {
+            self.count();
         }
-        buf.put(&self.bytes);
-        self.bytes.clear();
-        let (result, buf) = io::write_out(self.connection, buf, flow).await;
-        self.buf = buf;
-        result
+    }
+
+    /// Counts what has left. Reads the clock once for all of it.
+    fn count(&mut self) {
+        if self.uncounted.is_empty() {
+            return;
+        }
+        let now = self.core.io.now();
+        self.link.last_active.set(now);
+        for Asked { slot, requests, received } in self.uncounted.drain(..) {
+            if let Some(slot) = slot {
+                self.core.tally.answered(slot, requests as u64, received, now);
+            }
+        }
     }
 
     /// Gives up what only large answers need: nothing is to be sent for now.

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tracing::{trace, warn};
 
@@ -16,6 +17,7 @@ use super::conn::Link;
 use super::handle;
 pub use super::handle::train::Train;
 use super::reply::{Pending, Reply};
+use super::tally::{Slot, Tally};
 use crate::id::CorrelationId;
 use crate::io::{Buf, Connection, Io};
 use crate::probe::{self, Probe};
@@ -75,6 +77,8 @@ pub struct Client {
     pub link: Rc<Link>,
     /// Decides what it may do.
     pub authorizer: Authorizer,
+    /// Its core's counters.
+    tally: Arc<Tally>,
     /// What it last called itself.
     name: RefCell<String>,
 }
@@ -101,6 +105,7 @@ impl Client {
             local: connection.local_address(),
             link,
             authorizer: Authorizer::AllowAll,
+            tally: core.tally.clone(),
             name: RefCell::default(),
         };
         trace!(core = %core.id, client = %client.address, listener = client.listener, "connected");
@@ -156,8 +161,11 @@ impl Incoming {
         start
     }
 
-    /// Logs why this request is refused, who sent it, and what would help.
+    /// Counts and logs why this request is refused, who sent it, and what would help.
     pub fn warn(&self, reason: &str, remedy: &str) {
+        if let Some(slot) = Slot::of(self.api as i16) {
+            self.client.tally.refused.0[slot.number()].add(1);
+        }
         warn!(client = %self.client.address, client_id = *self.client.name.borrow(),
             api = self.api.name(), version = self.version, reason, remedy, "request refused");
     }

@@ -39,12 +39,33 @@ pub struct Reading {
     pub waiting: u64,
     /// Whether its disk failed.
     pub failed: bool,
+    /// Records appended since it was opened.
+    pub messages_in: u64,
+    /// Bytes of batches appended since then.
+    pub bytes_in: u64,
+    /// Bytes of batches sent in answers to fetches since then.
+    pub bytes_out: u64,
+}
+
+/// What partitions did together, those that are closed or gone included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// Records appended.
+    pub messages_in: u64,
+    /// Bytes of batches appended.
+    pub bytes_in: u64,
+    /// Bytes of batches sent in answers to fetches.
+    pub bytes_out: u64,
 }
 
 /// The gauge of one partition.
 #[derive(Debug)]
-pub(super) struct Gauge {
+pub struct Gauge {
     topic: Arc<str>,
+    /// The end when it was opened.
+    opened_at: Offset,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
     epoch: AtomicI32,
     start: AtomicI64,
     flushed: AtomicI64,
@@ -58,14 +79,32 @@ pub(super) struct Gauge {
 /// The gauges of all open partitions of a broker.
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
-    open: Mutex<BTreeMap<Key, Arc<Gauge>>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    gauges: BTreeMap<Key, Arc<Gauge>>,
+    /// What those did that are not open any more.
+    retired: Retired,
+}
+
+impl Retired {
+    fn add(&mut self, reading: &Reading) {
+        self.messages_in += reading.messages_in;
+        self.bytes_in += reading.bytes_in;
+        self.bytes_out += reading.bytes_out;
+    }
 }
 
 impl Gauge {
-    /// A gauge of a partition of `topic`, not set yet.
-    pub(super) fn new(topic: Arc<str>, epoch: LeaderEpoch) -> Arc<Gauge> {
+    /// A gauge of a partition of `topic` that was opened with this end, not set yet.
+    pub(super) fn new(topic: Arc<str>, epoch: LeaderEpoch, end: Offset) -> Arc<Gauge> {
         Arc::new(Gauge {
             topic,
+            opened_at: end,
+            bytes_in: AtomicU64::default(),
+            bytes_out: AtomicU64::default(),
             epoch: AtomicI32::new(epoch.0),
             start: AtomicI64::default(),
             flushed: AtomicI64::default(),
@@ -86,6 +125,12 @@ impl Gauge {
         self.bytes.store(log.size_bytes(), Ordering::Relaxed);
         self.waiting.store(waiting as u64, Ordering::Relaxed);
         self.failed.store(log.failure().is_some(), Ordering::Relaxed);
+        self.bytes_in.store(log.appended_bytes(), Ordering::Relaxed);
+    }
+
+    /// So many bytes of the partition are sent in an answer. Called from connections' cores.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// So many produces wait or are about to be appended: the log on the disk is ahead of this gauge.
@@ -94,7 +139,11 @@ impl Gauge {
     }
 
     fn read(&self, (topic_id, partition): Key) -> Reading {
+        let end = Offset(self.end.load(Ordering::Relaxed));
         Reading {
+            messages_in: u64::try_from(end.0 - self.opened_at.0).unwrap_or(0),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
             topic: self.topic.clone(),
             topic_id,
             partition,
@@ -102,7 +151,7 @@ impl Gauge {
             start: Offset(self.start.load(Ordering::Relaxed)),
             flushed: Offset(self.flushed.load(Ordering::Relaxed)),
             readable: Offset(self.readable.load(Ordering::Relaxed)),
-            end: Offset(self.end.load(Ordering::Relaxed)),
+            end,
             bytes: self.bytes.load(Ordering::Relaxed),
             waiting: self.waiting.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
@@ -113,20 +162,32 @@ impl Gauge {
 impl Gauges {
     /// A partition is open from now on.
     pub(super) fn open(&self, key: Key, gauge: Arc<Gauge>) {
-        self.lock().insert(key, gauge);
+        self.lock().gauges.insert(key, gauge);
     }
 
     /// A partition is closed or deleted.
     pub(super) fn close(&self, key: Key) {
-        self.lock().remove(&key);
+        let mut open = self.lock();
+        if let Some(gauge) = open.gauges.remove(&key) {
+            open.retired.add(&gauge.read(key));
+        }
     }
 
     /// All open partitions, by topic identity and number.
     pub(super) fn read(&self) -> Vec<Reading> {
-        self.lock().iter().map(|(key, gauge)| gauge.read(*key)).collect()
+        self.lock().gauges.iter().map(|(key, gauge)| gauge.read(*key)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Gauge>>> {
+    /// The same, and what all partitions did together, those that are closed included.
+    pub(super) fn read_all(&self) -> (Vec<Reading>, Retired) {
+        let open = self.lock();
+        let readings: Vec<_> = open.gauges.iter().map(|(key, gauge)| gauge.read(*key)).collect();
+        let mut all = open.retired;
+        readings.iter().for_each(|reading| all.add(reading));
+        (readings, all)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

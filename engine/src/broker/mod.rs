@@ -7,6 +7,7 @@
 //!
 //! Must not know which `Io` it runs on.
 
+mod admin;
 mod advertise;
 mod ask;
 mod auth;
@@ -26,6 +27,7 @@ mod reply;
 mod session;
 mod settings;
 mod shard;
+mod tally;
 mod wait;
 
 use std::cell::{Cell, RefCell};
@@ -33,12 +35,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{info, warn};
 
+pub use admin::Wish as AdminWish;
 pub use data::DataError;
 pub use dispatch::SERVED;
 pub use gauge::Reading;
@@ -49,7 +53,7 @@ use crate::id::{CoreId, NodeId};
 use crate::io::{self, Connection, Io, Listener, Pool, watch};
 use crate::limit::{
     CONNECTIONS_MAX, INBOX_MESSAGES_MAX, METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX,
-    REQUEST_MEMORY_UNIT,
+    REQUEST_MEMORY_UNIT, TURN_INTERVAL,
 };
 use crate::machine::group::Ticket;
 use crate::machine::{Command, Image, Refusal, Reply, Topic};
@@ -67,6 +71,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where it answers operators over HTTP, if anywhere.
+    pub admin: Option<AdminWish>,
     /// How many cores it runs on, 1 or more.
     pub cores: u16,
 }
@@ -92,6 +98,18 @@ pub enum BrokerError {
         #[source]
         error: io::Error,
     },
+    /// The admin listener could not be opened.
+    #[error(
+        "cannot listen on {address} for metrics and health: {error}; choose another address with \
+         --set trialog.admin.listener=HOST:PORT, or off"
+    )]
+    ListenAdmin {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
     /// Core 0 ended before this core could begin; it says why.
     #[error("the broker did not start")]
     NotStarted,
@@ -111,9 +129,17 @@ pub struct Shared<I: Io> {
     orders: mpsc::Sender<Order>,
     orders_taken: Mutex<Option<mpsc::Receiver<Order>>>,
     listener: watch::Sender<Option<I::Listener>>,
+    admin: Option<AdminWish>,
+    /// Where the admin listener is.
+    admin_address: watch::Sender<Option<SocketAddr>>,
     stop: watch::Sender<bool>,
     running: watch::Sender<u16>,
+    /// Everything is closed.
+    ended: watch::Sender<bool>,
     gauges: gauge::Gauges,
+    /// One for each core.
+    tallies: Vec<Arc<tally::Tally>>,
+    has_listened: AtomicBool,
 }
 
 /// What a core receives: questions for its partitions, and for its consumer groups.
@@ -136,6 +162,10 @@ pub struct Core<I: Io> {
     producer_ids: producer_id::Block,
     connections: Cell<usize>,
     settings: settings::Settings,
+    /// What it has done.
+    tally: Arc<tally::Tally>,
+    /// Every log that was there at the start is open.
+    has_opened: Cell<bool>,
     /// Whether the log has named the setting for a port mapping.
     hinted_mapping: Cell<bool>,
 }
@@ -187,6 +217,11 @@ impl<I: Io> Shared<I> {
             orders,
             orders_taken: Mutex::new(Some(taken)),
             listener: watch::channel(None).0,
+            admin: options.admin,
+            admin_address: watch::channel(None).0,
+            ended: watch::channel(false).0,
+            tallies: (0..options.cores).map(|_| Arc::default()).collect(),
+            has_listened: AtomicBool::new(false),
             stop: watch::channel(false).0,
             running: watch::channel(0).0,
             gauges: gauge::Gauges::default(),
@@ -203,6 +238,24 @@ impl<I: Io> Shared<I> {
         let mut listener = self.listener.subscribe();
         let open = listener.wait_for(Option::is_some).await.ok()?;
         open.as_ref().map(Listener::local_address)
+    }
+
+    /// The address at which it answers operators over HTTP, if it does.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        *self.admin_address.borrow()
+    }
+
+    /// Completes once that is so; never if there is no admin listener.
+    pub async fn admin_listening(&self) -> Option<SocketAddr> {
+        let mut address = self.admin_address.subscribe();
+        let open = address.wait_for(Option::is_some).await.ok()?;
+        *open
+    }
+
+    /// Whether it has begun to listen for clients, even if it has stopped since.
+    fn was_listening(&self) -> bool {
+        self.has_listened.load(Ordering::Relaxed)
     }
 
     /// Where every open partition stands, by topic identity and number. May be called from any
@@ -258,11 +311,16 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         producer_ids: producer_id::Block::default(),
         connections: Cell::new(0),
         settings: settings::Settings::default(),
+        tally: shared.tallies[usize::from(id.0)].clone(),
+        has_opened: Cell::new(false),
         hinted_mapping: Cell::new(false),
         io,
         id,
         shared,
     });
+    if core.shared.admin.is_some() {
+        core.io.spawn(show_turns(core.clone()));
+    }
     let mut stop = core.shared.stop.subscribe();
     // Held to the end: the lock on the data folder, and the host's task.
     let leading = if id == CoreId(0) {
@@ -308,6 +366,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         let _ = running.wait_for(|running| *running == 0).await;
         let _ = host_done.await;
         drop(claim);
+        core.shared.ended.send_replace(true);
         info!("stopped cleanly");
     }
     Ok(())
@@ -319,6 +378,13 @@ type Leading<I> = (data::Claim<<I as Io>::File>, oneshot::Receiver<()>);
 async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
     let Core { io, shared, .. } = &**core;
     let claim = data::claim(io, &shared.data, shared.node).await?;
+    if let Some(wish) = shared.admin {
+        let failed = |error| BrokerError::ListenAdmin { address: wish.address, error };
+        if let Some(listener) = admin::open(io, wish).await.map_err(failed)? {
+            shared.admin_address.send_replace(Some(listener.local_address()));
+            io.spawn(admin::serve(core.clone(), listener));
+        }
+    }
     let mut host = Host::open(io, &core.pool, &shared.data).await?;
     let started = Command::StartBroker {
         node: shared.node,
@@ -346,8 +412,18 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
             let _ = done.send(());
         }
     });
+    shared.has_listened.store(true, Ordering::Relaxed);
     shared.listener.send_replace(Some(listener));
     Ok((claim, host_done))
+}
+
+/// Shows at intervals that the core takes turns.
+async fn show_turns<I: Io>(core: Rc<Core<I>>) {
+    loop {
+        // 0 is for a core that has not had its first turn.
+        core.tally.turn_at.set(core.io.now().0.max(1));
+        core.io.sleep(TURN_INTERVAL).await;
+    }
 }
 
 async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
@@ -356,10 +432,13 @@ async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
             Ok(connection) if core.connections.get() >= CONNECTIONS_MAX => {
                 warn!(client = %connection.peer_address(), limit = CONNECTIONS_MAX,
                     "closing a new connection: this core has as many as it takes");
+                core.tally.turned_away.add(1);
                 connection.close();
             }
             Ok(connection) => {
                 core.connections.set(core.connections.get() + 1);
+                core.tally.accepted.add(1);
+                core.tally.connections.set(core.connections.get() as u64);
                 let core = core.clone();
                 let io = core.io.clone();
                 io.spawn(async move {
@@ -377,6 +456,7 @@ async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
                         }
                     }
                     core.connections.set(core.connections.get() - 1);
+                    core.tally.connections.set(core.connections.get() as u64);
                 });
             }
             Err(error) => {

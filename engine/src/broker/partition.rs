@@ -119,7 +119,9 @@ async fn run<I: Io>(
             error!(topic = %topic.name, partition = %index, reason,
                 "the partition is offline: its log cannot be opened; `trialog log verify` on its \
                  folder says where it is damaged");
+            core.tally.logs_offline.add(1);
             offline(&core, &topic, index, &mut asks).await;
+            core.tally.logs_offline.set(core.tally.logs_offline.get() - 1);
         }
     }
 }
@@ -139,6 +141,8 @@ async fn open<I: Io>(
         .await
         .map_err(|error| error.to_string())?;
     if !recovery.clean && !recovery.created {
+        core.tally.logs_recovered.add(1);
+        core.tally.recovered_bytes.add(recovery.kept_bytes + recovery.cut_bytes);
         info!(topic = %topic.name, partition = %index, kept = recovery.kept_bytes,
             cut = recovery.cut_bytes, "recovered");
     }
@@ -147,7 +151,7 @@ async fn open<I: Io>(
             "damaged data; it is neither served nor removed");
     }
     log.begin_epoch(epoch);
-    let gauge = Gauge::new(topic.name.clone(), epoch);
+    let gauge = Gauge::new(topic.name.clone(), epoch, log.end());
     gauge.set(&log, 0);
     core.shared.gauges.open((topic.id, index), gauge.clone());
     let reported = log.readable_end();
@@ -402,6 +406,7 @@ impl<I: Io> Owner<I> {
                 Ok(plan) => {
                     fetched.slices = plan.slices;
                     fetched.bytes = plan.bytes;
+                    fetched.gauge = (plan.bytes > 0).then(|| self.gauge.clone());
                 }
                 Err(error) => {
                     fetched.error = plan_code(&error);

@@ -112,6 +112,10 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
         let image = images.borrow_and_update().clone();
         let current: BTreeMap<TopicId, Arc<Topic>> =
             image.topics().map(|topic| (topic.id, topic.clone())).collect();
+        if core.tally.logs_to_open.get() == 0 {
+            let logs = current.values().map(|topic| owned(&core, topic).len()).sum::<usize>();
+            core.tally.logs_to_open.set(logs as u64 + 1);
+        }
         for topic in current.values() {
             let before = known.get(&topic.id);
             if before.is_some_and(|before| Arc::ptr_eq(before, topic)) {
@@ -125,6 +129,9 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
                     deliver(&core, key, Ask::Ready(answer)).await;
                     // One after another: what is asked for by clients need not wait in line.
                     let _ = ready.await;
+                    if !core.has_opened.get() {
+                        core.tally.logs_opened.add(1);
+                    }
                 }
             }
         }
@@ -134,6 +141,7 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
             end(&core, key, Ask::Delete).await;
         }
         core.settings.retain(|id| current.contains_key(&id));
+        core.has_opened.set(true);
         known = current;
         if images.changed().await.is_err() {
             return;

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use trialog_engine::broker::{self, BrokerError, DataError, Options, Shared};
+use trialog_engine::broker::{self, AdminWish, BrokerError, DataError, Options, Shared};
 use trialog_engine::config;
 use trialog_engine::id::CoreId;
 use trialog_engine::io::kernel::{self, Carrier, KernelIo};
@@ -41,10 +41,12 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
         config.cores = runtime::cores_available();
     }
     let listen = resolve(&config.listeners)?;
+    let admin = admin(&config)?;
     check_advertised(&config.advertised_listeners)?;
     runtime::show_reports("info");
     let carrier = runtime::carrier(config.io)?;
-    let options = Options { data: config.log_dir.clone(), cores: config.cores, listen, config };
+    let data = config.log_dir.clone();
+    let options = Options { data, cores: config.cores, listen, admin, config };
     let (data, cores) = (options.data.display().to_string(), options.cores);
     let told = Told { data, cores, carrier };
     let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -88,7 +90,7 @@ async fn serve(options: Options, told: &Told, output: &mut Output) -> Result<(),
         }
         () = signals.next() => {}
         Some(address) = shared.listening() => {
-            greet(address, told, output)?;
+            greet(address, shared.admin_address(), told, output)?;
             tokio::select! {
                 biased;
                 Some(end) = ends.recv() => {
@@ -147,11 +149,17 @@ impl Outcome {
 
 /// The first lines: where it listens, for programs that wait for it, and what to do next, for
 /// people.
-fn greet(address: SocketAddr, told: &Told, output: &mut Output) -> Result<(), Failure> {
+fn greet(
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    told: &Told,
+    output: &mut Output,
+) -> Result<(), Failure> {
     output.line(
         &format!("listening on {address}"),
         &json!({
             "listening": address.to_string(),
+            "admin": admin.map(|admin| admin.to_string()),
             "data": told.data,
             "cores": told.cores,
             "io": match told.carrier {
@@ -160,6 +168,10 @@ fn greet(address: SocketAddr, told: &Told, output: &mut Output) -> Result<(), Fa
             },
         }),
     )?;
+    let admin = match admin {
+        Some(admin) => format!("metrics, health: http://{}/", reachable(admin)),
+        None => "metrics, health: off".to_owned(),
+    };
     let reached = reachable(address);
     let bootstrap = match reached.to_string().as_str() {
         "127.0.0.1:9092" => String::new(),
@@ -167,7 +179,8 @@ fn greet(address: SocketAddr, told: &Told, output: &mut Output) -> Result<(), Fa
     };
     output.remark(&format!(
         "\n  \
-         data in {data}, {cores} core(s)\n\n  \
+         data in {data}, {cores} core(s)\n  \
+         {admin}\n\n  \
          produce:  echo hello | trialog produce my-topic{bootstrap}\n  \
          consume:  trialog consume my-topic{bootstrap}\n  \
          or any Kafka client with bootstrap.servers={reached}; stop with Ctrl-C\n",
@@ -239,6 +252,17 @@ fn resolve(listeners: &[config::Listener]) -> Result<SocketAddr, Failure> {
             listeners.len()
         )));
     };
+    resolve_one(listener)
+}
+
+/// Where to answer operators.
+fn admin(config: &config::Broker) -> Result<Option<AdminWish>, Failure> {
+    let Some(listener) = &config.admin_listener else { return Ok(None) };
+    let optional = config.given("trialog.admin.listener").is_none();
+    Ok(Some(AdminWish { address: resolve_one(listener)?, optional }))
+}
+
+fn resolve_one(listener: &config::Listener) -> Result<SocketAddr, Failure> {
     let host = if listener.host.is_empty() { "0.0.0.0" } else { &listener.host };
     let unknown = |why: String| {
         Failure::Usage(format!("cannot listen on {listener}: {why}; give a host of this machine"))
@@ -275,7 +299,9 @@ fn end_failure(end: Ended) -> Option<Failure> {
     };
     let sentence = error.to_string();
     Some(match error {
-        BrokerError::Listen { error, .. } if error.kind() == ErrorKind::AddrInUse => {
+        BrokerError::Listen { error, .. } | BrokerError::ListenAdmin { error, .. }
+            if error.kind() == ErrorKind::AddrInUse =>
+        {
             Failure::InUse(sentence)
         }
         BrokerError::Data(DataError::InUse(_)) => Failure::InUse(sentence),

@@ -49,6 +49,14 @@ pub const KEYS: &[Key] = &[
          is told the address that it reached; set it behind a port mapping or a proxy.",
     ),
     key(
+        "trialog.admin.listener",
+        Kind::AddressOrOff,
+        "127.0.0.1:9644",
+        "Where the broker answers operators over plain HTTP, read only: /metrics, /livez, /readyz, \
+         /startupz. An empty host means every interface; off means nowhere. Unless it is given, \
+         a broker that finds the default address in use goes on without.",
+    ),
+    key(
         "log.dirs",
         Kind::Folder,
         "./trialog-data",
@@ -391,6 +399,8 @@ pub struct Broker {
     pub listeners: Vec<Listener>,
     /// `advertised.listeners`; empty if clients are told the address that they reached.
     pub advertised_listeners: Vec<Listener>,
+    /// `trialog.admin.listener`; `None` for off.
+    pub admin_listener: Option<Listener>,
     /// `log.dirs`
     pub log_dir: PathBuf,
     /// `trialog.cores`; 0 for all that the machine offers.
@@ -485,6 +495,8 @@ impl Broker {
                 .get("advertised.listeners")
                 .map(|text| listeners(text))
                 .unwrap_or_default(),
+            admin_listener: parse_address_or_off(&text("trialog.admin.listener"))
+                .expect("checked by its kind"),
             log_dir: PathBuf::from(log_dir),
             cores: narrow(number("trialog.cores")),
             io: match text("trialog.io").as_str() {
@@ -592,6 +604,20 @@ pub(super) fn parse_listeners(value: &str) -> Option<Vec<Listener>> {
     Some(listeners)
 }
 
+/// The one address in a value, or none for `off`; `None` if the value is neither.
+pub(super) fn parse_address_or_off(value: &str) -> Option<Option<Listener>> {
+    let value = value.trim();
+    if value.eq_ignore_ascii_case("off") {
+        return Some(None);
+    }
+    if value.contains("://") {
+        return None;
+    }
+    let mut listeners = parse_listeners(value)?;
+    let one = listeners.pop().filter(|_| listeners.is_empty())?;
+    Some(Some(Listener { name: "HTTP".to_owned(), ..one }))
+}
+
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Listener { name, host, port } = self;
@@ -690,6 +716,19 @@ mod tests {
             "'nonsense' is not a setting: write it as key=value"
         );
         assert_eq!(split_pair("a=b=c"), Ok(("a", "b=c")));
+    }
+
+    #[test]
+    fn the_admin_listener_is_one_address_or_off() {
+        let parsed = |value: &str| parse_address_or_off(value);
+        assert_eq!(parsed(" Off "), Some(None));
+        let one = parsed(":9644").expect("legal").expect("an address");
+        assert_eq!((one.host.as_str(), one.port), ("", 9644));
+        let one = parsed("[::1]:0").expect("legal").expect("an address");
+        assert_eq!((one.host.as_str(), one.port), ("::1", 0));
+        for bad in ["", "on", "localhost", "HTTP://a:1", "a:1,b:2"] {
+            assert_eq!(parsed(bad), None, "{bad}");
+        }
     }
 
     #[test]

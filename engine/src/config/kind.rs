@@ -23,6 +23,8 @@ pub enum Kind {
     Folder,
     /// One or more addresses, `NAME://host:port`, separated by commas.
     Listeners,
+    /// One address, `host:port`, or `off`.
+    AddressOrOff,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::SomeOf(words) => list(value).all(|word| words.contains(&word)),
             Kind::Folder => !value.is_empty() && !value.contains([',', '\0']),
             Kind::Listeners => super::broker::parse_listeners(value).is_some(),
+            Kind::AddressOrOff => super::broker::parse_address_or_off(value).is_some(),
         }
     }
 
@@ -50,7 +53,7 @@ impl Kind {
     pub fn code(&self) -> i8 {
         match self {
             Kind::Bool => 1,
-            Kind::OneOf(_) | Kind::Folder => 2,
+            Kind::OneOf(_) | Kind::Folder | Kind::AddressOrOff => 2,
             Kind::Int(..) => 3,
             Kind::Long(..) => 5,
             Kind::Ratio(..) => 6,
@@ -90,6 +93,7 @@ impl fmt::Display for Kind {
                 write!(f, "one or more of {}, separated by commas", words.join(", "))
             }
             Kind::Folder => f.write_str("the path of one folder"),
+            Kind::AddressOrOff => f.write_str("one address like 127.0.0.1:9644, or off"),
             Kind::Listeners => f.write_str(
                 "addresses like PLAINTEXT://127.0.0.1:9092, separated by commas, each name once; \
                  encrypted and SASL listeners do not exist yet",

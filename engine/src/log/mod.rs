@@ -281,6 +281,11 @@ impl<I: Io> Log<I> {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
+    /// Bytes of batches appended since it was opened.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
+    }
+
     /// Below, every key has one record at most (COMPACT-1).
     pub fn compacted_end(&self) -> Offset {
         self.compacted

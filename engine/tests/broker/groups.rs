@@ -16,7 +16,7 @@ use super::*;
 const QUICK: &[(&str, &str)] =
     &[("group.initial.rebalance.delay.ms", "10"), ("offsets.topic.num.partitions", "7")];
 
-async fn coordinator(peer: &mut Peer, version: i16, group: &str) {
+pub async fn coordinator(peer: &mut Peer, version: i16, group: &str) {
     let request = FindCoordinatorRequest {
         key: group.to_owned(),
         coordinator_keys: vec![group.to_owned()],
@@ -34,7 +34,7 @@ async fn coordinator(peer: &mut Peer, version: i16, group: &str) {
 }
 
 /// Commits for partition 1 of `to`.
-async fn commit(
+pub async fn commit(
     peer: &mut Peer,
     version: i16,
     to: &To<'_>,

@@ -4,6 +4,7 @@
 mod admin;
 mod groups;
 mod hostile;
+mod operator;
 pub(crate) mod peer;
 mod upkeep;
 

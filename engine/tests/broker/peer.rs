@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trialog_engine::broker::{self, Options, Shared};
+use trialog_engine::broker::{self, AdminWish, Options, Shared};
 use trialog_engine::config;
 use trialog_engine::id::{
     CoreId, CorrelationId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
@@ -29,20 +29,35 @@ use trialog_engine::wire::produce::{
 
 /// Starts a broker with `cores` cores and `settings` in the world `ram`.
 pub fn start(ram: &Ram, cores: u16, settings: &[(&str, &str)]) -> Arc<Shared<Ram>> {
+    let shared = prepare(cores, settings, None);
+    run(ram, &shared, cores);
+    shared
+}
+
+/// A broker that has not started.
+pub fn prepare(
+    cores: u16,
+    settings: &[(&str, &str)],
+    admin: Option<AdminWish>,
+) -> Arc<Shared<Ram>> {
     let config = config::Broker::parse(settings.iter().copied()).expect("legal settings");
-    let shared = Shared::new(Options {
+    Shared::new(Options {
         config,
         data: PathBuf::from("/data"),
         listen: "127.0.0.1:9092".parse().expect("an address"),
+        admin,
         cores,
-    });
+    })
+}
+
+/// Runs it.
+pub fn run(ram: &Ram, shared: &Arc<Shared<Ram>>, cores: u16) {
     for core in 0..cores {
         let (io, shared) = (ram.clone(), shared.clone());
         ram.spawn(async move {
             broker::run(io, CoreId(core), shared).await.expect("the broker starts");
         });
     }
-    shared
 }
 
 /// One connection that speaks in frames.

@@ -26,6 +26,7 @@ fn start(ram: &Ram) -> (Arc<Shared<Ram>>, oneshot::Receiver<()>) {
         config: config::Broker::parse::<&str, &str>([]).expect("legal settings"),
         data: PathBuf::from("/data"),
         listen: BROKER.parse().expect("an address"),
+        admin: None,
         cores: 1,
     });
     let (ended, end) = oneshot::channel();

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trialog_engine::broker;
+use trialog_engine::broker::{self, AdminWish};
 use trialog_engine::config;
 use trialog_engine::id::CoreId;
 use trialog_engine::io::Io;
 
-use super::stage::{PORT, Stage};
+use super::stage::{ADMIN_PORT, PORT, Stage};
 use crate::io::SimIo;
 
 /// Where a broker's data are on its disk.
@@ -28,6 +28,10 @@ pub async fn serve(io: SimIo, stage: Stage, broker: usize) {
         config,
         data: PathBuf::from(DATA),
         listen: SocketAddr::new([0, 0, 0, 0].into(), PORT),
+        admin: Some(AdminWish {
+            address: SocketAddr::new([0, 0, 0, 0].into(), ADMIN_PORT),
+            optional: false,
+        }),
         cores,
     };
     let shared = broker::Shared::new(options);

@@ -175,6 +175,8 @@ pub enum Call {
     ProducerId,
     Coordinator,
     Versions,
+    /// Of the admin listener.
+    Scrape,
     CreateWrongly,
 }
 
@@ -191,7 +193,7 @@ pub struct ZombieShape {
 
 impl Call {
     /// All of them.
-    pub const ALL: [Call; 13] = [
+    pub const ALL: [Call; 14] = [
         Call::Create,
         Call::Delete,
         Call::Metadata,
@@ -204,6 +206,7 @@ impl Call {
         Call::ProducerId,
         Call::Coordinator,
         Call::Versions,
+        Call::Scrape,
         Call::CreateWrongly,
     ];
 }

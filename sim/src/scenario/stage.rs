@@ -34,6 +34,8 @@ use crate::world;
 
 /// Where brokers listen.
 pub const PORT: u16 = 9092;
+/// Where they answer operators.
+pub const ADMIN_PORT: u16 = 9644;
 
 /// The lower bits of a voice's number in the history are those of its simulated process.
 const VOICE_BITS: u32 = 16;

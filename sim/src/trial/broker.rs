@@ -28,6 +28,7 @@ pub async fn serve(io: SimIo) {
         config: config::Broker::default(),
         data: PathBuf::from("/data"),
         listen: SocketAddr::new([0, 0, 0, 0].into(), PORT),
+        admin: None,
         cores: CORES,
     };
     let shared = broker::Shared::new(options);

@@ -271,12 +271,18 @@ pub fn bytes_of<'a, F: 'a>(slices: impl IntoIterator<Item = &'a Slice<F>>) -> us
     usize::try_from(bytes).expect("bounded by fetch.max.bytes and one batch")
 }
 
-/// The answer about one partition.
+/// The answer about one partition, which is on its way from here.
 pub fn partition<I: Io>(
     core: &Core<I>,
     index: PartitionIndex,
     one: &Fetched<I::File>,
 ) -> FetchPartitionResponse {
+    if one.error != ErrorCode::None {
+        core.tally.fetches_failed.add(1);
+    }
+    if let Some(gauge) = &one.gauge {
+        gauge.sent(one.bytes);
+    }
     let stale = matches!(one.error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
     FetchPartitionResponse {
         index,

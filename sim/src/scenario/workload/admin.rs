@@ -111,6 +111,7 @@ impl Desk {
                 };
                 let _ = self.client.call(&request).await;
             }
+            Call::Scrape => super::scrape::scrape(&actor, random).await,
             Call::CreateWrongly => self.create_wrongly(random).await,
         }
     }

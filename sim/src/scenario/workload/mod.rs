@@ -8,6 +8,7 @@ mod admin;
 mod consume;
 mod operate;
 mod produce;
+mod scrape;
 mod zombie;
 
 use super::shape::Role;

@@ -1,0 +1,389 @@
+//! The names under which dashboards made for Kafka look for the same numbers: those of
+//! Prometheus' JMX exporter with its rules for Kafka (`kafka_server_...`, `kafka_network_...`), of
+//! kafka_exporter (`kafka_topic_partition_...`, `kafka_consumergroup_...`) and of kminion
+//! (`kminion_kafka_...`). Only what is true of this broker is here; what it has no equal of, such as
+//! idle threads, is left out.
+
+use std::fmt::Display;
+
+use super::answer::Answer;
+use super::exposition::{self, Kind, sample};
+use super::metrics::{self, BrokerRow, GroupRow, PartitionRow, Place, PlaceRow, TopicRow};
+use super::survey::Survey;
+use crate::broker::dispatch::SERVED;
+use crate::broker::gauge::Reading;
+use crate::broker::tally::{FETCH, PRODUCE};
+use crate::io::{self, Io};
+use crate::wire::api::ApiKey;
+
+use Kind::{Counter, Gauge};
+
+const BROKER: &[BrokerRow] = &[
+    BrokerRow(
+        "kafka_server_kafkaserver_brokerstate",
+        Gauge,
+        "1 starting, 2 recovering, 3 running, 6 stopping.",
+        |all| match (all.stopping, all.started, all.start.listens) {
+            (true, ..) => 6.0,
+            (_, true, _) => 3.0,
+            (_, _, true) => 2.0,
+            _ => 1.0,
+        },
+    ),
+    BrokerRow("kafka_server_replicamanager_partitioncount", Gauge, "Partitions here.", |all| {
+        all.readings.len() as f64
+    }),
+    BrokerRow("kafka_server_replicamanager_leadercount", Gauge, "Partitions led here.", |all| {
+        all.readings.len() as f64
+    }),
+    BrokerRow(
+        "kafka_server_replicamanager_underreplicatedpartitions",
+        Gauge,
+        "Partitions with a replica that is not in sync.",
+        |all| under_replicated(all) as f64,
+    ),
+    BrokerRow(
+        "kafka_server_replicamanager_offlinereplicacount",
+        Gauge,
+        "Partitions whose log is out of use.",
+        |all| all.offline() as f64,
+    ),
+    BrokerRow(
+        "kafka_controller_kafkacontroller_activecontrollercount",
+        Gauge,
+        "1 if this broker orders the cluster's metadata.",
+        |_| 1.0,
+    ),
+    BrokerRow("kafka_controller_kafkacontroller_activebrokercount", Gauge, "Brokers.", |all| {
+        all.image.brokers().len() as f64
+    }),
+    BrokerRow("kafka_controller_kafkacontroller_globaltopiccount", Gauge, "Topics.", |all| {
+        all.image.topics().len() as f64
+    }),
+    BrokerRow(
+        "kafka_controller_kafkacontroller_globalpartitioncount",
+        Gauge,
+        "Partitions.",
+        |all| all.image.partition_count() as f64,
+    ),
+    BrokerRow(
+        "kafka_controller_kafkacontroller_offlinepartitionscount",
+        Gauge,
+        "Partitions without a leader that can serve them.",
+        |all| all.offline() as f64,
+    ),
+    BrokerRow(
+        "kafka_server_socket_server_metrics_connection_count",
+        Gauge,
+        "Open connections.",
+        |all| all.counts.connections as f64,
+    ),
+    BrokerRow(
+        "kafka_coordinator_group_groupmetadatamanager_numgroups",
+        Gauge,
+        "Consumer groups.",
+        |all| all.groups.len() as f64,
+    ),
+    BrokerRow(
+        "kafka_coordinator_group_groupmetadatamanager_numoffsets",
+        Gauge,
+        "Committed offsets.",
+        |all| {
+            let offsets = all.groups.iter().flat_map(|group| group.offsets.values());
+            offsets.map(|offsets| offsets.len()).sum::<usize>() as f64
+        },
+    ),
+    BrokerRow("kafka_brokers", Gauge, "Brokers.", |all| all.image.brokers().len() as f64),
+];
+
+const fn topic_counter(
+    name: &'static str,
+    help: &'static str,
+    value: fn(&super::survey::Sum) -> f64,
+    all: fn(&Survey) -> f64,
+) -> TopicRow {
+    TopicRow { name, kind: Counter, help, label: "topic", value, all: Some(all) }
+}
+
+const TOPICS: &[TopicRow] = &[
+    topic_counter(
+        "kafka_server_brokertopicmetrics_messagesin_total",
+        "Records appended; without a label in all topics.",
+        |sum| sum.messages_in as f64,
+        |all| all.all.messages_in as f64,
+    ),
+    topic_counter(
+        "kafka_server_brokertopicmetrics_bytesin_total",
+        "Bytes appended; without a label in all topics.",
+        |sum| sum.bytes_in as f64,
+        |all| all.all.bytes_in as f64,
+    ),
+    topic_counter(
+        "kafka_server_brokertopicmetrics_bytesout_total",
+        "Bytes sent to consumers; without a label of all topics.",
+        |sum| sum.bytes_out as f64,
+        |all| all.all.bytes_out as f64,
+    ),
+    TopicRow {
+        name: "kafka_topic_partitions",
+        kind: Gauge,
+        help: "Partitions of a topic.",
+        label: "topic",
+        value: |sum| sum.partitions as f64,
+        all: None,
+    },
+    TopicRow {
+        name: "kminion_kafka_topic_high_water_mark_sum",
+        kind: Gauge,
+        help: "High watermarks of a topic's partitions together.",
+        label: "topic_name",
+        value: |sum| sum.ends as f64,
+        all: None,
+    },
+];
+
+/// Counters that Kafka has by topic, and this broker for all topics together.
+const TOTALS: &[BrokerRow] = &[
+    BrokerRow(
+        "kafka_server_brokertopicmetrics_totalproducerequests_total",
+        Counter,
+        "Produce requests.",
+        |all| all.latencies[PRODUCE.number()].count() as f64,
+    ),
+    BrokerRow(
+        "kafka_server_brokertopicmetrics_totalfetchrequests_total",
+        Counter,
+        "Fetch requests.",
+        |all| all.latencies[FETCH.number()].count() as f64,
+    ),
+    BrokerRow(
+        "kafka_server_brokertopicmetrics_failedproducerequests_total",
+        Counter,
+        "Partitions of produces that were refused.",
+        |all| all.refused[PRODUCE.number()] as f64,
+    ),
+    BrokerRow(
+        "kafka_server_brokertopicmetrics_failedfetchrequests_total",
+        Counter,
+        "Partitions of fetches that were answered with an error.",
+        |all| all.counts.fetches_failed as f64,
+    ),
+];
+
+const fn partition_gauge(
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Survey, &Reading) -> f64,
+) -> PartitionRow {
+    PartitionRow { name, kind: Gauge, help, labels: ("topic", "partition"), value }
+}
+
+const fn kminion_partition(
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Survey, &Reading) -> f64,
+) -> PartitionRow {
+    PartitionRow { name, kind: Gauge, help, labels: ("topic_name", "partition_id"), value }
+}
+
+const PARTITIONS: &[PartitionRow] = &[
+    partition_gauge("kafka_log_log_size", "Bytes on the disk.", |_, one| one.bytes as f64),
+    partition_gauge("kafka_log_log_logstartoffset", "The first offset.", |_, one| {
+        one.start.0 as f64
+    }),
+    partition_gauge("kafka_log_log_logendoffset", "The next record's offset.", |_, one| {
+        one.end.0 as f64
+    }),
+    partition_gauge("kafka_topic_partition_current_offset", "The high watermark.", |_, one| {
+        one.readable.0 as f64
+    }),
+    partition_gauge("kafka_topic_partition_oldest_offset", "The first offset.", |_, one| {
+        one.start.0 as f64
+    }),
+    partition_gauge("kafka_topic_partition_leader", "The broker that leads it.", |all, _| {
+        f64::from(all.node)
+    }),
+    partition_gauge(
+        "kafka_topic_partition_leader_is_preferred",
+        "1 if it is its first.",
+        |all, one| {
+            let first = all.image.partition(one.topic_id, one.partition);
+            let first = first.and_then(|(_, partition)| partition.replicas.first());
+            f64::from(u8::from(first.is_some_and(|node| node.0 == all.node)))
+        },
+    ),
+    partition_gauge("kafka_topic_partition_replicas", "Replicas.", |all, one| {
+        replicas(all, one).0 as f64
+    }),
+    partition_gauge("kafka_topic_partition_in_sync_replica", "Those in sync.", |all, one| {
+        replicas(all, one).1 as f64
+    }),
+    partition_gauge(
+        "kafka_topic_partition_under_replicated_partition",
+        "1 if a replica is not in sync.",
+        |all, one| {
+            let (replicas, in_sync) = replicas(all, one);
+            f64::from(u8::from(in_sync < replicas))
+        },
+    ),
+    kminion_partition(
+        "kminion_kafka_topic_partition_high_water_mark",
+        "The high watermark.",
+        |_, one| one.readable.0 as f64,
+    ),
+    kminion_partition(
+        "kminion_kafka_topic_partition_low_water_mark",
+        "The first offset.",
+        |_, one| one.start.0 as f64,
+    ),
+];
+
+const GROUPS: &[GroupRow] = &[
+    GroupRow {
+        name: "kafka_consumergroup_members",
+        help: "Members of a group.",
+        label: "consumergroup",
+        value: |group| group.members as f64,
+    },
+    GroupRow {
+        name: "kminion_kafka_consumer_group_members",
+        help: "Members of a group.",
+        label: "group_id",
+        value: |group| group.members as f64,
+    },
+];
+
+const EXPORTER: (&str, &str) = ("consumergroup", "topic");
+const KMINION: (&str, &str) = ("group_id", "topic_name");
+
+const fn places(
+    name: &'static str,
+    help: &'static str,
+    labels: (&'static str, &'static str),
+    partition: Option<&'static str>,
+    value: fn(Place) -> Option<i64>,
+) -> PlaceRow {
+    PlaceRow { name, help, labels, partition, value }
+}
+
+const PLACES: &[PlaceRow] = &[
+    places(
+        "kafka_consumergroup_current_offset",
+        "A group's committed offset.",
+        EXPORTER,
+        Some("partition"),
+        |place| Some(place.offset),
+    ),
+    places(
+        "kafka_consumergroup_current_offset_sum",
+        "A group's committed offsets of a topic together.",
+        EXPORTER,
+        None,
+        |place| Some(place.offset),
+    ),
+    places(
+        "kafka_consumergroup_lag",
+        "Records that a group has not committed yet.",
+        EXPORTER,
+        Some("partition"),
+        |place| place.lag,
+    ),
+    places(
+        "kafka_consumergroup_lag_sum",
+        "Records of a topic that a group has not committed yet.",
+        EXPORTER,
+        None,
+        |place| place.lag,
+    ),
+    places(
+        "kminion_kafka_consumer_group_topic_partition_lag",
+        "Records that a group has not committed yet.",
+        KMINION,
+        Some("partition_id"),
+        |place| place.lag,
+    ),
+    places(
+        "kminion_kafka_consumer_group_topic_lag",
+        "Records of a topic that a group has not committed yet.",
+        KMINION,
+        None,
+        |place| place.lag,
+    ),
+    places(
+        "kminion_kafka_consumer_group_topic_offset_sum",
+        "A group's committed offsets of a topic together.",
+        KMINION,
+        None,
+        |place| Some(place.offset),
+    ),
+];
+
+fn replicas(all: &Survey, one: &Reading) -> (usize, usize) {
+    let partition = all.image.partition(one.topic_id, one.partition);
+    partition.map_or((0, 0), |(_, one)| (one.replicas.len(), one.isr.len()))
+}
+
+fn under_replicated(all: &Survey) -> usize {
+    let lacks = |one: &&Reading| {
+        let (replicas, in_sync) = replicas(all, one);
+        in_sync < replicas
+    };
+    all.readings.iter().filter(lacks).count()
+}
+
+/// Kafka counts a fetch also as one of a consumer.
+fn request_names(api: ApiKey) -> &'static [&'static str] {
+    match api {
+        ApiKey::Fetch => &["FetchConsumer"],
+        _ => &[],
+    }
+}
+
+/// Writes all of it.
+pub async fn write<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {
+    metrics::brokers(all, BROKER, answer).await?;
+    metrics::brokers(all, TOTALS, answer).await?;
+    requests(all, answer).await?;
+    metrics::topics(all, TOPICS, answer).await?;
+    metrics::partitions(all, PARTITIONS, answer).await?;
+    metrics::groups(all, GROUPS, answer).await?;
+    metrics::places(all, PLACES, answer).await
+}
+
+async fn requests<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {
+    const COUNT: &str = "kafka_network_requestmetrics_requests_total";
+    const ERRORS: &str = "kafka_network_requestmetrics_errors_total";
+    const TIME: &str = "kafka_network_requestmetrics_totaltimems";
+    const SHARES: [f64; 6] = [0.5, 0.75, 0.95, 0.98, 0.99, 0.999];
+    let seen = || {
+        let counted = SERVED.iter().zip(&all.latencies).filter(|(_, one)| one.count() > 0);
+        counted.flat_map(|((api, _), one)| {
+            let names = [api.name()].into_iter().chain(request_names(*api).iter().copied());
+            names.map(move |name| (name, one))
+        })
+    };
+    let out = &mut answer.text;
+    exposition::family(out, COUNT, Counter, "Requests, by API.");
+    for (name, one) in seen() {
+        sample(out, COUNT, &[("request", &name)], one.count());
+    }
+    exposition::family(out, ERRORS, Counter, "Requests refused in whole or in part, by API.");
+    for ((api, _), refused) in SERVED.iter().zip(&all.refused).filter(|(_, one)| **one > 0) {
+        sample(out, ERRORS, &[("request", &api.name())], refused);
+    }
+    let help = "Milliseconds from a request's receipt to its answer's departure: quantiles since \
+                the start of the broker.";
+    exposition::family(out, TIME, Gauge, help);
+    for (name, one) in seen() {
+        for share in SHARES {
+            let labels: [(&str, &dyn Display); 2] = [("request", &name), ("quantile", &share)];
+            sample(out, TIME, &labels, one.quantile_ms(share));
+        }
+    }
+    let count = format!("{TIME}_count");
+    exposition::family(out, &count, Counter, "Requests, by API.");
+    for (name, one) in seen() {
+        sample(out, &count, &[("request", &name)], one.count());
+    }
+    answer.pause().await
+}

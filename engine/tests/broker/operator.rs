@@ -1,0 +1,350 @@
+//! The admin listener: what an operator's tools get, while a broker starts, serves and stops, and
+//! what becomes of those who misuse it.
+
+mod exposition;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::groups;
+use super::peer::{self, Peer, To, batch, values};
+use exposition::Page;
+use trialog_engine::broker::{AdminWish, Shared};
+use trialog_engine::id::{PartitionIndex, TopicId};
+use trialog_engine::io::ram::{Loss, Ram, RamConnection};
+use trialog_engine::io::{self, Buf, Connection, ErrorKind, Flow, Io, Listener};
+use trialog_engine::limit::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_HEAD_WAIT};
+use trialog_engine::wire::api::{DeleteTopicState, DeleteTopicsRequest};
+use trialog_engine::wire::code::ErrorCode;
+
+const ADMIN: &str = "127.0.0.1:9644";
+
+fn wish(optional: bool) -> Option<AdminWish> {
+    Some(AdminWish { address: ADMIN.parse().expect("an address"), optional })
+}
+
+/// Runs `body` with a broker of two cores that has an admin listener.
+fn with_operator(body: impl AsyncFnOnce(Ram, Arc<Shared<Ram>>, Peer)) {
+    let ram = Ram::new(11);
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = peer::prepare(2, &[], wish(false));
+        peer::run(&world, &shared, 2);
+        let peer = Peer::connect(&world, &shared).await;
+        body(world.clone(), shared, peer).await;
+    });
+}
+
+async fn connect(ram: &Ram) -> RamConnection {
+    ram.connect(ADMIN.parse().expect("an address")).await.expect("it accepts")
+}
+
+async fn send(connection: &RamConnection, text: &str) {
+    // A listener that has closed the connection meanwhile is noticed when reading.
+    let _ = io::write_all(connection, Buf::from(text.as_bytes()), Flow::Done).await;
+}
+
+/// All that comes until the other side ends.
+async fn receive(connection: &RamConnection) -> String {
+    let mut all = Vec::new();
+    loop {
+        let (read, buf) = connection.read(Buf::with_capacity(1 << 16)).await;
+        match read {
+            Ok(read) if read > 0 => all.extend_from_slice(&buf),
+            _ => return String::from_utf8(all).expect("text"),
+        }
+    }
+}
+
+/// Status, head and body of an answer, put together from its chunks.
+fn split(answer: &str) -> (u16, &str, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    if !head.contains("Transfer-Encoding: chunked") {
+        return (status, head, body.to_owned());
+    }
+    let (mut whole, mut rest) = (String::new(), body);
+    loop {
+        let (size, after) = rest.split_once("\r\n").expect("a chunk's size");
+        let size = usize::from_str_radix(size, 16).expect("a size");
+        whole.push_str(&after[..size]);
+        rest = after[size..].strip_prefix("\r\n").expect("a chunk ends with its size");
+        if size == 0 {
+            assert_eq!(rest, "", "nothing behind the last chunk");
+            return (status, head, whole);
+        }
+    }
+}
+
+async fn get(ram: &Ram, path: &str) -> (u16, String) {
+    let connection = connect(ram).await;
+    send(&connection, &format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n")).await;
+    let answer = receive(&connection).await;
+    let (status, _, body) = split(&answer);
+    (status, body)
+}
+
+async fn metrics(ram: &Ram) -> Page {
+    let (status, body) = get(ram, "/metrics").await;
+    assert_eq!(status, 200);
+    Page::read(&body)
+}
+
+#[test]
+fn metrics_count_what_was_done_under_our_names_and_kafkas() {
+    with_operator(async |ram, shared, mut peer| {
+        let to = super::topic(&mut peer, "counted", &[]).await;
+        let batches = [batch(&["a", "b", "c"]), batch(&["d"])];
+        let bytes: usize = batches.iter().map(Vec::len).sum();
+        for batch in &batches {
+            assert_eq!(peer.produce(9, &to, batch).await.error, ErrorCode::None);
+        }
+        let (_, records) = peer.fetch(12, &to, 0, 0).await;
+        assert_eq!(values(&records).len(), 4);
+        // One that waits for more bytes than there are, and is answered once with all of them.
+        let mut request = peer::fetch_request(&to, 0, 50);
+        request.min_bytes = 1 << 20;
+        peer.send_fetch(12, &request).await;
+        peer.receive_fetch(12).await;
+        let (missing, _) = peer.fetch(12, &to, 99, 0).await;
+        assert_eq!(missing.error, ErrorCode::OffsetOutOfRange);
+        let mut damaged = batch(&["bits"]);
+        *damaged.last_mut().expect("bytes") ^= 1;
+        assert_eq!(peer.produce(9, &to, &damaged).await.error, ErrorCode::CorruptMessage);
+        groups::coordinator(&mut peer, 4, "readers").await;
+        assert_eq!(groups::commit(&mut peer, 8, &to, ("readers", "", -1), 1).await, 0);
+
+        let page = metrics(&ram).await;
+        let counted = [("topic", "counted")];
+        let one = [("topic", "counted"), ("partition", "1")];
+        let group = [("group", "readers"), ("topic", "counted"), ("partition", "1")];
+        let readers = [("consumergroup", "readers"), ("topic", "counted"), ("partition", "1")];
+        let kminion = [("group_id", "readers"), ("topic_name", "counted")];
+        for (name, labels, value) in [
+            ("trialog_cores", &[][..], 2.0),
+            ("trialog_started", &[], 1.0),
+            ("trialog_connections", &[], 1.0),
+            ("trialog_topic_records_in_total", &counted, 4.0),
+            ("trialog_topic_bytes_in_total", &counted, bytes as f64),
+            ("trialog_topic_bytes_out_total", &counted, 2.0 * bytes as f64),
+            ("trialog_topic_size_bytes", &counted, bytes as f64),
+            ("trialog_partition_readable_end_offset", &one, 4.0),
+            ("trialog_partition_unflushed_records", &one, 0.0),
+            ("trialog_fetch_partitions_failed_total", &[], 1.0),
+            ("trialog_requests_refused_total", &[("api", "Produce")], 1.0),
+            ("trialog_request_seconds_count", &[("api", "Produce")], 3.0),
+            ("trialog_request_seconds_count", &[("api", "Fetch")], 3.0),
+            ("trialog_group_offset", &group, 1.0),
+            ("trialog_group_lag_records", &group, 3.0),
+            ("trialog_group_state", &[("group", "readers"), ("state", "Empty")], 1.0),
+            ("kafka_server_brokertopicmetrics_messagesin_total", &counted, 4.0),
+            ("kafka_server_brokertopicmetrics_bytesin_total", &counted, bytes as f64),
+            ("kafka_server_brokertopicmetrics_bytesout_total", &counted, 2.0 * bytes as f64),
+            ("kafka_server_brokertopicmetrics_failedproducerequests_total", &[], 1.0),
+            ("kafka_server_brokertopicmetrics_totalfetchrequests_total", &[], 3.0),
+            ("kafka_server_kafkaserver_brokerstate", &[], 3.0),
+            ("kafka_network_requestmetrics_requests_total", &[("request", "Produce")], 3.0),
+            ("kafka_network_requestmetrics_requests_total", &[("request", "FetchConsumer")], 3.0),
+            ("kafka_log_log_logendoffset", &one, 4.0),
+            ("kafka_topic_partition_current_offset", &one, 4.0),
+            ("kafka_topic_partition_oldest_offset", &one, 0.0),
+            ("kafka_topic_partitions", &counted, 3.0),
+            ("kafka_consumergroup_lag", &readers, 3.0),
+            ("kafka_consumergroup_lag_sum", &readers[..2], 3.0),
+            ("kminion_kafka_consumer_group_topic_lag", &kminion, 3.0),
+        ] {
+            assert_eq!(page.value(name, labels), Some(value), "{name} {labels:?}");
+        }
+        // The wait of 50 ms is in there.
+        let slow = [("api", "Fetch"), ("le", "0.032768")];
+        let all = [("api", "Fetch"), ("le", "0.131072")];
+        assert_eq!(page.value("trialog_request_seconds_bucket", &slow), Some(2.0));
+        assert_eq!(page.value("trialog_request_seconds_bucket", &all), Some(3.0));
+
+        // What a deleted topic did stays in the sum of all.
+        let name = "kafka_server_brokertopicmetrics_messagesin_total";
+        let before = page.value(name, &[]).expect("it is there");
+        let topic = DeleteTopicState { name: Some("counted".to_owned()), topic_id: TopicId::NONE };
+        let delete = DeleteTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 1000,
+            ..DeleteTopicsRequest::default()
+        };
+        assert_eq!(peer.call(6, &delete).await.responses[0].error_code, 0);
+        let page = loop {
+            let page = metrics(&ram).await;
+            if page.value(name, &counted).is_none() {
+                break page;
+            }
+            ram.sleep(Duration::from_millis(10)).await;
+        };
+        assert!(page.value(name, &[]) >= Some(before));
+        drop(shared);
+    });
+}
+
+#[test]
+fn pages_and_errors_say_what_they_are() {
+    with_operator(async |ram, shared, _peer| {
+        assert_eq!(shared.admin_address().map(|at| at.to_string()).as_deref(), Some(ADMIN));
+        assert_eq!(get(&ram, "/livez").await, (200, "live\n".to_owned()));
+        let (status, pages) = get(&ram, "/").await;
+        assert_eq!(status, 200);
+        let (status, text) = get(&ram, "/metric").await;
+        assert_eq!(status, 404);
+        assert!(text.starts_with("there is no page \"/metric\" here") && text.contains(&pages));
+        for (sent, status, told) in [
+            ("POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 405, "use GET or HEAD"),
+            ("GET /metrics HTTP/3\r\n\r\n", 505, "HTTP/1.1"),
+            ("GET /metrics\r\n\r\n", 400, "no HTTP request"),
+            ("\u{16}\u{3}\u{1}", 400, "TLS"),
+        ] {
+            let connection = connect(&ram).await;
+            send(&connection, sent).await;
+            let answer = receive(&connection).await;
+            let (found, head, text) = split(&answer);
+            assert_eq!(found, status, "{sent:?}");
+            assert!(text.contains(told), "{text}");
+            assert_eq!(head.contains("Allow: GET, HEAD"), status == 405);
+        }
+        let connection = connect(&ram).await;
+        send(&connection, &format!("GET / HTTP/1.1\r\n{}", "x".repeat(ADMIN_HEAD_BYTES_MAX))).await;
+        assert_eq!(split(&receive(&connection).await).0, 431);
+        // A head alone, and a client that knows no chunks.
+        let connection = connect(&ram).await;
+        send(&connection, "HEAD /metrics HTTP/1.1\r\n\r\n").await;
+        assert!(receive(&connection).await.ends_with("chunked\r\n\r\n"));
+        let connection = connect(&ram).await;
+        send(&connection, "GET /metrics HTTP/1.0\r\n\r\n").await;
+        let answer = receive(&connection).await;
+        let (_, head, body) = split(&answer);
+        assert!(!head.contains("Transfer-Encoding") && !head.contains("Content-Length"));
+        Page::read(&body);
+    });
+}
+
+#[test]
+fn health_follows_the_broker_through_start_and_stop() {
+    let ram = Ram::new(3);
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = peer::start(&world, 2, &[]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        for name in ["a", "b", "c", "d"] {
+            let to = super::topic(&mut peer, name, &[]).await;
+            for index in 0..3 {
+                let to = To { index: PartitionIndex(index), ..to };
+                assert_eq!(peer.produce(9, &to, &batch(&["x"])).await.error, ErrorCode::None);
+            }
+        }
+    });
+    let ram = ram.crash(Loss::Everything);
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = peer::prepare(2, &[], wish(false));
+        peer::run(&world, &shared, 2);
+        shared.admin_listening().await.expect("it listens");
+        let mut seen = Vec::new();
+        let text = loop {
+            let (live, _) = get(&world, "/livez").await;
+            assert_eq!(live, 200);
+            let (ready, not_ready) = get(&world, "/readyz").await;
+            let (started, text) = get(&world, "/startupz").await;
+            seen.push((ready, started));
+            if ready == 200 {
+                assert_eq!((started, not_ready.as_str()), (200, "ready\n"));
+                break text;
+            }
+            assert!(not_ready.starts_with("not ready\nstarting: "), "{not_ready}");
+        };
+        assert_eq!(seen.first(), Some(&(503, 503)), "{seen:?}");
+        assert!(text.starts_with("started\nlogs: 12 of 12 opened\nrecovery: 12 logs, "), "{text}");
+
+        // Who came before the end is answered, and told.
+        let early = connect(&world).await;
+        send(&early, "GET /readyz HT").await;
+        world.sleep(Duration::from_millis(5)).await;
+        shared.stop();
+        send(&early, "TP/1.1\r\n\r\n").await;
+        let answer = receive(&early).await;
+        assert_eq!(split(&answer), (503, split(&answer).1, "stopping\n".to_owned()));
+        world.sleep(Duration::from_millis(100)).await;
+        let late = world.connect(ADMIN.parse().expect("an address")).await;
+        let late = match late {
+            Ok(connection) => receive(&connection).await,
+            Err(_) => String::new(),
+        };
+        assert_eq!(late, "", "nobody is answered after the end");
+    });
+}
+
+#[test]
+fn an_address_in_use_stops_only_the_broker_that_was_given_it() {
+    for optional in [true, false] {
+        let ram = Ram::new(5);
+        let world = ram.clone();
+        ram.block_on(async {
+            let other = world.listen(ADMIN.parse().expect("an address")).await.expect("free");
+            assert_eq!(other.local_address().to_string(), ADMIN);
+            let shared = peer::prepare(1, &[], wish(optional));
+            let run = trialog_engine::broker::run(
+                world.clone(),
+                trialog_engine::id::CoreId(0),
+                shared.clone(),
+            );
+            if optional {
+                world.spawn(async move { run.await.expect("it starts") });
+                assert!(shared.listening().await.is_some());
+                assert_eq!(shared.admin_address(), None);
+            } else {
+                let error = run.await.expect_err("it was told to use this one").to_string();
+                assert!(error.contains("--set trialog.admin.listener=HOST:PORT"), "{error}");
+            }
+        });
+    }
+}
+
+/// More silent visitors than there are places, some that send a byte at a time, one that never
+/// reads: Kafka's clients notice nothing, and who asks properly is answered at once.
+#[test]
+fn misuse_disturbs_nobody() {
+    with_operator(async |ram, _shared, mut peer| {
+        let to = super::topic(&mut peer, "calm", &[]).await;
+        let mut silent = Vec::new();
+        for number in 0..3 * ADMIN_CONNECTIONS_MAX {
+            let connection = connect(&ram).await;
+            if number % 3 == 0 {
+                send(&connection, "GET /metr").await;
+            }
+            silent.push(connection);
+        }
+        let began = ram.now();
+        assert_eq!(get(&ram, "/livez").await.0, 200);
+        assert_eq!(peer.produce(9, &to, &batch(&["x"])).await.error, ErrorCode::None);
+        assert!(ram.now().since(began) < Duration::from_secs(1), "answered at once");
+        // Those who came first have lost their places to those who came later.
+        let first = silent.remove(0);
+        assert_eq!(receive(&first).await, "");
+        assert!(ram.now().since(began) < Duration::from_secs(1), "closed by the next who came");
+        // The others lose theirs when their time is up.
+        let last = silent.pop().expect("many");
+        assert_eq!(receive(&last).await, "");
+        let waited = ram.now().since(began);
+        assert!(waited <= ADMIN_HEAD_WAIT + Duration::from_secs(1), "{waited:?}");
+
+        // Who goes on sending after the answer is not listened to for ever.
+        let chatty = connect(&ram).await;
+        send(&chatty, "GET /livez HTTP/1.1\r\n\r\n").await;
+        for _ in 0..200 {
+            let bytes = Buf::from(&[b'x'; 1024][..]);
+            if io::write_all(&chatty, bytes, Flow::Done).await.is_err() {
+                break;
+            }
+            ram.sleep(Duration::from_millis(20)).await;
+        }
+        let (result, _) = chatty.write(Buf::from(&b"x"[..]), Flow::Done).await;
+        let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::NotConnected];
+        assert!(result.is_err_and(|error| closed.contains(&error.kind())), "it was closed");
+        assert_eq!(get(&ram, "/readyz").await, (200, "ready\n".to_owned()));
+    });
+}
