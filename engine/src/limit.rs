@@ -91,6 +91,12 @@ pub const ADMIN_PIECE_BYTES: usize = 32 << 10;
 /// How long the consumer groups may take to say where they stand.
 pub const ADMIN_GROUPS_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How often a broker looks how much room there is on its disk.
+pub const ROOM_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a partition whose log could not be opened for lack of room, and a broker that could not
+/// begin for it, wait before they try again.
+pub const ROOM_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How often a core shows that it takes turns.
 pub const TURN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// A core without a turn for this long is not live any more.

@@ -318,6 +318,28 @@ probes! {
     RequestMalformed,
     /// A request in a version that is not served.
     VersionRefused,
+    /// A visitor of the admin listener leaves without having asked.
+    AdminSilent,
+    /// An operator asks whether a broker is ready that has not started.
+    AdminWhileStarting,
+    /// The settings that the cluster keeps for this broker have changed.
+    BrokerReconfigured,
+    /// Producers are refused from now on: the disk is full.
+    RoomNone,
+    /// They are served again, and there is little room still.
+    RoomAgain,
+    /// The disk is nearly full.
+    RoomLittle,
+    /// There is room again.
+    RoomPlenty,
+    /// A produce is refused because the disk is full.
+    ProduceWithoutRoom,
+    /// A log cannot be opened for lack of room, and will be tried again.
+    PartitionWaitedForRoom,
+    /// A broker cannot begin for lack of room, and tries again.
+    StartWaitedForRoom,
+    /// There is no room for a record of the cluster's metadata.
+    MetadataFull,
     /// A broker stops while clients are connected.
     StoppedServing,
     /// A connection could not be accepted.

@@ -33,6 +33,8 @@ pub(super) struct Broker {
     pub(super) address: String,
     /// Its first line.
     pub(super) told: Value,
+    /// Where it answers operators.
+    pub(super) admin: String,
 }
 
 impl Broker {
@@ -46,6 +48,7 @@ impl Broker {
         let mut command = trialog(&["serve", "--json", "--data", data, "--listen", "127.0.0.1:0"]);
         command
             .args(["--set", "trialog.cores=2", "--set", "auto.create.topics.enable=true"])
+            .args(["--set", "trialog.admin.listener=127.0.0.1:0"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         prepare(&mut command);
@@ -59,7 +62,8 @@ impl Broker {
         }
         let told: Value = serde_json::from_str(&line).expect("one JSON object");
         let address = told["listening"].as_str().expect("an address").to_owned();
-        Broker { child, _words: words, address, told }
+        let admin = told["admin"].as_str().expect("an address").to_owned();
+        Broker { child, _words: words, address, told, admin }
     }
 
     /// Runs a client's command against it, with `input` on standard input.

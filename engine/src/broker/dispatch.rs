@@ -161,11 +161,16 @@ impl Incoming {
         start
     }
 
-    /// Counts and logs why this request is refused, who sent it, and what would help.
-    pub fn warn(&self, reason: &str, remedy: &str) {
+    /// Counts this request as refused.
+    pub fn count_refused(&self) {
         if let Some(slot) = Slot::of(self.api as i16) {
             self.client.tally.refused.0[slot.number()].add(1);
         }
+    }
+
+    /// Counts and logs why this request is refused, who sent it, and what would help.
+    pub fn warn(&self, reason: &str, remedy: &str) {
+        self.count_refused();
         warn!(client = %self.client.address, client_id = *self.client.name.borrow(),
             api = self.api.name(), version = self.version, reason, remedy, "request refused");
     }

@@ -24,6 +24,7 @@ mod inbox_tests;
 mod partition;
 mod producer_id;
 mod reply;
+mod room;
 mod session;
 mod settings;
 mod shard;
@@ -40,7 +41,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use admin::Wish as AdminWish;
 pub use data::DataError;
@@ -53,7 +54,7 @@ use crate::id::{CoreId, NodeId};
 use crate::io::{self, Connection, Io, Listener, Pool, watch};
 use crate::limit::{
     CONNECTIONS_MAX, INBOX_MESSAGES_MAX, METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX,
-    REQUEST_MEMORY_UNIT, TURN_INTERVAL,
+    REQUEST_MEMORY_UNIT, ROOM_RETRY_PAUSE, TURN_INTERVAL,
 };
 use crate::machine::group::Ticket;
 use crate::machine::{Command, Image, Refusal, Reply, Topic};
@@ -139,6 +140,7 @@ pub struct Shared<I: Io> {
     gauges: gauge::Gauges,
     /// One for each core.
     tallies: Vec<Arc<tally::Tally>>,
+    room: room::Room,
     has_listened: AtomicBool,
 }
 
@@ -174,6 +176,12 @@ impl<I: Io> Core<I> {
     /// A topic's settings, parsed.
     fn topic_config(&self, topic: &Arc<Topic>) -> Rc<config::Topic> {
         self.settings.of(&self.shared.config, topic)
+    }
+
+    /// How much room is to be left on the disk.
+    fn marks(&self) -> room::Marks {
+        let config = &self.shared.config;
+        room::Marks { warn: config.disk_free_warn_bytes, min: config.disk_free_min_bytes }
     }
 }
 
@@ -257,6 +265,7 @@ impl<I: Io> Shared<I> {
     fn was_listening(&self) -> bool {
         self.has_listened.load(Ordering::Relaxed)
     }
+            room: room::Room::default(),
 
     /// Where every open partition stands, by topic identity and number. May be called from any
     /// thread.
@@ -391,7 +400,8 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
         incarnation: io.random(),
         cluster: claim.cluster,
     };
-    host.carry_out(started).await.map_err(|refused| BrokerError::Register(refused.to_string()))?;
+    core.io.spawn(room::watch(core.clone()));
+    register(core, &mut host, started).await?;
     if let Err(error) = data::remove_orphans(io, &shared.data, &host.image()).await {
         warn!(%error, "could not remove what is left of deleted topics; trying at the next start");
     }
@@ -468,12 +478,37 @@ async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
     }
 }
 
+/// Has the cluster know of this start. Where the disk has no room for that, it waits until it has.
+async fn register<I: Io>(
+    core: &Core<I>,
+    host: &mut Host<I>,
+    started: Command,
+) -> Result<(), BrokerError> {
+    let mut told = false;
+    loop {
+        let refused = match host.carry_out(started.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(refused) => refused,
+        };
+        if !matches!(refused, Refused::Full) || *core.shared.stop.borrow() {
+            return Err(BrokerError::Register(refused.to_string()));
+        }
+        core.shared.room.found_none();
+        if !std::mem::replace(&mut told, true) {
+            probe::hit(Probe::StartWaitedForRoom);
+            error!(data = %core.shared.data.display(),
+                "the disk is full: the broker begins as soon as there is room");
+        }
+        core.io.sleep(ROOM_RETRY_PAUSE).await;
+    }
+}
+
 impl Refused {
     /// Kafka's code for it.
     fn code(&self) -> crate::wire::code::ErrorCode {
         match self {
             Refused::Machine(refusal) => Refusal::code(refusal),
-            Refused::Storage(_) => crate::wire::code::ErrorCode::KafkaStorageError,
+            Refused::Storage(_) | Refused::Full => crate::wire::code::ErrorCode::KafkaStorageError,
         }
     }
 }
@@ -486,3 +521,4 @@ impl std::fmt::Display for Refused {
         }
     }
 }
+            Refused::Full => f.write_str("the disk is full: try again once there is room"),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::ask::{
     Accepted, Ask, Described, Fetch, Fetched, FoundOffset, Outcomes, Produce, Rejection,
@@ -27,8 +27,8 @@ use super::gauge::Gauge;
 use super::wait::Parked;
 use super::{Core, data};
 use crate::id::{LeaderEpoch, Offset, PartitionIndex};
-use crate::io::{Buf, Instant, Io};
-use crate::limit::{GROUP_BATCHES_MAX, PARTITION_MESSAGES_MAX};
+use crate::io::{self, Buf, Instant, Io};
+use crate::limit::{GROUP_BATCHES_MAX, PARTITION_MESSAGES_MAX, ROOM_RETRY_PAUSE};
 use crate::log::{self, AppendError, Appended, Flushed, Log, PlanError};
 use crate::machine::Topic;
 use crate::probe::{self, Probe};
@@ -112,17 +112,52 @@ async fn run<I: Io>(
     index: PartitionIndex,
     mut asks: mpsc::Receiver<Ask<I::File>>,
 ) {
-    match open(&core, &topic, index).await {
-        Ok(owner) => owner.serve(asks).await,
-        Err(reason) => {
+    let mut told = false;
+    loop {
+        let Unopened { reason, full } = match open(&core, &topic, index).await {
+            Ok(owner) => return owner.serve(asks).await,
+            Err(unopened) => unopened,
+        };
+        if full {
+            core.shared.room.found_none();
+            if !std::mem::replace(&mut told, true) {
+                probe::hit(Probe::PartitionWaitedForRoom);
+                warn!(topic = %topic.name, partition = %index, reason,
+                    "the partition is offline until there is room on the disk to open its log");
+            }
+        } else {
             probe::hit(Probe::PartitionOffline);
             error!(topic = %topic.name, partition = %index, reason,
                 "the partition is offline: its log cannot be opened; `trialog log verify` on its \
                  folder says where it is damaged");
-            core.tally.logs_offline.add(1);
-            offline(&core, &topic, index, &mut asks).await;
-            core.tally.logs_offline.set(core.tally.logs_offline.get() - 1);
         }
+        core.tally.logs_offline.add(1);
+        let retry = full.then_some(ROOM_RETRY_PAUSE);
+        let ended = offline(&core, &topic, index, &mut asks, retry).await;
+        core.tally.logs_offline.set(core.tally.logs_offline.get() - 1);
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Why a log could not be opened, and whether it was for lack of room.
+struct Unopened {
+    reason: String,
+    full: bool,
+}
+
+impl Unopened {
+    fn storage(error: &io::Error) -> Unopened {
+        Unopened { reason: error.to_string(), full: io::is_full(error) }
+    }
+
+    fn log(error: &log::OpenError) -> Unopened {
+        let full = match error {
+            log::OpenError::Storage { source, .. } => io::is_full(source),
+            _ => false,
+        };
+        Unopened { reason: error.to_string(), full }
     }
 }
 
@@ -130,16 +165,16 @@ async fn open<I: Io>(
     core: &Rc<Core<I>>,
     topic: &Arc<Topic>,
     index: PartitionIndex,
-) -> Result<Owner<I>, String> {
+) -> Result<Owner<I>, Unopened> {
     let epoch = topic.partition(index).map_or(LeaderEpoch(0), |partition| partition.leader_epoch);
     let config = core.topic_config(topic).log(&core.shared.config);
     let durability = config.durability;
     let folder = data::prepare_partition(&core.io, &core.shared.data, topic, index)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Unopened::storage(&error))?;
     let (mut log, recovery) = Log::open(&core.io, &core.pool, &folder, config)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Unopened::log(&error))?;
     if !recovery.clean && !recovery.created {
         core.tally.logs_recovered.add(1);
         core.tally.recovered_bytes.add(recovery.kept_bytes + recovery.cut_bytes);
@@ -176,26 +211,40 @@ async fn open<I: Io>(
     })
 }
 
-/// Answers everything with a storage error: the log could not be opened.
+/// Answers everything with a storage error: the log could not be opened. False if it is time to try
+/// that again, true at the end.
 async fn offline<I: Io>(
     core: &Rc<Core<I>>,
     topic: &Arc<Topic>,
     index: PartitionIndex,
     asks: &mut mpsc::Receiver<Ask<I::File>>,
-) {
-    while let Some(ask) = asks.recv().await {
+    retry: Option<Duration>,
+) -> bool {
+    let mut pause = std::pin::pin!(async {
+        match retry {
+            Some(pause) => core.io.sleep(pause).await,
+            None => std::future::pending().await,
+        }
+    });
+    loop {
+        let ask = tokio::select! {
+            biased; // Questions do not put the next attempt off.
+            () = &mut pause => return false,
+            ask = asks.recv() => ask,
+        };
         match ask {
-            Ask::Close(done) => {
+            None => return true,
+            Some(Ask::Close(done)) => {
                 let _ = done.send(());
-                return;
+                return true;
             }
-            Ask::Delete(done) => {
+            Some(Ask::Delete(done)) => {
                 let folder = data::partition_folder(&core.shared.data, topic, index);
                 let _ = data::remove_tree(&core.io, &folder).await;
                 let _ = done.send(());
-                return;
+                return true;
             }
-            other => other.refuse(ErrorCode::KafkaStorageError),
+            Some(other) => other.refuse(ErrorCode::KafkaStorageError),
         }
     }
 }
@@ -324,8 +373,10 @@ impl<I: Io> Owner<I> {
 
     fn reject(&self, error: &AppendError) -> Rejection {
         let rejection = Rejection { code: append_code(error), message: error.to_string() };
-        if matches!(error, AppendError::Storage(_)) {
-            self.log_failure(&rejection.message);
+        match error {
+            AppendError::Storage(_) => self.log_failure(&rejection.message),
+            AppendError::Full => self.core.shared.room.found_none(),
+            _ => {}
         }
         rejection
     }

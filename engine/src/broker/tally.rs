@@ -173,6 +173,8 @@ pub struct Tally {
     pub refused: PerApi<Counter>,
     /// Partitions of fetches that were answered with an error.
     pub fetches_failed: Counter,
+    /// Batches that were refused because the disk is full.
+    pub produces_without_room: Counter,
     /// Logs that this core has to open before the broker has started; 1 more than they are, so
     /// that 0 says that they have not been counted.
     pub logs_to_open: Counter,

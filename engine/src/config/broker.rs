@@ -62,6 +62,21 @@ pub const KEYS: &[Key] = &[
         "./trialog-data",
         "The folder that holds everything the broker stores.",
     ),
+    key(
+        "trialog.disk.free.warn.bytes",
+        Kind::Long(0, i64::MAX),
+        "536870912",
+        "With fewer free bytes than this where the data are, the broker warns: in its log, in its \
+         metrics and at /readyz.",
+    ),
+    key(
+        "trialog.disk.free.min.bytes",
+        Kind::Long(0, i64::MAX),
+        "67108864",
+        "With fewer free bytes than this, records of producers are refused (KAFKA_STORAGE_ERROR, \
+         which producers repeat) until a quarter more is free. Everything else goes on: fetches, \
+         commits, deletions, retention. 0 refuses them only when a write finds no room.",
+    ),
     or_else("log.dir", Kind::Folder, "The same as log.dirs, which wins if both are given."),
     key(
         "trialog.cores",
@@ -403,6 +418,10 @@ pub struct Broker {
     pub admin_listener: Option<Listener>,
     /// `log.dirs`
     pub log_dir: PathBuf,
+    /// `trialog.disk.free.warn.bytes`
+    pub disk_free_warn_bytes: u64,
+    /// `trialog.disk.free.min.bytes`
+    pub disk_free_min_bytes: u64,
     /// `trialog.cores`; 0 for all that the machine offers.
     pub cores: u16,
     /// `trialog.io`
@@ -509,6 +528,8 @@ impl Broker {
             auto_create_topics_enable: truth("auto.create.topics.enable"),
             delete_topic_enable: truth("delete.topic.enable"),
             fetch_max_bytes: narrow(number("fetch.max.bytes")),
+            disk_free_warn_bytes: narrow(number("trialog.disk.free.warn.bytes")),
+            disk_free_min_bytes: narrow(number("trialog.disk.free.min.bytes")),
             fetch_sessions_max: narrow(number("max.incremental.fetch.session.cache.slots")),
             connections_idle_ms_max: u64::try_from(number("connections.max.idle.ms")).ok(),
             request_bytes_max: narrow(number("socket.request.max.bytes")),

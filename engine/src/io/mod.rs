@@ -242,6 +242,12 @@ pub trait Connection: Clone + 'static {
     fn local_address(&self) -> SocketAddr;
 }
 
+/// Whether there is no room: the disk is full, or as much of it as this user may fill.
+#[must_use]
+pub fn is_full(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// Writes all of `bufs` at `offset`. The buffers come back advanced past what was written.
 pub async fn write_all_at(
     file: &impl File,

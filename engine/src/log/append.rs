@@ -10,7 +10,7 @@ use super::producer::{Verdict, is_idempotent};
 use super::segment::{Place, Segment};
 use super::{Appended, Log};
 use crate::id::{LeaderEpoch, Offset};
-use crate::io::{Buf, Error, ErrorKind, File, Io, Open, Wall, write_all_at};
+use crate::io::{Buf, Error, ErrorKind, File, Io, Open, Wall, is_full, write_all_at};
 use crate::limit::ALLOCATE_AHEAD_BYTES_MAX;
 use crate::probe::{self, Probe};
 use crate::wire::batch::{self, Header};
@@ -257,7 +257,7 @@ impl<I: Io> Log<I> {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.can_allocate = false,
             // There may be just enough for the batches themselves. Some of it may have been
             // allocated, so the segment is cut when it is closed.
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 probe::hit(Probe::AllocateFull);
                 self.active().allocated = to;
             }
@@ -299,7 +299,7 @@ impl<I: Io> Log<I> {
 
     /// A full disk is survived if the half-written end can be cut; anything else is final.
     async fn write_failed(&mut self, file: &I::File, position: u64, error: Error) -> AppendError {
-        if error.kind() == ErrorKind::StorageFull {
+        if is_full(&error) {
             // Left there, whole batches of the failed group could pass for successors of what is
             // appended next.
             match file.truncate(position).await {
@@ -344,7 +344,7 @@ impl<I: Io> Log<I> {
         let path = self.dir.join(id.log_name());
         let file = match self.io.open(&path, Open::CreateNew).await {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 probe::hit(Probe::RollFull);
                 self.take_back();
                 return Err(AppendError::Full);

@@ -90,6 +90,16 @@ async fn metrics(ram: &Ram) -> Page {
     Page::read(&body)
 }
 
+async fn delete_topic(peer: &mut Peer, name: &str) {
+    let topic = DeleteTopicState { name: Some(name.to_owned()), topic_id: TopicId::NONE };
+    let delete = DeleteTopicsRequest {
+        topics: vec![topic],
+        timeout_ms: 1000,
+        ..DeleteTopicsRequest::default()
+    };
+    assert_eq!(peer.call(6, &delete).await.responses[0].error_code, 0);
+}
+
 #[test]
 fn metrics_count_what_was_done_under_our_names_and_kafkas() {
     with_operator(async |ram, shared, mut peer| {
@@ -164,13 +174,7 @@ fn metrics_count_what_was_done_under_our_names_and_kafkas() {
         // What a deleted topic did stays in the sum of all.
         let name = "kafka_server_brokertopicmetrics_messagesin_total";
         let before = page.value(name, &[]).expect("it is there");
-        let topic = DeleteTopicState { name: Some("counted".to_owned()), topic_id: TopicId::NONE };
-        let delete = DeleteTopicsRequest {
-            topics: vec![topic],
-            timeout_ms: 1000,
-            ..DeleteTopicsRequest::default()
-        };
-        assert_eq!(peer.call(6, &delete).await.responses[0].error_code, 0);
+        delete_topic(&mut peer, "counted").await;
         let page = loop {
             let page = metrics(&ram).await;
             if page.value(name, &counted).is_none() {
@@ -347,4 +351,121 @@ fn misuse_disturbs_nobody() {
         assert!(result.is_err_and(|error| closed.contains(&error.kind())), "it was closed");
         assert_eq!(get(&ram, "/readyz").await, (200, "ready\n".to_owned()));
     });
+}
+
+/// A disk that fills up refuses producers and nobody else, says so everywhere, and serves them again
+/// when there is room, by itself; what was acknowledged meanwhile survives a power cut.
+#[test]
+fn a_full_disk_is_a_state_and_passes() {
+    const MIN: u64 = 100_000;
+    const WARN: u64 = 200_000;
+    let (min, warn) = (MIN.to_string(), WARN.to_string());
+    let settings = [
+        ("trialog.disk.free.min.bytes", min.as_str()),
+        ("trialog.disk.free.warn.bytes", warn.as_str()),
+        ("offsets.topic.num.partitions", "2"),
+    ];
+    for to_the_last_byte in [false, true] {
+        let ram = Ram::new(13);
+        let world = ram.clone();
+        let kept = ram.block_on(async {
+            let shared = peer::prepare(2, &settings, wish(false));
+            peer::run(&world, &shared, 2);
+            let mut peer = Peer::connect(&world, &shared).await;
+            let to = super::topic(&mut peer, "full", &[("retention.bytes", "-1")]).await;
+            let other = super::topic(&mut peer, "other", &[]).await;
+            groups::coordinator(&mut peer, 4, "readers").await;
+            assert_eq!(get(&world, "/readyz").await.1, "ready\n");
+            let value = "x".repeat(1000);
+            let mut kept = 0;
+            for _ in 0..10 {
+                let answer = peer.produce(9, &to, &batch(&[&value])).await;
+                assert_eq!((answer.error, answer.base_offset.0), (ErrorCode::None, kept));
+                kept += 1;
+            }
+            let used = world.used();
+            world.set_capacity(used + MIN + WARN / 4);
+            world.sleep(Duration::from_secs(2)).await;
+            let (status, text) = get(&world, "/readyz").await;
+            assert!(status == 200 && text.contains("warning: the disk is nearly full"), "{text}");
+            assert_eq!(metrics(&world).await.value("trialog_disk_level", &[]), Some(1.0));
+            let answer = peer.produce(9, &to, &batch(&[&value])).await;
+            assert_eq!(answer.error, ErrorCode::None, "a warning refuses nobody");
+            kept += 1;
+
+            // Other programs take the rest: all but the reserve, or the last byte.
+            let left = if to_the_last_byte { 1500 } else { MIN / 2 };
+            world.set_capacity(world.used() + left);
+            if to_the_last_byte {
+                // The look of the next second is not needed: a write that finds no room is enough.
+                while peer.produce(9, &to, &batch(&[&value])).await.error == ErrorCode::None {
+                    kept += 1;
+                }
+            } else {
+                world.sleep(Duration::from_secs(2)).await;
+            }
+            let answer = peer.produce(9, &to, &batch(&[&value])).await;
+            assert_eq!(answer.error, ErrorCode::KafkaStorageError);
+            let told = answer.error_message.expect("a reason");
+            assert!(told.contains("trialog.disk.free.min.bytes"), "{told}");
+            world.sleep(Duration::from_secs(2)).await;
+            let (status, text) = get(&world, "/readyz").await;
+            assert!(status == 200 && text.contains("error: the disk is full"), "{text}");
+            let page = metrics(&world).await;
+            assert_eq!(page.value("trialog_disk_level", &[]), Some(2.0));
+            assert!(page.value("trialog_batches_refused_full_total", &[]) >= Some(1.0));
+            assert_eq!(page.value("trialog_partitions_offline", &[]), Some(0.0));
+
+            // Readers go on; and with the reserve, so does all that makes room.
+            let (_, records) = peer.fetch(12, &to, 0, 0).await;
+            assert_eq!(values(&records).len() as i64, kept);
+            if !to_the_last_byte {
+                assert_eq!(groups::commit(&mut peer, 8, &to, ("readers", "", -1), 3).await, 0);
+                assert_eq!(super::upkeep::delete_below(&mut peer, 1, &to, 2).await, (0, 2));
+                delete_topic(&mut peer, other.name).await;
+            }
+
+            // There is room again; nobody restarts anything.
+            world.set_capacity(u64::MAX);
+            let mut refused = 0;
+            loop {
+                let answer = peer.produce(9, &to, &batch(&["after"])).await;
+                if answer.error == ErrorCode::None {
+                    assert_eq!(answer.base_offset.0, kept, "what was refused took no offset");
+                    kept += 1;
+                    break;
+                }
+                assert_eq!(answer.error, ErrorCode::KafkaStorageError);
+                refused += 1;
+                assert!(refused < 100, "it never takes records again");
+                world.sleep(Duration::from_millis(100)).await;
+            }
+            assert_eq!(get(&world, "/readyz").await.1, "ready\n");
+            // A log that is made while the disk is full waits for room, and is not lost.
+            world.set_capacity(world.used());
+            let made = peer.create("late", 1, &[]).await.topics[0].error_code;
+            let storage = ErrorCode::KafkaStorageError.code();
+            assert!([0, storage].contains(&made), "{made}");
+            world.set_capacity(u64::MAX);
+            world.sleep(Duration::from_secs(3)).await;
+            if made == storage {
+                assert_eq!(peer.create("late", 1, &[]).await.topics[0].error_code, 0);
+            }
+            let late = To { name: "late", id: TopicId::NONE, index: PartitionIndex(0) };
+            assert_eq!(peer.produce(9, &late, &batch(&["x"])).await.error, ErrorCode::None);
+            kept
+        });
+        let ram = ram.crash(Loss::Everything);
+        let world = ram.clone();
+        ram.block_on(async {
+            let shared = peer::prepare(1, &settings, None);
+            peer::run(&world, &shared, 1);
+            let mut peer = Peer::connect(&world, &shared).await;
+            let to = To { name: "full", id: TopicId::NONE, index: PartitionIndex(1) };
+            let from = if to_the_last_byte { 0 } else { 2 };
+            let (partition, records) = peer.fetch(12, &to, from, 0).await;
+            assert_eq!((partition.error, partition.high_watermark.0), (ErrorCode::None, kept));
+            assert_eq!(values(&records).len() as i64, kept - from);
+        });
+    }
 }

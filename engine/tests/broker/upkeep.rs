@@ -12,7 +12,7 @@ use trialog_engine::wire::code::ErrorCode;
 use super::peer::{Peer, To, batch, start, values};
 use super::{offset_at, topic, with_broker};
 
-async fn delete_below(peer: &mut Peer, version: i16, to: &To<'_>, offset: i64) -> (i16, i64) {
+pub async fn delete_below(peer: &mut Peer, version: i16, to: &To<'_>, offset: i64) -> (i16, i64) {
     let partition = DeleteRecordsPartition { partition_index: to.index.0, offset };
     let topic = DeleteRecordsTopic { name: to.name.to_owned(), partitions: vec![partition] };
     let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };

@@ -550,8 +550,8 @@ impl Disk {
     }
 
     fn full(&mut self) -> Error {
+        // Nothing that a program may take for final: once there is room, it has to go on by itself.
         self.troubles.found_full();
-        self.hurt = true;
         ErrorKind::StorageFull.into()
     }
 

@@ -154,11 +154,15 @@ fn transfers_are_short_or_interrupted_and_unused_room_is_poisoned() {
 #[test]
 fn a_full_disk_has_room_again_when_its_fault_ends() {
     let (mut disk, ino) = ailing(Trouble::Full(PAGE as u64));
+    assert_eq!(disk.free(), PAGE as u64, "a broker that asks is told");
     assert_eq!(disk.write(ino, PAGE as u64, &[&[1; 3 * PAGE]]).expect("a part"), PAGE);
     let error = disk.write(ino, 2 * PAGE as u64, &[&[1; PAGE]]).expect_err("full");
     assert_eq!(error.kind(), ErrorKind::StorageFull);
     assert_eq!(disk.troubles.bites.of(Cause(1)), 2);
+    assert_eq!(disk.free(), 0);
+    assert!(!disk.hurt, "nothing that a program may take for final");
     disk.troubles.lift(Cause(1));
+    assert!(disk.free() > PAGE as u64);
     assert_eq!(disk.write(ino, 2 * PAGE as u64, &[&[1; PAGE]]).expect("room"), PAGE);
 }
 

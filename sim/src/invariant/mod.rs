@@ -68,13 +68,15 @@ impl Watch {
         }
     }
 
-    /// Looks at a running broker with its data in `data`.
+    /// Looks at a running broker with its data in `data`. `hurt` says that its disk has done what a
+    /// log may take for final; being full is not that.
     pub fn look(
         &mut self,
         world: &World,
         broker: Process,
         data: &std::path::Path,
         now: &[Reading],
+        hurt: bool,
     ) {
         let at = world.now();
         let disk_due =
@@ -94,6 +96,7 @@ impl Watch {
                 }
             }
             wrong.extend(check_bounds(reading));
+            wrong.extend(check_room(reading, hurt));
             for violation in wrong {
                 self.report(violation);
             }
@@ -122,6 +125,14 @@ impl Watch {
 pub(crate) fn folder(data: &std::path::Path, reading: &Reading) -> PathBuf {
     let name = format!("{}-{}", reading.topic_id, reading.partition);
     data.join("topics").join(&*reading.topic).join(name)
+}
+
+/// ROOM-1: a log is never put out of use by a disk that only lacks room.
+fn check_room(reading: &Reading, hurt: bool) -> Option<Violation> {
+    (reading.failed && !hurt).then(|| Violation {
+        id: "ROOM-1",
+        text: format!("the log of {} is out of use, and its disk never failed", name(reading)),
+    })
 }
 
 /// QUEUE-1: what waits for a flush is bounded.

@@ -326,7 +326,12 @@ fn host(random: &mut Stream) -> BrokerShape {
         set("max.incremental.fetch.session.cache.slots", random.pick(&[0, 1]).to_string());
     }
     let count = random.within(1..4);
-    BrokerShape { cores: (0..count).map(|_| random.pick(&[1, 2, 3])).collect(), settings }
+    let cores = (0..count).map(|_| random.pick(&[1, 2, 3])).collect();
+    // What a full disk leaves is less than this, or enough for a while.
+    let mut set = |key, value: u64| settings.insert(key, value.to_string());
+    set("trialog.disk.free.min.bytes", random.pick(&[0, 0, 4096, 16_384]));
+    set("trialog.disk.free.warn.bytes", random.pick(&[0, 16_384, 60 << 20]));
+    BrokerShape { cores, settings }
 }
 
 fn topics(random: &mut Stream, broker: usize) -> Vec<TopicShape> {

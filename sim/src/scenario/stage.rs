@@ -255,7 +255,10 @@ impl Stage {
         let world = self.recorder.world();
         for (process, shared) in self.brokers.lock().expect("nobody panics with it").values() {
             if world.is_alive(*process) {
-                let look = || watch.look(world, *process, Path::new(DATA), &shared.readings());
+                let hurt = self.expects_damage()
+                    || world.machine(process.machine, |machine| machine.disk.hurt);
+                let look =
+                    || watch.look(world, *process, Path::new(DATA), &shared.readings(), hurt);
                 crate::timing::judging(look);
             }
         }

@@ -25,7 +25,7 @@ pub fn address() -> SocketAddr {
 /// Its program.
 pub async fn serve(io: SimIo) {
     let options = broker::Options {
-        config: config::Broker::default(),
+        config: config::Broker::parse([("trialog.disk.free.min.bytes", "0")]).expect("legal"),
         data: PathBuf::from("/data"),
         listen: SocketAddr::new([0, 0, 0, 0].into(), PORT),
         admin: None,

@@ -8,9 +8,11 @@
 use std::fmt::Write as _;
 
 use super::http::Status;
+use crate::broker::room::Level;
 use crate::broker::{Core, Shared};
 use crate::io::Io;
 use crate::limit::SILENCE_MAX;
+use crate::probe::{self, Probe};
 
 /// How far the start of a broker has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,18 +76,37 @@ pub fn ready<I: Io>(core: &Core<I>) -> (Status, String) {
     }
     let start = start(shared);
     if !start.is_over(shared.tallies.len()) {
+        probe::hit(Probe::AdminWhileStarting);
         let (_, text) = started(core);
         return (Status::Unavailable, format!("not ready\n{text}"));
     }
     let mut text = "ready\n".to_owned();
-    let offline: u64 = shared.tallies.iter().map(|tally| tally.logs_offline.get()).sum();
+    let failed = shared.gauges.read().iter().filter(|reading| reading.failed).count();
+    let waiting: u64 = shared.tallies.iter().map(|tally| tally.logs_offline.get()).sum();
+    let offline = waiting + failed as u64;
     if offline > 0 {
         let _ = writeln!(
             text,
-            "warning: {offline} partitions are offline, their disk failed; the \
+            "warning: {offline} partitions are offline, their logs cannot be used; the \
             broker's log names them"
         );
     }
+    let free = shared.room.free().map_or("?".to_owned(), |free| free.to_string());
+    let _ = match shared.room.level() {
+        Level::Plenty => Ok(()),
+        Level::Little => writeln!(
+            text,
+            "warning: the disk is nearly full, {free} bytes are free; \
+            producers are refused below {}",
+            core.marks().min
+        ),
+        Level::None => writeln!(
+            text,
+            "error: the disk is full, {free} bytes are free; producers \
+            are refused until there are more than {}, everything else goes on",
+            core.marks().min
+        ),
+    };
     (Status::Ok, text)
 }
 

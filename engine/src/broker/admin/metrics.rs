@@ -136,6 +136,36 @@ const BROKER: &[BrokerRow] = &[
         "Partitions of fetches that were answered with an error.",
         |all| all.counts.fetches_failed as f64,
     ),
+    BrokerRow(
+        "trialog_disk_level",
+        Gauge,
+        "0: room; 1: less than trialog.disk.free.warn.bytes; 2: full, producers are refused.",
+        |all| f64::from(all.room.0 as u8),
+    ),
+    BrokerRow(
+        "trialog_disk_free_bytes",
+        Gauge,
+        "Free bytes where the data are; -1 if the system does not say.",
+        |all| all.room.1.map_or(-1.0, |free| free as f64),
+    ),
+    BrokerRow(
+        "trialog_disk_free_warn_bytes",
+        Gauge,
+        "The setting trialog.disk.free.warn.bytes.",
+        |all| all.room.2.warn as f64,
+    ),
+    BrokerRow(
+        "trialog_disk_free_min_bytes",
+        Gauge,
+        "The setting trialog.disk.free.min.bytes.",
+        |all| all.room.2.min as f64,
+    ),
+    BrokerRow(
+        "trialog_batches_refused_full_total",
+        Counter,
+        "Batches of producers refused because the disk is full.",
+        |all| all.counts.produces_without_room as f64,
+    ),
     BrokerRow("trialog_topics", Gauge, "Topics of the cluster.", |all| {
         all.image.topics().len() as f64
     }),

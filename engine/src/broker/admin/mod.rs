@@ -35,6 +35,7 @@ use crate::limit::{
     ADMIN_LINGER_BYTES_MAX, ADMIN_LINGER_WAIT,
 };
 
+use crate::probe::{self, Probe};
 /// Where the admin listener is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish {
@@ -157,7 +158,10 @@ async fn visit<I: Io>(
         request = read_request(connection) => request?,
         () = core.io.sleep(ADMIN_HEAD_WAIT) => return Err(late()),
     };
-    let Some(request) = request else { return Ok(()) };
+    let Some(request) = request else {
+        probe::hit(Probe::AdminSilent);
+        return Ok(());
+    };
     asked();
     tokio::select! {
         biased; // As above.

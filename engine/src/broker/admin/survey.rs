@@ -8,6 +8,7 @@ use super::health::{self, Start};
 use super::lag::{self, Group};
 use crate::broker::Core;
 use crate::broker::gauge::{Reading, Retired};
+use crate::broker::room::{Level, Marks};
 use crate::broker::tally::{APIS, Counter, Durations, Tally};
 use crate::io::Io;
 use crate::limit::ADMIN_GROUPS_WAIT;
@@ -25,6 +26,8 @@ pub struct Survey {
     pub start: Start,
     /// See [`Survey::start`].
     pub started: bool,
+    /// How much room there is on its disk: level, free bytes, and the marks.
+    pub room: (Level, Option<u64>, Marks),
     /// Whether it has been told to stop.
     pub stopping: bool,
     /// Where its partitions stand.
@@ -55,6 +58,7 @@ pub struct Counts {
     pub received_bytes: u64,
     pub sent_bytes: u64,
     pub fetches_failed: u64,
+    pub produces_without_room: u64,
     pub logs_offline: u64,
 }
 
@@ -108,6 +112,7 @@ pub async fn take<I: Io>(core: &Rc<Core<I>>) -> Survey {
         image,
         started: start.is_over(shared.tallies.len()),
         start,
+        room: (shared.room.level(), shared.room.free(), core.marks()),
         stopping: *shared.stop.borrow(),
         readings,
         topics,
@@ -119,6 +124,7 @@ pub async fn take<I: Io>(core: &Rc<Core<I>>) -> Survey {
             received_bytes: sum(|tally| &tally.received_bytes),
             sent_bytes: sum(|tally| &tally.sent_bytes),
             fetches_failed: sum(|tally| &tally.fetches_failed),
+            produces_without_room: sum(|tally| &tally.produces_without_room),
             logs_offline: sum(|tally| &tally.logs_offline),
         },
         latencies,

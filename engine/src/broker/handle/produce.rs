@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use smallvec::smallvec;
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use super::{find_topic, leader};
 use crate::broker::Core;
@@ -111,6 +112,10 @@ pub async fn hand_on<I: Io>(
                 })
                 .map_err(|code| refusal(index, code, code.message().to_owned()))
                 .and_then(|topic| {
+                .and_then(|topic| match core.shared.room.is_none() {
+                    true => Err(no_room(core, index)),
+                    false => Ok(topic),
+                })
                     let config = core.topic_config(topic);
                     let rules = settings::rules(&config, incoming.version, core.io.wall());
                     let bytes = &frame[body..][records.clone()];
@@ -182,15 +187,27 @@ fn answer<F>(incoming: &Incoming, topics: Vec<ProduceTopicResponse>) -> Reply<F>
     for topic in &topics {
         for partition in topic.partitions.iter().filter(|one| one.error != ErrorCode::None) {
             let reason = partition.error_message.as_deref().unwrap_or("");
-            warn(incoming, &topic.name, partition.index, reason);
+            warn(incoming, &topic.name, partition.index, partition.error, reason);
         }
     }
     let response = ProduceResponse { topics, ..ProduceResponse::default() };
     Reply::bytes(incoming.frame_with(|out| response.encode(out, incoming.version)))
 }
 
-/// Logs that a batch was not taken.
-pub fn warn(incoming: &Incoming, topic: &str, index: PartitionIndex, reason: &str) {
+/// Counts and logs that a batch was not taken. What the disk is to blame for has been logged where
+/// that began: a producer repeats such a batch many times a second.
+pub fn warn(
+    incoming: &Incoming,
+    topic: &str,
+    index: PartitionIndex,
+    code: ErrorCode,
+    reason: &str,
+) {
+    if code == ErrorCode::KafkaStorageError {
+        incoming.count_refused();
+        debug!(client = %incoming.client.address, topic, partition = %index, reason, "refused");
+        return;
+    }
     let what = format!("{topic} partition {index}: {reason}");
     incoming.warn(&what, "the client was told the same");
 }
@@ -250,6 +267,14 @@ fn refusal(index: PartitionIndex, error: ErrorCode, message: String) -> ProduceP
 }
 
 fn rejected(index: PartitionIndex, error: &BatchError) -> ProducePartitionResponse {
+/// The answer about a partition that could take the batch if the disk had room.
+fn no_room<I: Io>(core: &Core<I>, index: PartitionIndex) -> ProducePartitionResponse {
+    probe::hit(Probe::ProduceWithoutRoom);
+    core.tally.produces_without_room.add(1);
+    let message = core.shared.room.refusal(&core.shared.data, core.marks());
+    refusal(index, ErrorCode::KafkaStorageError, message)
+}
+
     probe::hit(Probe::BatchRefused);
     let code = error.code();
     let mut response = refusal(index, code, error.to_string());

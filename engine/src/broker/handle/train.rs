@@ -97,6 +97,9 @@ impl Train {
         let min_insync = |topic: &_| core.topic_config(topic).min_insync_replicas;
         let topic = produce::admit(&found, one.index, acks, min_insync).ok()?;
         let config = core.topic_config(topic);
+        if core.shared.room.is_none() {
+            return None;
+        }
         if settings::codec(&config).is_some() {
             // Its batches may have to be compressed anew, each by itself.
             return None;
@@ -191,7 +194,7 @@ impl Departed {
         let mut put = |request, response: ProducePartitionResponse| {
             if let Some(reason) = &response.error_message {
                 let incoming = Incoming::produce(client.clone(), *version, request);
-                produce::warn(&incoming, &topic.name, *index, reason);
+                produce::warn(&incoming, &topic.name, *index, response.error, reason);
             }
             let start = frame::begin_frame(out);
             frame::put_response_header(out, wire::produce::KEY, *version, request);

@@ -1,7 +1,8 @@
 //! The host of the cluster machine: decides commands one after another, makes their records
 //! durable in the metadata log, applies them, and publishes the image to all cores.
 //!
-//! Keeps: META-5, a reply or an image never shows what is not durable. A failed write ends the
+//! Keeps: META-5, a reply or an image never shows what is not durable. A write that finds no room is
+//! refused and changes nothing; one that fails ends the
 //! host: commands are then refused, while what is known goes on being served, until a restart.
 //! Lives on core 0. Must not know why anybody wants a command.
 
@@ -15,7 +16,7 @@ use crate::broker::data;
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{self, Buf, Io, Pool, watch};
 use crate::limit::METADATA_READ_BYTES;
-use crate::log::{self, First, Log};
+use crate::log::{self, AppendError, First, Log};
 use crate::machine::{Cluster, Command, Image, Record, Refusal, Reply};
 use crate::probe::{self, Probe};
 use crate::wire::batch::Builder;
@@ -35,6 +36,8 @@ pub enum Refused {
     Machine(Refusal),
     /// The metadata log is out of use.
     Storage(String),
+    /// There is no room on the disk: nothing has happened, and it may be tried again.
+    Full,
 }
 
 /// The machine with its log.
@@ -105,7 +108,15 @@ impl<I: Io> Host<I> {
             probe::hit(Probe::CommandIdle);
             return Ok(reply);
         }
-        if let Err(reason) = self.write(&records).await {
+        if let Err(unwritten) = self.write(&records).await {
+            let reason = match unwritten {
+                // Nothing was appended, and the log stays in use.
+                AppendError::Full => {
+                    probe::hit(Probe::MetadataFull);
+                    return Err(Refused::Full);
+                }
+                other => other.to_string(),
+            };
             error!(reason, "metadata can no longer be changed, until the broker is restarted");
             probe::hit(Probe::MetadataFailed);
             self.failed = Some(reason.clone());
@@ -117,7 +128,7 @@ impl<I: Io> Host<I> {
         Ok(reply)
     }
 
-    async fn write(&mut self, records: &[Record]) -> Result<(), String> {
+    async fn write(&mut self, records: &[Record]) -> Result<(), AppendError> {
         let now = self.io.wall();
         let mut batch = Builder::new();
         for record in records {
@@ -126,11 +137,11 @@ impl<I: Io> Host<I> {
         let batches = vec![Buf::from(batch.finish())];
         let appended = self.log.append(batches, self.epoch, now).await;
         for outcome in appended {
-            outcome.map_err(|error| error.to_string())?;
+            outcome?;
         }
         while let Some(flush) = self.log.flush() {
             let flushed = flush.run().await;
-            self.log.flushed(flushed).map_err(|error| error.to_string())?;
+            self.log.flushed(flushed)?;
         }
         assert_eq!(self.log.flushed_end(), self.log.end(), "META-5: flushed before it is shown");
         Ok(())

@@ -524,7 +524,7 @@ impl Disk {
         }
     }
 
-    fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         self.nodes
             .values()
             .map(|node| match node {

@@ -163,6 +163,12 @@ impl Ram {
         self.disk(|disk| disk.set_capacity(bytes));
     }
 
+    /// Bytes that the disk's files take, what is reserved for them included.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.disk(|disk| disk.used())
+    }
+
     /// Sets the wall clock, forward or back.
     pub fn set_wall(&self, wall: Wall) {
         self.wall_offset_ms.set(wall.0 - self.core.now().0 as i64 / 1_000_000);
