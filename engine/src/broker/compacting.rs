@@ -33,7 +33,7 @@ impl<I: Io> Compacting<I> {
         let (done, outcome) = oneshot::channel();
         let begun = Rc::new(Cell::new(turn.is_some()));
         let stop = compaction.stop();
-        let pace = Pace { bytes_per_second: core.shared.config.cleaner_bytes_per_second };
+        let pace = Pace { bytes_per_second: core.config().cleaner_bytes_per_second };
         let (core, begins) = (core.clone(), begun.clone());
         let io = core.io.clone();
         io.spawn(async move {

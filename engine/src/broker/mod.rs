@@ -57,7 +57,7 @@ use crate::limit::{
     REQUEST_MEMORY_UNIT, ROOM_RETRY_PAUSE, TURN_INTERVAL,
 };
 use crate::machine::group::Ticket;
-use crate::machine::{Command, Image, Refusal, Reply, Topic};
+use crate::machine::{BrokerConfigs, Command, Image, Refusal, Reply, Topic};
 use crate::probe::{self, Probe};
 // For `inbox`, which names its primitives by way of its parent.
 use crate::sync;
@@ -164,6 +164,9 @@ pub struct Core<I: Io> {
     producer_ids: producer_id::Block,
     connections: Cell<usize>,
     settings: settings::Settings,
+    config: RefCell<Config>,
+    /// The settings have changed, and partitions have not been told.
+    reconfigured: Cell<bool>,
     /// What it has done.
     tally: Arc<tally::Tally>,
     /// Every log that was there at the start is open.
@@ -172,15 +175,42 @@ pub struct Core<I: Io> {
     hinted_mapping: Cell<bool>,
 }
 
+/// A broker's settings, and what the cluster kept for it when they were put together.
+struct Config {
+    kept: Arc<BrokerConfigs>,
+    settings: Rc<config::Broker>,
+}
+
 impl<I: Io> Core<I> {
     /// A topic's settings, parsed.
     fn topic_config(&self, topic: &Arc<Topic>) -> Rc<config::Topic> {
-        self.settings.of(&self.shared.config, topic)
+        self.settings.of(&self.config.borrow().settings, topic)
+    }
+
+    /// The broker's settings as they are now. Those that cannot change while it runs are also in
+    /// [`Shared`].
+    fn config(&self) -> Rc<config::Broker> {
+        self.config.borrow().settings.clone()
+    }
+
+    /// Takes over the settings that the newest image keeps for this broker. Called with it at once,
+    /// so that an older one never follows a newer one. Partitions are told by [`shard::follow`].
+    fn configure(&self, image: &Image) {
+        let kept = image.broker_configs();
+        if Arc::ptr_eq(kept, &self.config.borrow().kept) {
+            return;
+        }
+        let own = kept.get(&Some(self.shared.node));
+        let settings = Rc::new(self.shared.config.with_dynamic(own, kept.get(&None)));
+        *self.config.borrow_mut() = Config { kept: kept.clone(), settings };
+        self.settings.retain(|_| false);
+        self.reconfigured.set(true);
+        probe::hit(Probe::BrokerReconfigured);
     }
 
     /// How much room is to be left on the disk.
     fn marks(&self) -> room::Marks {
-        let config = &self.shared.config;
+        let config = self.config();
         room::Marks { warn: config.disk_free_warn_bytes, min: config.disk_free_min_bytes }
     }
 }
@@ -229,6 +259,7 @@ impl<I: Io> Shared<I> {
             admin_address: watch::channel(None).0,
             ended: watch::channel(false).0,
             tallies: (0..options.cores).map(|_| Arc::default()).collect(),
+            room: room::Room::default(),
             has_listened: AtomicBool::new(false),
             stop: watch::channel(false).0,
             running: watch::channel(0).0,
@@ -265,7 +296,6 @@ impl<I: Io> Shared<I> {
     fn was_listening(&self) -> bool {
         self.has_listened.load(Ordering::Relaxed)
     }
-            room: room::Room::default(),
 
     /// Where every open partition stands, by topic identity and number. May be called from any
     /// thread.
@@ -320,6 +350,11 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         producer_ids: producer_id::Block::default(),
         connections: Cell::new(0),
         settings: settings::Settings::default(),
+        config: RefCell::new(Config {
+            kept: Arc::default(),
+            settings: Rc::new(shared.config.clone()),
+        }),
+        reconfigured: Cell::new(false),
         tally: shared.tallies[usize::from(id.0)].clone(),
         has_opened: Cell::new(false),
         hinted_mapping: Cell::new(false),
@@ -353,6 +388,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         opened.ok_or(BrokerError::NotStarted)?
     };
     core.shared.running.send_modify(|running| *running += 1);
+    core.configure(&core.shared.image());
     let (receiver, group_receiver) = {
         let mut receivers = core.shared.receivers.lock().unwrap_or_else(PoisonError::into_inner);
         receivers[usize::from(id.0)].take().expect("each core runs once")
@@ -436,6 +472,31 @@ async fn show_turns<I: Io>(core: Rc<Core<I>>) {
     }
 }
 
+/// Has the cluster know of this start. Where the disk has no room for that, it waits until it has.
+async fn register<I: Io>(
+    core: &Core<I>,
+    host: &mut Host<I>,
+    started: Command,
+) -> Result<(), BrokerError> {
+    let mut told = false;
+    loop {
+        let refused = match host.carry_out(started.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(refused) => refused,
+        };
+        if !matches!(refused, Refused::Full) || *core.shared.stop.borrow() {
+            return Err(BrokerError::Register(refused.to_string()));
+        }
+        core.shared.room.found_none();
+        if !std::mem::replace(&mut told, true) {
+            probe::hit(Probe::StartWaitedForRoom);
+            error!(data = %core.shared.data.display(),
+                "the disk is full: the broker begins as soon as there is room");
+        }
+        core.io.sleep(ROOM_RETRY_PAUSE).await;
+    }
+}
+
 async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
     loop {
         match listener.accept().await {
@@ -478,31 +539,6 @@ async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
     }
 }
 
-/// Has the cluster know of this start. Where the disk has no room for that, it waits until it has.
-async fn register<I: Io>(
-    core: &Core<I>,
-    host: &mut Host<I>,
-    started: Command,
-) -> Result<(), BrokerError> {
-    let mut told = false;
-    loop {
-        let refused = match host.carry_out(started.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(refused) => refused,
-        };
-        if !matches!(refused, Refused::Full) || *core.shared.stop.borrow() {
-            return Err(BrokerError::Register(refused.to_string()));
-        }
-        core.shared.room.found_none();
-        if !std::mem::replace(&mut told, true) {
-            probe::hit(Probe::StartWaitedForRoom);
-            error!(data = %core.shared.data.display(),
-                "the disk is full: the broker begins as soon as there is room");
-        }
-        core.io.sleep(ROOM_RETRY_PAUSE).await;
-    }
-}
-
 impl Refused {
     /// Kafka's code for it.
     fn code(&self) -> crate::wire::code::ErrorCode {
@@ -518,7 +554,7 @@ impl std::fmt::Display for Refused {
         match self {
             Refused::Machine(refusal) => refusal.fmt(f),
             Refused::Storage(reason) => f.write_str(reason),
+            Refused::Full => f.write_str("the disk is full: try again once there is room"),
         }
     }
 }
-            Refused::Full => f.write_str("the disk is full: try again once there is room"),

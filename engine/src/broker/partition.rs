@@ -167,7 +167,7 @@ async fn open<I: Io>(
     index: PartitionIndex,
 ) -> Result<Owner<I>, Unopened> {
     let epoch = topic.partition(index).map_or(LeaderEpoch(0), |partition| partition.leader_epoch);
-    let config = core.topic_config(topic).log(&core.shared.config);
+    let config = core.topic_config(topic).log(&core.config());
     let durability = config.durability;
     let folder = data::prepare_partition(&core.io, &core.shared.data, topic, index)
         .await
@@ -529,7 +529,7 @@ impl<I: Io> Owner<I> {
     }
 
     fn configure(&mut self, topic: Arc<Topic>) {
-        let config = self.core.topic_config(&topic).log(&self.core.shared.config);
+        let config = self.core.topic_config(&topic).log(&self.core.config());
         self.durability = config.durability;
         self.log.set_config(config);
         self.topic = topic;

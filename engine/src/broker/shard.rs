@@ -104,12 +104,15 @@ fn reach<I: Io>(core: &Rc<Core<I>>, key: Key) -> Option<mpsc::Sender<Ask<I::File
 }
 
 /// Follows the cluster's metadata: opens what is new one after another, removes what was deleted,
-/// and passes changed settings on.
+/// and passes changed settings on, those of topics and those of the broker.
 pub async fn follow<I: Io>(core: Rc<Core<I>>) {
     let mut images = core.shared.images();
     let mut known: BTreeMap<TopicId, Arc<Topic>> = BTreeMap::new();
     loop {
         let image = images.borrow_and_update().clone();
+        // Before any log is opened with them.
+        core.configure(&image);
+        let reconfigured = core.reconfigured.take();
         let current: BTreeMap<TopicId, Arc<Topic>> =
             image.topics().map(|topic| (topic.id, topic.clone())).collect();
         if core.tally.logs_to_open.get() == 0 {
@@ -118,7 +121,7 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
         }
         for topic in current.values() {
             let before = known.get(&topic.id);
-            if before.is_some_and(|before| Arc::ptr_eq(before, topic)) {
+            if !reconfigured && before.is_some_and(|before| Arc::ptr_eq(before, topic)) {
                 continue;
             }
             for key in owned(&core, topic) {

@@ -456,8 +456,10 @@ pub struct Broker {
     pub cleaner_backoff_ms: i64,
     /// `log.cleaner.io.max.bytes.per.second`
     pub cleaner_bytes_per_second: u64,
-    /// What was given, by key, every value legal.
-    given: BTreeMap<&'static str, String>,
+    /// What was given at the start, by key, every value legal.
+    given: Given,
+    /// What the cluster keeps for this broker, and for all.
+    dynamic: [Given; 2],
 }
 
 /// What carries operations on files: `trialog.io`.
@@ -470,6 +472,9 @@ pub enum IoMode {
     /// Threads that make blocking calls.
     Pool,
 }
+
+/// Settings by key, every value legal.
+type Given = BTreeMap<&'static str, String>;
 
 impl Default for Broker {
     fn default() -> Self {
@@ -492,13 +497,19 @@ impl Broker {
             key.check(&value)?;
             legal.insert(key.name, value);
         }
-        Ok(Broker::from_legal(legal))
+        Ok(Broker::from_legal(legal, [Given::new(), Given::new()]))
     }
 
-    fn from_legal(given: BTreeMap<&'static str, String>) -> Broker {
+    /// The same start with other dynamic settings: for this broker, and for all.
+    pub(super) fn layered(&self, own: Given, all: Given) -> Broker {
+        Broker::from_legal(self.given.clone(), [own, all])
+    }
+
+    fn from_legal(given: Given, dynamic: [Given; 2]) -> Broker {
         let text = |name: &str| -> String {
             let default = || row(name).default.expect("this key has a default").to_owned();
-            given.get(name).cloned().unwrap_or_else(default)
+            let mut layers = dynamic.iter().chain([&given]);
+            layers.find_map(|layer| layer.get(name)).cloned().unwrap_or_else(default)
         };
         let number = |name: &str| text(name).parse::<i64>().expect("checked by its kind");
         let truth = |name: &str| boolean(&text(name)).expect("checked by its kind");
@@ -544,20 +555,36 @@ impl Broker {
                 .parse::<f64>()
                 .expect("checked by its kind") as u64,
             given,
+            dynamic,
         }
     }
 
-    /// What was given for a key, if anything was.
+    /// Everything that is set for a key, the winner first: for this broker, for all, at the start.
+    pub fn set(&self, key: &str) -> impl Iterator<Item = (&str, super::Source)> {
+        use super::Source::{Broker, DynamicBroker, DynamicDefault};
+        let layers = [
+            (&self.dynamic[0], DynamicBroker),
+            (&self.dynamic[1], DynamicDefault),
+            (&self.given, Broker),
+        ];
+        let mut set = Vec::new();
+        for (layer, source) in layers {
+            set.extend(layer.get(key).map(|value| (value.as_str(), source)));
+        }
+        set.into_iter()
+    }
+
+    /// What was given for a key at the start, if anything was.
     #[must_use]
     pub fn given(&self, key: &str) -> Option<&str> {
         self.given.get(key).map(String::as_str)
     }
 
-    /// Every key with its value and whether it was given, for DescribeConfigs. Keys without a value
+    /// Every key with its value and where that comes from, for DescribeConfigs. Keys without a value
     /// have none.
     pub fn entries(&self) -> impl Iterator<Item = (&'static Key, Option<&str>, super::Source)> {
-        KEYS.iter().map(|key| match self.given(key.name) {
-            Some(value) => (key, Some(value), super::Source::Broker),
+        KEYS.iter().map(|key| match self.set(key.name).next() {
+            Some((value, source)) => (key, Some(value), source),
             None => (key, key.default, super::Source::Default),
         })
     }

@@ -10,8 +10,12 @@
 //! Pure: no files, no environment, no clock. A key that is not in the table is an error with the
 //! nearest known key, never silently ignored: a typing error in a durability setting must not
 //! look like success.
+//!
+//! Some of a broker's keys may be changed while it runs ([`dynamic`]): for one broker, which wins over
+//! for all brokers, which wins over what it was started with.
 
 pub mod broker;
+pub mod dynamic;
 pub mod given;
 mod group;
 pub mod kind;
@@ -52,6 +56,10 @@ pub enum Level {
 pub enum Source {
     /// Given for the topic itself.
     Topic,
+    /// Kept by the cluster for one broker, changed while it runs.
+    DynamicBroker,
+    /// Kept by the cluster for all brokers, changed while they run.
+    DynamicDefault,
     /// Given to the broker at its start.
     Broker,
     /// The table's.
@@ -64,6 +72,8 @@ impl Source {
     pub fn code(self) -> i8 {
         match self {
             Source::Topic => 1,
+            Source::DynamicBroker => 2,
+            Source::DynamicDefault => 3,
             Source::Broker => 4,
             Source::Default => 5,
         }
@@ -91,6 +101,11 @@ pub enum ConfigError {
         /// What it takes.
         allowed: String,
     },
+    /// The key can only be given at a broker's start.
+    ReadOnly {
+        /// The key.
+        key: &'static str,
+    },
     /// `key=value` was expected.
     Syntax {
         /// What was given.
@@ -115,6 +130,11 @@ impl fmt::Display for ConfigError {
             ConfigError::Value { key, value, allowed } => {
                 write!(f, "'{value}' is not a value for '{key}': it takes {allowed}")
             }
+            ConfigError::ReadOnly { key } => write!(
+                f,
+                "'{key}' cannot be changed while a broker runs: give it at its start, with --set, \
+                 with --config, or as a KAFKA_ name in its environment"
+            ),
             ConfigError::Syntax { given } => {
                 write!(f, "'{given}' is not a setting: write it as key=value")
             }

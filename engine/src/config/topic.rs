@@ -361,8 +361,8 @@ impl Topic {
 fn entry(row: &'static TopicKey, broker: &Broker, own: &BTreeMap<String, String>) -> Entry {
     let name = row.key.name;
     let own = own.get(name).map(|value| (name, value.trim().to_owned(), Source::Topic));
-    let given = row.synonyms.iter().filter_map(|&(name, factor)| {
-        broker.given(name).map(|value| (name, scale(value, factor), Source::Broker))
+    let given = row.synonyms.iter().flat_map(|&(name, factor)| {
+        broker.set(name).map(move |(value, source)| (name, scale(value, factor), source))
     });
     let table = row.synonyms.iter().filter_map(|&(name, factor)| {
         let default = broker::row(name).default?;

@@ -69,6 +69,20 @@ pub enum Command {
         /// The changes, by Kafka's names.
         changes: BTreeMap<String, Option<String>>,
     },
+    /// Change some of the settings that the cluster keeps for a broker; `None` takes one away.
+    SetBrokerConfigs {
+        /// The broker; all of them if none is named.
+        node: Option<NodeId>,
+        /// The changes, by Kafka's names.
+        changes: BTreeMap<String, Option<String>>,
+    },
+    /// Check that they could be changed.
+    ValidateBrokerConfigs {
+        /// The broker; all of them if none is named.
+        node: Option<NodeId>,
+        /// The changes, by Kafka's names.
+        changes: BTreeMap<String, Option<String>>,
+    },
     /// Give the broker a block of producer ids that nobody ever had.
     AllocateProducerIds {
         /// The broker that asks.
@@ -128,6 +142,8 @@ pub enum Reply {
     TopicDeleted(Arc<Topic>),
     /// The topic's settings are these (or would be).
     TopicConfigured(BTreeMap<String, String>),
+    /// What the cluster keeps for the broker, or would.
+    BrokerConfigured(BTreeMap<String, String>),
     /// The broker owns the ids `first .. first + count`.
     ProducerIds {
         /// The first id of the block.
@@ -188,6 +204,10 @@ impl Cluster {
             Command::SetTopicConfigs { name, changes } => self.set_configs(name, changes),
             Command::ValidateTopicConfigs { name, changes } => {
                 self.set_configs(name, changes).map(|(_, reply)| (Vec::new(), reply))
+            }
+            Command::SetBrokerConfigs { node, changes } => self.set_broker_configs(node, changes),
+            Command::ValidateBrokerConfigs { node, changes } => {
+                self.set_broker_configs(node, changes).map(|(_, reply)| (Vec::new(), reply))
             }
             Command::AllocateProducerIds { node } => self.allocate_producer_ids(node),
         }
@@ -357,6 +377,35 @@ impl Cluster {
         Ok((vec![Record::TopicConfigured { id: topic.id, configs }], reply))
     }
 
+    fn set_broker_configs(
+        &self,
+        node: Option<NodeId>,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<(Vec<Record>, Reply), Refusal> {
+        if let Some(node) = node.filter(|node| self.image.broker(*node).is_none()) {
+            return Err(Refusal::UnregisteredBroker { node });
+        }
+        let before = self.image.broker_configs().get(&node).cloned().unwrap_or_default();
+        let mut configs = before.clone();
+        for (key, change) in changes {
+            match change {
+                Some(value) => {
+                    config::dynamic::check(&key, &value).map_err(Refusal::BrokerConfig)?;
+                    configs.insert(key, value);
+                }
+                None => {
+                    config::dynamic::key_of(&key).map_err(Refusal::BrokerConfig)?;
+                    configs.remove(&key);
+                }
+            }
+        }
+        let reply = Reply::BrokerConfigured(configs.clone());
+        if configs == before {
+            return Ok((Vec::new(), reply));
+        }
+        Ok((vec![Record::BrokerConfigured { node, configs }], reply))
+    }
+
     fn allocate_producer_ids(&self, node: NodeId) -> Result<(Vec<Record>, Reply), Refusal> {
         if self.image.broker(node).is_none() {
             return Err(Refusal::UnregisteredBroker { node });
@@ -414,6 +463,14 @@ impl Cluster {
                 let mut topic = Arc::clone(&state.by_id[id]);
                 Arc::make_mut(&mut topic).configs = configs.clone();
                 state.put(topic);
+            }
+            Record::BrokerConfigured { node, configs } => {
+                let all = Arc::make_mut(&mut state.broker_configs);
+                if configs.is_empty() {
+                    all.remove(node);
+                } else {
+                    all.insert(*node, configs.clone());
+                }
             }
             Record::ProducerIdsAllocated { next, .. } => {
                 state.producer_ids_next = ProducerIdsNext(*next);
@@ -474,6 +531,16 @@ impl Cluster {
             Record::TopicConfigured { id, configs } => {
                 check_configs(configs)?;
                 self.check_topic(*id)?;
+            }
+            Record::BrokerConfigured { node, configs } => {
+                for (key, value) in configs {
+                    if let Err(error) = config::dynamic::check(key, value) {
+                        return contradiction(format!("this version refuses a setting: {error}"));
+                    }
+                }
+                if let Some(node) = node.filter(|node| image.broker(*node).is_none()) {
+                    return contradiction(format!("it sets up broker {node}, which never started"));
+                }
             }
             Record::ProducerIdsAllocated { next, .. } => {
                 let first = image.state.producer_ids_next.0;

@@ -66,8 +66,13 @@ pub(super) struct State {
     pub by_folded: BTreeMap<String, Arc<str>>,
     pub partitions: usize,
     pub producer_ids_next: ProducerIdsNext,
+    pub broker_configs: Arc<BrokerConfigs>,
     pub records_applied: u64,
 }
+
+/// The settings that the cluster keeps for brokers: for each that has some, and under `None` for
+/// all.
+pub type BrokerConfigs = BTreeMap<Option<NodeId>, BTreeMap<String, String>>;
 
 /// The first producer id that has not been given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +134,12 @@ impl Image {
     /// The brokers that ever registered, in the order of their ids.
     pub fn brokers(&self) -> impl ExactSizeIterator<Item = (NodeId, Registration)> {
         self.state.brokers.iter().map(|(&node, &registration)| (node, registration))
+    }
+
+    /// The settings that the cluster keeps for brokers, by Kafka's names.
+    #[must_use]
+    pub fn broker_configs(&self) -> &Arc<BrokerConfigs> {
+        &self.state.broker_configs
     }
 
     /// One broker's registration.

@@ -24,6 +24,6 @@ pub mod refusal;
 mod tests;
 
 pub use cluster::{Cluster, Command, Contradiction, Layout, MorePartitions, NewTopic, Reply};
-pub use image::{ClusterId, Image, Partition, Topic};
+pub use image::{BrokerConfigs, ClusterId, Image, Partition, Topic};
 pub use record::{Record, RecordError};
 pub use refusal::Refusal;

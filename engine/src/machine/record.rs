@@ -16,6 +16,7 @@
 //! kind 5  TopicConfigured       topic id 16, configs LIST of (key STRING, value STRING)
 //! kind 6  ProducerIdsAllocated  node 4, next producer id 8
 //! kind 7  PartitionsAdded       topic id 16, partitions LIST of (replicas LIST of node 4)
+//! kind 8  BrokerConfigured      node 4 (-1: all brokers), configs LIST of (key STRING, value STRING)
 //!
 //! STRING  length 2, then that many bytes of UTF-8
 //! LIST    count 4, then that many items
@@ -79,6 +80,13 @@ pub enum Record {
         /// Which topic.
         id: TopicId,
         /// All of its settings, changed or not.
+        configs: BTreeMap<String, String>,
+    },
+    /// The settings that the cluster keeps for a broker are these from now on.
+    BrokerConfigured {
+        /// Which broker; all of them if none is named.
+        node: Option<NodeId>,
+        /// All of those settings, changed or not.
         configs: BTreeMap<String, String>,
     },
     /// All producer ids below `next` have been given out.
@@ -161,6 +169,11 @@ impl Record {
                 out.extend(id.0);
                 put_partitions(out, partitions);
             }
+            Record::BrokerConfigured { node, configs } => {
+                out.push(8);
+                out.extend(node.map_or(-1, |node| node.0).to_be_bytes());
+                put_configs(out, configs);
+            }
         }
     }
 
@@ -202,6 +215,14 @@ impl Record {
                 next: ProducerId(i64::from_be_bytes(from.array("the next producer id")?)),
             },
             7 => Record::PartitionsAdded { id: from.topic()?, partitions: from.partitions()? },
+            8 => Record::BrokerConfigured {
+                node: match from.node("the node id")? {
+                    NodeId(-1) => None,
+                    NodeId(..-1) => return Err(RecordError::Malformed("a negative node id")),
+                    node => Some(node),
+                },
+                configs: from.configs()?,
+            },
             value => return Err(RecordError::Unknown { what: "kind", value }),
         };
         match from.rest.len() {
@@ -342,6 +363,8 @@ mod tests {
             id.clone().prop_map(|id| Record::TopicDeleted { id }),
             (id.clone(), any_configs())
                 .prop_map(|(id, configs)| Record::TopicConfigured { id, configs }),
+            (proptest::option::of((0..i32::MAX).prop_map(NodeId)), any_configs())
+                .prop_map(|(node, configs)| Record::BrokerConfigured { node, configs }),
             (id, added).prop_map(|(id, partitions)| Record::PartitionsAdded { id, partitions }),
             (node, any::<i64>()).prop_map(|(node, next)| Record::ProducerIdsAllocated {
                 node,
@@ -373,7 +396,7 @@ mod tests {
 
         #[test]
         fn what_decodes_has_one_encoding(
-            kind in 1_u8..8,
+            kind in 1_u8..9,
             tail in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let mut bytes = vec![FORMAT_VERSION, kind];

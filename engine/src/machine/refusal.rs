@@ -72,6 +72,8 @@ pub enum Refusal {
     },
     /// A setting that does not exist or has an illegal value.
     Config(config::ConfigError),
+    /// The same of a setting that is to be kept for brokers.
+    BrokerConfig(config::ConfigError),
     /// There is no topic of this name.
     UnknownTopic {
         /// The name.
@@ -145,6 +147,8 @@ impl Refusal {
                 ErrorCode::InvalidReplicaAssignment
             }
             Refusal::Config(_) => ErrorCode::InvalidConfig,
+            // Kafka's own code for these (KAFKA-13609 regrets it, and keeps it).
+            Refusal::BrokerConfig(_) => ErrorCode::InvalidRequest,
             Refusal::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
             Refusal::UnknownTopicId { .. } => ErrorCode::UnknownTopicId,
             Refusal::Limit { .. } => ErrorCode::PolicyViolation,
@@ -192,7 +196,7 @@ impl fmt::Display for Refusal {
             Refusal::Assignment { partition, why } => {
                 write!(f, "the assignment of partition {partition} is not possible: {why}")
             }
-            Refusal::Config(error) => error.fmt(f),
+            Refusal::Config(error) | Refusal::BrokerConfig(error) => error.fmt(f),
             Refusal::UnknownTopic { name } => write!(f, "there is no topic '{name}'"),
             Refusal::UnknownTopicId { id } => write!(f, "there is no topic with id {id}"),
             Refusal::Limit { what, most } => {

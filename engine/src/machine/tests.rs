@@ -58,6 +58,7 @@ struct Known {
 struct Model {
     incarnation: Option<u64>,
     topics: BTreeMap<String, Known>,
+    brokers: BrokerConfigs,
     blocks: i64,
 }
 
@@ -69,7 +70,7 @@ fn kind(refusal: &Refusal) -> &'static str {
         Refusal::TopicIdExists { .. } => "id",
         Refusal::Partitions { .. } | Refusal::NotMorePartitions { .. } => "partitions",
         Refusal::ReplicationFactor { .. } => "copies",
-        Refusal::Config(_) => "config",
+        Refusal::Config(_) | Refusal::BrokerConfig(_) => "config",
         Refusal::UnknownTopic { .. } | Refusal::UnknownTopicId { .. } => "unknown",
         Refusal::OtherNode { .. } => "node",
         Refusal::UnregisteredBroker { .. } => "unregistered",
@@ -124,12 +125,39 @@ impl Model {
                     return Err("config");
                 }
             }
+            Command::SetBrokerConfigs { node, changes } => {
+                self.check_broker(*node, changes)?;
+                let own = self.brokers.entry(*node).or_default();
+                for (key, change) in changes {
+                    match change {
+                        Some(value) => own.insert(key.clone(), value.clone()),
+                        None => own.remove(key),
+                    };
+                }
+                self.brokers.retain(|_, own| !own.is_empty());
+            }
+            Command::ValidateBrokerConfigs { node, changes } => {
+                self.check_broker(*node, changes)?;
+            }
             Command::AllocateProducerIds { .. } => {
                 self.incarnation.ok_or("unregistered")?;
                 self.blocks += 1;
             }
         }
         Ok(())
+    }
+
+    fn check_broker(
+        &self,
+        node: Option<NodeId>,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), &'static str> {
+        if node.is_some_and(|node| node != NODE || self.incarnation.is_none()) {
+            return Err("unregistered");
+        }
+        let known =
+            |key: &String| ["log.retention.ms", "message.max.bytes"].contains(&key.as_str());
+        if changes.keys().all(known) { Ok(()) } else { Err("config") }
     }
 
     fn more(&self, more: &MorePartitions) -> Result<Vec<i32>, &'static str> {
@@ -193,6 +221,7 @@ impl Model {
             assert_eq!(image.topic_by_id(topic.id), Some(topic));
         }
         assert_eq!(image.partition_count(), partitions);
+        assert_eq!(**image.broker_configs(), self.brokers);
     }
 }
 
@@ -207,6 +236,16 @@ fn any_configs() -> impl Strategy<Value = BTreeMap<String, Option<String>>> + Cl
     ];
     proptest::collection::btree_map(pair.clone().prop_map(|(key, _)| key.to_owned()), pair, 0..3)
         .prop_map(|pairs| pairs.into_values().map(|(key, value)| (key.into(), value)).collect())
+}
+
+fn any_broker_configs()
+-> impl Strategy<Value = (Option<NodeId>, BTreeMap<String, Option<String>>)> + Clone {
+    const KEYS: &[&str] =
+        &["log.retention.ms", "log.retention.ms", "message.max.bytes", "num.partitions", "bad"];
+    let node = proptest::sample::select(&[None, Some(NODE), Some(NodeId(7))][..]);
+    let value = proptest::option::of((1_u8..3).prop_map(|n| n.to_string()));
+    let key = proptest::sample::select(KEYS).prop_map(str::to_owned);
+    (node, proptest::collection::btree_map(key, value, 0..3))
 }
 
 fn any_topic() -> impl Strategy<Value = NewTopic> {
@@ -249,6 +288,10 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => changes.prop_map(|(name, changes)| {
             Command::ValidateTopicConfigs { name: name.to_owned(), changes }
         }),
+        3 => any_broker_configs()
+            .prop_map(|(node, changes)| Command::SetBrokerConfigs { node, changes }),
+        1 => any_broker_configs()
+            .prop_map(|(node, changes)| Command::ValidateBrokerConfigs { node, changes }),
         2 => Just(Command::AllocateProducerIds { node: NODE }),
     ]
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use trialog_engine::id::{PartitionIndex, TopicId};
 use trialog_engine::io::Io;
+use trialog_engine::io::ram::{Loss, Ram};
 use trialog_engine::wire::api::*;
 use trialog_engine::wire::code::ErrorCode;
 
-use super::peer::{Peer, batch, idempotent};
+use super::peer::{Peer, To, batch, idempotent, start as start_broker};
 use super::{metadata, offset_at, topic, with_broker};
 
 const TOPIC: i8 = 2;
@@ -38,13 +40,27 @@ async fn edit(
     validate_only: bool,
     changes: &[(&str, i8, Option<&str>)],
 ) -> (i16, Option<String>) {
+    edit_of(peer, (TOPIC, name), validate_only, changes).await
+}
+
+/// Sets one setting of a topic.
+pub async fn set(peer: &mut Peer, topic: &str, key: &str, value: &str) {
+    assert_eq!(edit(peer, topic, false, &[(key, 0, Some(value))]).await, (0, None));
+}
+
+async fn edit_of(
+    peer: &mut Peer,
+    (resource_type, name): (i8, &str),
+    validate_only: bool,
+    changes: &[(&str, i8, Option<&str>)],
+) -> (i16, Option<String>) {
     let change = |&(name, config_operation, value): &(&str, i8, Option<&str>)| {
         let (name, value) = (name.to_owned(), value.map(str::to_owned));
         IncrementalAlterableConfig { name, config_operation, value }
     };
     let request = IncrementalAlterConfigsRequest {
         resources: vec![IncrementalAlterConfigsResource {
-            resource_type: TOPIC,
+            resource_type,
             resource_name: name.to_owned(),
             configs: changes.iter().map(change).collect(),
         }],
@@ -267,5 +283,109 @@ fn tools_see_brokers_sizes_and_producers() {
         }
         let moved = peer.call(0, &ListPartitionReassignmentsRequest::default()).await;
         assert_eq!((moved.error_code, moved.topics.len()), (0, 0));
+    });
+}
+
+/// Settings of one broker win over those of all, and both over its start; logs obey them at once, and
+/// after a power cut.
+#[test]
+fn a_brokers_settings_change_while_it_runs_and_stay() {
+    const ONE: (i8, &str) = (BROKER, "1");
+    const ALL: (i8, &str) = (BROKER, "");
+    let start = [("log.retention.check.interval.ms", "500"), ("log.retention.hours", "-1")];
+    let ram = Ram::new(17);
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = start_broker(&world, 2, &start);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let to = topic(&mut peer, "dynamic", &[]).await;
+        let own = topic(&mut peer, "own", &[("max.message.bytes", "100000")]).await;
+        let large = batch(&[&"x".repeat(5000)]);
+        assert_eq!(peer.produce(9, &to, &large).await.error, ErrorCode::None);
+        let told = async |peer: &mut Peer, (kind, name), key: &str| {
+            let told = describe(peer, 4, kind, name, Some(&[key])).await;
+            let told = told.configs.into_iter().next().expect("it is told");
+            let from: Vec<_> =
+                told.synonyms.into_iter().map(|one| (one.name, one.source)).collect();
+            (told.value.unwrap_or_default(), told.config_source, told.read_only, from)
+        };
+
+        let set = |value| [("message.max.bytes", 0, Some(value))];
+        assert_eq!(edit_of(&mut peer, ALL, true, &set("2000")).await, (0, None));
+        let key = "message.max.bytes".to_owned();
+        let (value, source, read_only, _) = told(&mut peer, ONE, &key).await;
+        assert_eq!((value.as_str(), source, read_only), ("1048588", 5, false), "only checked");
+        assert_eq!(edit_of(&mut peer, ALL, false, &set("2000")).await, (0, None));
+        let refused = peer.produce(9, &to, &large).await.error;
+        assert_eq!(refused, ErrorCode::MessageTooLarge);
+        assert_eq!(peer.produce(9, &own, &large).await.error, ErrorCode::None, "it has its own");
+        assert_eq!(edit_of(&mut peer, ONE, false, &set("6000")).await, (0, None));
+        assert_eq!(peer.produce(9, &to, &large).await.error, ErrorCode::None);
+        let three = [2, 3, 5].map(|source| (key.clone(), source)).to_vec();
+        assert_eq!(told(&mut peer, ONE, &key).await, ("6000".into(), 2, false, three.clone()));
+        let (value, source, _, from) =
+            told(&mut peer, (TOPIC, "dynamic"), "max.message.bytes").await;
+        assert_eq!((value.as_str(), source, from), ("6000", 2, three));
+        let (value, source, _, from) = told(&mut peer, ALL, &key).await;
+        assert_eq!((value.as_str(), source, from), ("2000", 3, vec![(key.clone(), 3)]));
+
+        // Retention obeys at once: the records' time stamps are years old.
+        assert_eq!(offset_at(&mut peer, 5, &to, -2).await.1, 0);
+        let retention = [("log.retention.ms", 0, Some("1000")), ("log.roll.ms", 0, Some("200"))];
+        assert_eq!(edit_of(&mut peer, ALL, false, &retention).await, (0, None));
+        world.sleep(Duration::from_secs(4)).await;
+        assert_eq!(offset_at(&mut peer, 5, &to, -2).await.1, 2);
+
+        // What cannot be, and why.
+        for (changes, code, reason) in [
+            (("num.partitions", 0, Some("3")), ErrorCode::InvalidRequest, "at its start"),
+            (("retention.ms", 0, Some("3")), ErrorCode::InvalidRequest, "'log.retention.ms'"),
+            (("log.retention.ms", 0, Some("x")), ErrorCode::InvalidRequest, "a whole number"),
+            (("log.retention.ms", 2, Some("1")), ErrorCode::InvalidConfig, "not a list"),
+        ] {
+            let (found, message) = edit_of(&mut peer, ONE, false, &[changes]).await;
+            let message = message.expect("a reason");
+            assert_eq!(found, code.code(), "{message}");
+            assert!(message.contains(reason), "{message}");
+        }
+        let (found, _) = edit_of(&mut peer, (BROKER, "7"), false, &set("1")).await;
+        assert_eq!(found, ErrorCode::InvalidRequest.code());
+        let (_, _, read_only, _) = told(&mut peer, ONE, "num.partitions").await;
+        assert!(read_only);
+
+        // Lists grow from what is in force.
+        let policy = [("log.cleanup.policy", 2, Some("compact"))];
+        assert_eq!(edit_of(&mut peer, ONE, false, &policy).await, (0, None));
+        let (value, ..) = told(&mut peer, (TOPIC, "dynamic"), "cleanup.policy").await;
+        assert_eq!(value, "delete,compact");
+        // The legacy call resets what it does not name.
+        let config =
+            AlterableConfig { name: "message.max.bytes".into(), value: Some("7000".into()) };
+        let request = AlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: BROKER,
+                resource_name: "1".into(),
+                configs: vec![config],
+            }],
+            validate_only: false,
+        };
+        assert_eq!(peer.call(2, &request).await.responses[0].error_code, 0);
+        let (value, ..) = told(&mut peer, (TOPIC, "dynamic"), "cleanup.policy").await;
+        assert_eq!(value, "delete");
+    });
+    let ram = ram.crash(Loss::Everything);
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = start_broker(&world, 1, &start);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let told = describe(&mut peer, 4, TOPIC, "dynamic", Some(&["max.message.bytes"])).await;
+        assert_eq!(told.configs[0].value.as_deref(), Some("7000"));
+        let to = To { name: "dynamic", id: TopicId::NONE, index: PartitionIndex(1) };
+        let larger = batch(&[&"x".repeat(7500)]);
+        assert_eq!(peer.produce(9, &to, &larger).await.error, ErrorCode::MessageTooLarge);
+        let unset = [("message.max.bytes", 1, None)];
+        assert_eq!(edit_of(&mut peer, ONE, false, &unset).await, (0, None));
+        assert_eq!(edit_of(&mut peer, ALL, false, &unset).await, (0, None));
+        assert_eq!(peer.produce(9, &to, &larger).await.error, ErrorCode::None);
     });
 }

@@ -177,6 +177,8 @@ pub enum Call {
     Versions,
     /// Of the admin listener.
     Scrape,
+    /// Changes settings of its broker, or of all.
+    Reconfigure,
     CreateWrongly,
 }
 
@@ -193,7 +195,7 @@ pub struct ZombieShape {
 
 impl Call {
     /// All of them.
-    pub const ALL: [Call; 14] = [
+    pub const ALL: [Call; 15] = [
         Call::Create,
         Call::Delete,
         Call::Metadata,
@@ -207,6 +209,7 @@ impl Call {
         Call::Coordinator,
         Call::Versions,
         Call::Scrape,
+        Call::Reconfigure,
         Call::CreateWrongly,
     ];
 }

@@ -1,8 +1,10 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs (KIP-339) and ListConfigResources
 //! (KIP-1142): what settings there are, where they come from, and changing those of topics.
 //!
-//! A topic's change takes hold at once: the machine checks it, and every partition of the topic is
-//! told. A broker's settings are those it was started with.
+//! A change takes hold at once: the machine checks it, and every partition that it concerns is told.
+//! A broker's settings are those it was started with, but for those that Kafka, too, lets change
+//! while it runs (KIP-226): the cluster keeps them, for one broker (its number is the resource's
+//! name) or for all (the name is empty).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,9 +15,9 @@ use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
 use crate::config::{self, Key, Kind, Source, kind};
-use crate::id::TopicId;
+use crate::id::{NodeId, TopicId};
 use crate::io::Io;
-use crate::machine::{Command, Topic};
+use crate::machine::{Command, Image, Topic};
 use crate::wire::api::{
     AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, AlterableConfig,
     ConfigResource, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -115,7 +117,8 @@ fn describe_topic<I: Io>(
     let name = &wanted.resource_name;
     let topic = find_topic(&image, client, Operation::DescribeConfigs, name, TopicId::NONE)
         .map_err(plain)?;
-    let entries = config::Topic::entries(&core.shared.config, &topic.configs);
+    let broker = present(core, &image);
+    let entries = config::Topic::entries(&broker, &topic.configs);
     let all = entries.map(|entry| {
         let synonym = |(name, value, source): (&str, String, Source)| DescribeConfigsSynonym {
             name: name.to_owned(),
@@ -139,37 +142,74 @@ fn describe_broker<I: Io>(
     if !client.authorizer.allows(client, Operation::DescribeConfigs, Resource::Cluster) {
         return Err(plain(ErrorCode::ClusterAuthorizationFailed));
     }
-    if wanted.resource_name.is_empty() {
-        // What is set for all brokers of the cluster at once: nothing.
-        return Ok(Vec::new());
-    }
-    if wanted.resource_name != core.shared.node.0.to_string() {
-        let message = format!(
-            "there is no broker '{}'; this one is {}",
-            wanted.resource_name, core.shared.node
-        );
-        return Err((ErrorCode::InvalidRequest, message));
-    }
-    let all = core.shared.config.entries().map(|(key, value, source)| {
+    let image = core.shared.image();
+    let synonym = |key: &Key, value: &str, source: Source| DescribeConfigsSynonym {
+        name: key.name.to_owned(),
+        value: Some(value.to_owned()),
+        source: source.code(),
+    };
+    let Some(_) = node(core, &wanted.resource_name)? else {
+        // What is set for all brokers at once, and nothing else.
+        let kept = image.broker_configs().get(&None);
+        let all = kept.into_iter().flatten().filter_map(|(name, value)| {
+            let key = config::dynamic::key_of(name).ok()?;
+            Some(DescribeConfigsResourceResult {
+                synonyms: vec![synonym(key, value, Source::DynamicDefault)],
+                ..described(key, Some(value.clone()), Source::DynamicDefault)
+            })
+        });
+        return Ok(all.collect());
+    };
+    let broker = present(core, &image);
+    let all = broker.entries().map(|(key, value, source)| {
         let value = value.map(str::to_owned);
-        let synonym = |value: &str, source: Source| DescribeConfigsSynonym {
-            name: key.name.to_owned(),
-            value: Some(value.to_owned()),
-            source: source.code(),
-        };
-        let given = core.shared.config.given(key.name).map(|value| synonym(value, Source::Broker));
-        let default = key.default.map(|value| synonym(value, Source::Default));
+        let set = broker.set(key.name).map(|(value, source)| synonym(key, value, source));
+        let default = key.default.map(|value| synonym(key, value, Source::Default));
         DescribeConfigsResourceResult {
-            read_only: true,
-            synonyms: given.into_iter().chain(default).collect(),
+            read_only: !config::dynamic::is_dynamic(key.name),
+            synonyms: set.chain(default).collect(),
             ..described(key, value, source)
         }
     });
     Ok(all.collect())
 }
 
-/// Changes to a topic's settings; `None` returns one to its default.
+/// This broker's settings as the image has them: the cores take them over a moment later.
+fn present<I: Io>(core: &Core<I>, image: &Image) -> config::Broker {
+    let kept = image.broker_configs();
+    core.shared.config.with_dynamic(kept.get(&Some(core.shared.node)), kept.get(&None))
+}
+
+/// The broker that is named; `None` for all.
+fn node<I: Io>(core: &Core<I>, name: &str) -> Result<Option<NodeId>, Failure> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    if name == core.shared.node.0.to_string() {
+        return Ok(Some(core.shared.node));
+    }
+    let message = format!("there is no broker '{name}'; this one is {}", core.shared.node);
+    Err((ErrorCode::InvalidRequest, message))
+}
+
+/// Changes to settings; `None` returns one to its default.
 type Changes = BTreeMap<String, Option<String>>;
+
+/// Whose settings are to be changed.
+enum Target {
+    Topic(Arc<Topic>),
+    /// A broker's, or all brokers'.
+    Broker(Option<NodeId>),
+}
+
+/// Settings as they are before a change.
+struct Before {
+    target: Target,
+    /// Those of the target's own.
+    own: BTreeMap<String, String>,
+    /// The broker's in force.
+    broker: config::Broker,
+}
 
 /// Sets the settings that are named, and returns all others to their defaults.
 pub async fn alter<I: Io>(
@@ -183,7 +223,7 @@ pub async fn alter<I: Io>(
     for wanted in request.resources {
         let target = (wanted.resource_type, &*wanted.resource_name);
         let configs = wanted.configs;
-        let changes = |topic: &Topic| replaced(topic, configs);
+        let changes = |before: &Before| replaced(&before.own, configs);
         let validate_only = request.validate_only;
         let outcome = change(&core, &incoming, target, &repeated, validate_only, changes).await;
         let (code, message) = told(&incoming, &wanted.resource_name, outcome);
@@ -209,8 +249,7 @@ pub async fn alter_some<I: Io>(
     for wanted in request.resources {
         let target = (wanted.resource_type, &*wanted.resource_name);
         let configs = wanted.configs;
-        let broker = &core.shared.config;
-        let changes = |topic: &Topic| edited(broker, topic, configs);
+        let changes = |before: &Before| edited(before, configs);
         let validate_only = request.validate_only;
         let outcome = change(&core, &incoming, target, &repeated, validate_only, changes).await;
         let (code, message) = told(&incoming, &wanted.resource_name, outcome);
@@ -251,41 +290,56 @@ async fn change<I: Io>(
     (kind, name): (i8, &str),
     repeated: &BTreeSet<(i8, String)>,
     validate_only: bool,
-    changes: impl FnOnce(&Topic) -> Result<Changes, Failure>,
+    changes: impl FnOnce(&Before) -> Result<Changes, Failure>,
 ) -> Result<(), Failure> {
     if repeated.contains(&(kind, name.to_owned())) {
         let message = "the request names this resource more than once".to_owned();
         return Err((ErrorCode::InvalidRequest, message));
     }
-    match kind {
-        resource::TOPIC => {}
+    let image = core.shared.image();
+    let client = &incoming.client;
+    let (target, own) = match kind {
+        resource::TOPIC => {
+            let found = find_topic(&image, client, Operation::AlterConfigs, name, TopicId::NONE);
+            let topic: Arc<Topic> = found.map_err(plain)?;
+            let own = topic.configs.clone();
+            (Target::Topic(topic), own)
+        }
         resource::BROKER => {
-            let message = "a broker's settings are given at its start: with --set, with --config, \
-                           or as KAFKA_ names in its environment";
-            return Err((ErrorCode::InvalidRequest, message.to_owned()));
+            if !client.authorizer.allows(client, Operation::AlterConfigs, Resource::Cluster) {
+                return Err(plain(ErrorCode::ClusterAuthorizationFailed));
+            }
+            let node = node(core, name)?;
+            let own = image.broker_configs().get(&node).cloned().unwrap_or_default();
+            (Target::Broker(node), own)
         }
         other => {
             let message = format!("settings of resources of type {other} cannot be changed here");
             return Err((ErrorCode::InvalidRequest, message));
         }
-    }
-    let image = core.shared.image();
-    let client = &incoming.client;
-    let topic: Arc<Topic> =
-        find_topic(&image, client, Operation::AlterConfigs, name, TopicId::NONE).map_err(plain)?;
-    let (name, changes) = (topic.name.to_string(), changes(&topic)?);
-    let command = if validate_only {
-        Command::ValidateTopicConfigs { name, changes }
-    } else {
-        Command::SetTopicConfigs { name, changes }
+    };
+    let before = Before { target, own, broker: present(core, &image) };
+    let changes = changes(&before)?;
+    let command = match (before.target, validate_only) {
+        (Target::Topic(topic), true) => {
+            Command::ValidateTopicConfigs { name: topic.name.to_string(), changes }
+        }
+        (Target::Topic(topic), false) => {
+            Command::SetTopicConfigs { name: topic.name.to_string(), changes }
+        }
+        (Target::Broker(node), true) => Command::ValidateBrokerConfigs { node, changes },
+        (Target::Broker(node), false) => Command::SetBrokerConfigs { node, changes },
     };
     let outcome = core.shared.order(command).await;
     outcome.map(|_| ()).map_err(|refused| (refused.code(), refused.to_string()))
 }
 
-/// The changes that leave a topic with just these settings.
-fn replaced(topic: &Topic, configs: Vec<AlterableConfig>) -> Result<Changes, Failure> {
-    let mut changes: Changes = topic.configs.keys().map(|key| (key.clone(), None)).collect();
+/// The changes that leave nothing of `own` but these settings.
+fn replaced(
+    own: &BTreeMap<String, String>,
+    configs: Vec<AlterableConfig>,
+) -> Result<Changes, Failure> {
+    let mut changes: Changes = own.keys().map(|key| (key.clone(), None)).collect();
     let mut named = BTreeSet::new();
     for config in configs {
         once(&mut named, &config.name)?;
@@ -302,11 +356,7 @@ fn once(named: &mut BTreeSet<String>, name: &str) -> Result<(), Failure> {
 }
 
 /// The changes that carry out operations on single settings.
-fn edited(
-    broker: &config::Broker,
-    topic: &Topic,
-    configs: Vec<IncrementalAlterableConfig>,
-) -> Result<Changes, Failure> {
+fn edited(settings: &Before, configs: Vec<IncrementalAlterableConfig>) -> Result<Changes, Failure> {
     let mut changes = Changes::new();
     let mut named = BTreeSet::new();
     for config in configs {
@@ -319,7 +369,7 @@ fn edited(
             operation::SET => Some(value?),
             operation::DELETE => None,
             operation @ (operation::APPEND | operation::SUBTRACT) => {
-                let before = list_of(broker, topic, &config.name)?;
+                let before = list_of(settings, &config.name)?;
                 Some(combined(&before, &value?, operation == operation::APPEND))
             }
             other => {
@@ -333,13 +383,22 @@ fn edited(
 }
 
 /// The value in force of a setting that is a list.
-fn list_of(broker: &config::Broker, topic: &Topic, name: &str) -> Result<String, Failure> {
+fn list_of(settings: &Before, name: &str) -> Result<String, Failure> {
+    let Before { target, own, broker } = settings;
+    let key = match target {
+        Target::Topic(_) => config::topic::key_of(name),
+        Target::Broker(_) => config::dynamic::key_of(name),
+    };
     let invalid = |message: String| (ErrorCode::InvalidConfig, message);
-    let key = config::topic::key_of(name).map_err(|error| invalid(error.to_string()))?;
+    let key = key.map_err(|error| invalid(error.to_string()))?;
     if !matches!(key.kind, Kind::SomeOf(_)) {
         return Err(invalid(format!("{name} is not a list: it can be set or deleted")));
     }
-    let mut entries = config::Topic::entries(broker, &topic.configs);
+    if let Target::Broker(_) = target {
+        let in_force = broker.set(name).next().map(|(value, _)| value).or(key.default);
+        return Ok(own.get(name).map(String::as_str).or(in_force).unwrap_or("").to_owned());
+    }
+    let mut entries = config::Topic::entries(broker, own);
     let entry = entries.find(|entry| entry.key.name == name);
     Ok(entry.expect("the table has its own keys").value)
 }
@@ -413,16 +472,11 @@ mod tests {
         let own = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
         };
-        let topic = Topic {
-            name: "t".into(),
-            id: TopicId::NONE,
-            partitions: Vec::new(),
-            configs: own(&[("retention.ms", "5"), ("segment.ms", "7")]),
-        };
+        let own = own(&[("retention.ms", "5"), ("segment.ms", "7")]);
         let named = |name: &str| AlterableConfig { name: name.into(), value: Some("9".into()) };
-        let changes = replaced(&topic, vec![named("retention.ms")]).expect("legal");
+        let changes = replaced(&own, vec![named("retention.ms")]).expect("legal");
         assert_eq!(changes["retention.ms"].as_deref(), Some("9"));
         assert_eq!(changes["segment.ms"], None);
-        assert!(replaced(&topic, vec![named("a"), named("a")]).is_err());
+        assert!(replaced(&own, vec![named("a"), named("a")]).is_err());
     }
 }

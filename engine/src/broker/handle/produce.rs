@@ -89,6 +89,7 @@ pub async fn hand_on<I: Io>(
         Err(error) => return dispatch::malformed(&incoming, &error),
     };
     let image = core.shared.image();
+    core.configure(&image);
     let timeout = patience(request.timeout_ms);
     let transactional = request.transactional_id.is_some_and(|id| !id.is_empty());
     let acks = Acks::from_wire(request.acks);

@@ -164,9 +164,7 @@ fn created<I: Io>(core: &Core<I>, topic: &Topic) -> CreatableTopicResult {
             .first()
             .and_then(|partition| i16::try_from(partition.replicas.len()).ok())
             .unwrap_or(-1),
-        configs: Some(
-            config::Topic::entries(&core.shared.config, &topic.configs).map(config).collect(),
-        ),
+        configs: Some(config::Topic::entries(&core.config(), &topic.configs).map(config).collect()),
         ..CreatableTopicResult::default()
     }
 }

@@ -93,6 +93,7 @@ impl Train {
         // With acks=0 there is no answer to share, and failures close the connection.
         let acks = Acks::from_wire(one.acks).ok().filter(|acks| *acks != Acks::None)?;
         let image = core.shared.image();
+        core.configure(&image);
         let found = find_topic(&image, client, Operation::Write, one.name, one.topic_id);
         let min_insync = |topic: &_| core.topic_config(topic).min_insync_replicas;
         let topic = produce::admit(&found, one.index, acks, min_insync).ok()?;

@@ -10,7 +10,8 @@ use trialog_engine::id::{PartitionIndex, TopicId};
 use trialog_engine::io::Io;
 use trialog_engine::wire::api::{
     ApiVersionsRequest, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-    DeleteTopicState, DeleteTopicsRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    DeleteTopicState, DeleteTopicsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResource, IncrementalAlterableConfig, InitProducerIdRequest,
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest,
     MetadataRequestTopic, MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
     OffsetForLeaderTopic,
@@ -111,9 +112,37 @@ impl Desk {
                 };
                 let _ = self.client.call(&request).await;
             }
+            Call::Reconfigure => self.reconfigure(random).await,
             Call::Scrape => super::scrape::scrape(&actor, random).await,
             Call::CreateWrongly => self.create_wrongly(random).await,
         }
+    }
+
+    /// Changes or resets a setting of its broker, or of all; none that loses records.
+    async fn reconfigure(&mut self, random: &mut Stream) {
+        let (key, value) = match random.below(4) {
+            0 => ("log.roll.ms", random.within(100..5000)),
+            1 => ("log.index.interval.bytes", random.within(0..5000)),
+            2 => ("trialog.disk.free.min.bytes", random.within(0..20_000)),
+            // One that cannot be changed while a broker runs: refused.
+            _ => ("num.partitions", 3),
+        };
+        let (set, reset) = (0, 1);
+        let (config_operation, value) = match random.chance(1, 3) {
+            true => (reset, None),
+            false => (set, Some(value.to_string())),
+        };
+        let name = key.to_owned();
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![IncrementalAlterConfigsResource {
+                // A broker's; all of them share the number 1, each in a cluster of its own.
+                resource_type: 4,
+                resource_name: random.pick(&["", "1"]).to_owned(),
+                configs: vec![IncrementalAlterableConfig { name, config_operation, value }],
+            }],
+            validate_only: random.chance(1, 5),
+        };
+        let _ = self.client.call(&request).await;
     }
 
     /// Creates a topic of the shape.
