@@ -130,6 +130,8 @@ fn mistakes_are_named_and_end_with_2() {
         (&["sevre"], "serve"),
         (&["consume", "t", "--from", "sometime"], "write beginning, end, an offset"),
         (&["topic", "create", "t", "--config", "x"], "write it as key=value"),
+        (&["serve", "--set", "trialog.admin.listener=here"], "like 127.0.0.1:9644, or off"),
+        (&["topic", "explain-retention", "no/topic"], "is not legal"),
     ] {
         let output = run(arguments);
         assert_eq!(code(&output), 2, "{arguments:?}");
@@ -363,4 +365,51 @@ fn groups_from_the_command_line() {
     let missing = broker.client(&["group", "describe", "g"], "");
     assert_ne!(code(&missing), 0);
     assert!(text(&missing.stderr).contains("there is no group 'g'"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn operators_ask_over_http() {
+    let data = tempfile::tempdir().expect("a folder");
+    let broker = Broker::start(data.path());
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(&broker.admin).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).expect("it answers and closes");
+        answer
+    };
+    for path in ["/livez", "/startupz", "/readyz"] {
+        // The cores may not have opened their logs yet.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !get(path).starts_with("HTTP/1.1 200 OK\r\n") {
+            assert!(std::time::Instant::now() < until, "{}", get(path));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+    broker.ask(&["topic", "create", "t", "--config", "retention.ms=1h"], "");
+    broker.ask(&["produce", "t"], "a\nb\nc\n");
+    let metrics = get("/metrics");
+    let counted = "trialog_topic_records_in_total{topic=\"t\"} 3\n";
+    assert!(metrics.contains(counted), "{metrics}");
+    assert!(metrics.ends_with("\r\n0\r\n\r\n"), "whole to the last chunk");
+
+    let explain = ["topic", "explain-retention", "t", "--admin", broker.admin.as_str()];
+    let output = run(&[&explain[..], &["--json"]].concat());
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    let told: Value = serde_json::from_str(told.lines().next().expect("one")).expect("JSON");
+    assert_eq!((&told["rule"], &told["topic"]), (&"time".into(), &"t".into()));
+    assert!(told["words"].as_str().is_some_and(|words| words.contains("(in ")), "{told}");
+    let output = run(&explain);
+    let said = text(&output.stdout);
+    assert!(said.contains("records older than 1 h go (retention.ms=3600000)"), "{said}");
+    let output = run(&["topic", "explain-retention", "nobody", "--admin", &broker.admin]);
+    assert_eq!(code(&output), 5);
+    let output = run(&["topic", "explain-retention", "t", "--admin", "127.0.0.1:1"]);
+    assert_eq!(code(&output), 4);
+    assert!(text(&output.stderr).contains("trialog.admin.listener"));
+    let admin = broker.admin.clone();
+    assert_eq!(broker.terminate(), 0);
+    assert!(std::net::TcpStream::connect(admin).is_err(), "nobody answers after the end");
 }

@@ -13,7 +13,7 @@ use super::gauge::Gauge;
 use super::wait::Wait;
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::Buf;
-use crate::log::{First, ProducerSeen, Slices};
+use crate::log::{Fates, First, ProducerSeen, Slices};
 use crate::machine::Topic;
 use crate::wire::code::ErrorCode;
 
@@ -51,6 +51,8 @@ pub enum Ask<F> {
     },
     /// Tell what tools want to know.
     Describe(oneshot::Sender<Result<Described, ErrorCode>>),
+    /// Tell what will become of each segment.
+    Fates(oneshot::Sender<Result<Fates, ErrorCode>>),
     /// Answer once the log is open.
     Ready(oneshot::Sender<Result<(), ErrorCode>>),
     /// Take over changed settings.
@@ -178,6 +180,9 @@ impl<F> Ask<F> {
                 let _ = answer.send(Err(code));
             }
             Ask::Describe(answer) => {
+                let _ = answer.send(Err(code));
+            }
+            Ask::Fates(answer) => {
                 let _ = answer.send(Err(code));
             }
             Ask::Ready(answer) => {

@@ -324,6 +324,9 @@ impl<I: Io> Owner<I> {
                     let producers = self.log.producers_seen();
                     let _ = answer.send(Ok(Described { size_bytes, producers }));
                 }
+                Ask::Fates(answer) => {
+                    let _ = answer.send(Ok(self.log.fates(self.core.io.wall())));
+                }
                 Ask::Ready(answer) => {
                     let _ = answer.send(Ok(()));
                 }

@@ -178,6 +178,19 @@ pub enum Topic {
         #[command(flatten)]
         bootstrap: Bootstrap,
     },
+    /// Say what will become of each segment of a topic: which rule removes it, and when
+    #[command(after_help = EXIT_CODES)]
+    ExplainRetention {
+        /// The topic's name
+        name: String,
+        /// Where the broker answers operators (its setting trialog.admin.listener)
+        #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9644")]
+        admin: String,
+        /// How long to wait for its answer, in seconds
+        #[arg(long, value_name = "SECONDS", default_value = "30")]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        timeout: u64,
+    },
     /// Delete a topic and all its records
     #[command(after_help = EXIT_CODES)]
     Delete {

@@ -17,6 +17,7 @@ mod log;
 mod output;
 mod produce;
 mod reach;
+mod retention;
 mod runtime;
 mod serve;
 mod time;

@@ -1,6 +1,7 @@
 //! `trialog topic`: make, list, describe, change and delete topics.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use super::cli::Topic;
 use super::failure::Failure;
 use super::output::Output;
 use super::reach::{Missing, Reached, reach};
-use super::runtime;
+use super::{retention, runtime};
 
 /// Does what was asked for with topics.
 pub fn run(command: Topic, output: &mut Output) -> Result<(), Failure> {
@@ -53,6 +54,9 @@ pub fn run(command: Topic, output: &mut Output) -> Result<(), Failure> {
                 let reached = reach(io, &bootstrap).await?;
                 alter(&reached, &name, &changes, partitions, output).await
             })
+        }
+        Topic::ExplainRetention { name, admin, timeout } => {
+            retention::explain(&name, &admin, Duration::from_secs(timeout), output)
         }
         Topic::Delete { name, bootstrap } => runtime::client(async |io| {
             let reached = reach(io, &bootstrap).await?;

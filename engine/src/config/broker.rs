@@ -528,6 +528,8 @@ impl Broker {
             admin_listener: parse_address_or_off(&text("trialog.admin.listener"))
                 .expect("checked by its kind"),
             log_dir: PathBuf::from(log_dir),
+            disk_free_warn_bytes: narrow(number("trialog.disk.free.warn.bytes")),
+            disk_free_min_bytes: narrow(number("trialog.disk.free.min.bytes")),
             cores: narrow(number("trialog.cores")),
             io: match text("trialog.io").as_str() {
                 "ring" => IoMode::Ring,
@@ -539,8 +541,6 @@ impl Broker {
             auto_create_topics_enable: truth("auto.create.topics.enable"),
             delete_topic_enable: truth("delete.topic.enable"),
             fetch_max_bytes: narrow(number("fetch.max.bytes")),
-            disk_free_warn_bytes: narrow(number("trialog.disk.free.warn.bytes")),
-            disk_free_min_bytes: narrow(number("trialog.disk.free.min.bytes")),
             fetch_sessions_max: narrow(number("max.incremental.fetch.session.cache.slots")),
             connections_idle_ms_max: u64::try_from(number("connections.max.idle.ms")).ok(),
             request_bytes_max: narrow(number("socket.request.max.bytes")),

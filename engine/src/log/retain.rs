@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checkpoint::{IndexJob, Job, removed, replace_index, write_index};
+use super::fate::Rule;
 use super::fault::{ChangeError, PlanError, Poisoned};
 use super::index::{FileId, Index, NO_TIME};
 use super::producer::Producers;
@@ -90,21 +91,14 @@ impl<I: Io> Log<I> {
         if !self.config.delete {
             return start;
         }
-        let mut left = self.size_bytes();
-        let spare = u64::try_from(self.config.retention_bytes).ok();
-        let last = self.segments.len().saturating_sub(1);
-        for (number, segment) in self.segments.iter().enumerate() {
-            let age = now.0.saturating_sub(newest_ms(segment));
-            let old = self.retains_by_time() && age > self.config.retention_ms;
-            let active = number == last && !self.closed;
-            left -= segment.size;
-            let surplus = !active && spare.is_some_and(|spare| left >= spare);
-            let safe = segment.end <= self.flushed_end() && segment.base < segment.end;
-            if !safe || !(old || surplus) {
-                break;
+        for fate in self.judge(now) {
+            match fate.due {
+                Some(Rule::BelowStart) => continue,
+                Some(Rule::Time) => probe::hit(Probe::RetainedByTime),
+                Some(Rule::Size) => probe::hit(Probe::RetainedBySize),
+                None => break,
             }
-            probe::hit(if old { Probe::RetainedByTime } else { Probe::RetainedBySize });
-            start = start.max(segment.end);
+            start = start.max(fate.end);
         }
         start
     }

@@ -469,3 +469,47 @@ fn a_full_disk_is_a_state_and_passes() {
         });
     }
 }
+
+/// What the page says goes at the next check goes then, and nothing else does.
+#[test]
+fn retention_is_explained_before_it_happens() {
+    let ram = Ram::new(19);
+    let world = ram.clone();
+    ram.block_on(async {
+        let settings = [("log.retention.check.interval.ms", "60000")];
+        let shared = peer::prepare(1, &settings, wish(false));
+        peer::run(&world, &shared, 1);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let configs = [("segment.ms", "1000"), ("retention.ms", "-1")];
+        let to = super::topic(&mut peer, "doomed", &configs).await;
+        for _ in 0..5 {
+            assert_eq!(peer.produce(9, &to, &batch(&["some bytes"])).await.error, ErrorCode::None);
+            world.sleep(Duration::from_millis(1500)).await;
+        }
+        let told = async || {
+            let (status, text) = get(&world, "/topics/doomed/retention").await;
+            assert_eq!(status, 200, "{text}");
+            let page: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(page["partitions"].as_array().map(Vec::len), Some(3));
+            let partition = page["partitions"][1].clone();
+            let segments = partition["segments"].as_array().expect("a list").clone();
+            (page, segments)
+        };
+        super::admin::set(&mut peer, "doomed", "retention.bytes", "250").await;
+        let (page, segments) = told().await;
+        assert_eq!(page["retention_bytes"], 250);
+        let doomed: Vec<_> =
+            segments.iter().filter(|segment| segment["due"] == "size").cloned().collect();
+        assert!(!doomed.is_empty() && doomed.len() < segments.len(), "{segments:?}");
+        let end = doomed.last().expect("one").get("end").and_then(serde_json::Value::as_i64);
+        world.sleep(Duration::from_secs(61)).await;
+        let start = super::offset_at(&mut peer, 5, &to, -2).await.1;
+        assert_eq!(Some(start), end, "what was told has happened");
+        // Time, from now on: everything is years old.
+        super::admin::set(&mut peer, "doomed", "retention.ms", "1000").await;
+        let (_, segments) = told().await;
+        assert!(segments.iter().all(|segment| segment["due"] == "time"), "{segments:?}");
+        let (status, text) = get(&world, "/topics/nobody/retention").await;
+        assert_eq!((status, text.as_str()), (404, "there is no topic \"nobody\"\n"));
+    });
+}

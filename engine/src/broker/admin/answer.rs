@@ -19,10 +19,14 @@ impl<'a, I: Io> Answer<'a, I> {
         Answer { connection, request, text: String::new() }
     }
 
-    /// Sends all of a short one.
-    pub async fn short(mut self, status: Status, text: &str) -> io::Result<()> {
-        const PLAIN: &str = "text/plain; charset=utf-8";
-        self.text = http::head(status, PLAIN, Length::Known(text.len()));
+    /// Sends all of a short one, for people.
+    pub async fn short(self, status: Status, text: &str) -> io::Result<()> {
+        self.short_of(status, "text/plain; charset=utf-8", text).await
+    }
+
+    /// Sends all of a short one of some content.
+    pub async fn short_of(mut self, status: Status, content: &str, text: &str) -> io::Result<()> {
+        self.text = http::head(status, content, Length::Known(text.len()));
         if !self.request.head_only {
             self.text.push_str(text);
         }

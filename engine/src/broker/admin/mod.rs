@@ -14,6 +14,7 @@ mod http;
 mod kafka_names;
 mod lag;
 mod metrics;
+mod retention;
 mod survey;
 
 use std::cell::RefCell;
@@ -34,8 +35,8 @@ use crate::limit::{
     ADMIN_ANSWER_WAIT, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_HEAD_WAIT,
     ADMIN_LINGER_BYTES_MAX, ADMIN_LINGER_WAIT,
 };
-
 use crate::probe::{self, Probe};
+
 /// Where the admin listener is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish {
@@ -45,12 +46,15 @@ pub struct Wish {
     pub optional: bool,
 }
 
+const JSON: &str = "application/json";
+
 /// The pages, with a sentence each.
 const PAGES: &[(&str, &str)] = &[
     ("/metrics", "counters and gauges in Prometheus' text format"),
     ("/livez", "whether every core takes turns; a broker that fails it must be restarted"),
     ("/readyz", "whether clients are served, and what ails the broker"),
     ("/startupz", "how far the start has come"),
+    ("/topics/NAME/retention", "what will become of each segment of a topic, as JSON"),
 ];
 
 /// Opens the listener that is wished for. `None` if the broker goes on without.
@@ -225,6 +229,10 @@ async fn answer<I: Io>(
         }
     };
     let answer = Answer::<I>::new(connection, &request);
+    if let Some(topic) = retention::topic(&request.path) {
+        let (status, text) = retention::page(core, topic).await;
+        return answer.short_of(status, JSON, &text).await;
+    }
     let health = match request.path.as_str() {
         "/metrics" => {
             let survey = survey::take(core).await;
@@ -246,7 +254,7 @@ async fn answer<I: Io>(
 }
 
 fn pages() -> String {
-    PAGES.iter().map(|(path, what)| format!("{path:<10} {what}\n")).collect()
+    PAGES.iter().map(|(path, what)| format!("{path:<24} {what}\n")).collect()
 }
 
 /// Lets the core's other tasks have a turn.

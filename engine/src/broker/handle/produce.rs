@@ -112,11 +112,11 @@ pub async fn hand_on<I: Io>(
                     admit(&found, index, acks, min_insync)
                 })
                 .map_err(|code| refusal(index, code, code.message().to_owned()))
-                .and_then(|topic| {
                 .and_then(|topic| match core.shared.room.is_none() {
                     true => Err(no_room(core, index)),
                     false => Ok(topic),
                 })
+                .and_then(|topic| {
                     let config = core.topic_config(topic);
                     let rules = settings::rules(&config, incoming.version, core.io.wall());
                     let bytes = &frame[body..][records.clone()];
@@ -267,7 +267,6 @@ fn refusal(index: PartitionIndex, error: ErrorCode, message: String) -> ProduceP
     }
 }
 
-fn rejected(index: PartitionIndex, error: &BatchError) -> ProducePartitionResponse {
 /// The answer about a partition that could take the batch if the disk had room.
 fn no_room<I: Io>(core: &Core<I>, index: PartitionIndex) -> ProducePartitionResponse {
     probe::hit(Probe::ProduceWithoutRoom);
@@ -276,6 +275,7 @@ fn no_room<I: Io>(core: &Core<I>, index: PartitionIndex) -> ProducePartitionResp
     refusal(index, ErrorCode::KafkaStorageError, message)
 }
 
+fn rejected(index: PartitionIndex, error: &BatchError) -> ProducePartitionResponse {
     probe::hit(Probe::BatchRefused);
     let code = error.code();
     let mut response = refusal(index, code, error.to_string());

@@ -97,10 +97,10 @@ impl Train {
         let found = find_topic(&image, client, Operation::Write, one.name, one.topic_id);
         let min_insync = |topic: &_| core.topic_config(topic).min_insync_replicas;
         let topic = produce::admit(&found, one.index, acks, min_insync).ok()?;
-        let config = core.topic_config(topic);
         if core.shared.room.is_none() {
             return None;
         }
+        let config = core.topic_config(topic);
         if settings::codec(&config).is_some() {
             // Its batches may have to be compressed anew, each by itself.
             return None;
