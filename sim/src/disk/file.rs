@@ -175,11 +175,28 @@ impl Contents {
         self.dirty.is_empty() && self.lengths.is_empty()
     }
 
-    /// Whether a power cut can take none of the bytes that were written.
+    /// Whether a power cut can take none of the bytes that were written. A sector that is dirty
+    /// because the file was cut within it holds no other bytes than the durable one.
     #[must_use]
     pub fn is_all_durable(&self) -> bool {
-        let none = |sectors: &BTreeMap<u64, u8>| sectors.values().all(|&mask| mask == 0);
-        none(&self.dirty) && none(&self.lost)
+        let sectors = self.dirty.iter().chain(&self.lost);
+        let mut sectors = sectors.flat_map(|(&page, &mask)| {
+            (0..SECTORS).filter(move |sector| mask & (1 << sector) != 0).map(move |one| (page, one))
+        });
+        sectors.all(|(page, sector)| self.is_durable(page, sector))
+    }
+
+    /// Whether a sector's bytes, as far as the file reaches, are the durable ones.
+    fn is_durable(&self, page: u64, sector: usize) -> bool {
+        let within = sector * SECTOR;
+        let left = self.len.saturating_sub(page * PAGE as u64 + within as u64);
+        let end = within + SECTOR.min(usize::try_from(left).unwrap_or(SECTOR));
+        let settled = self.written.get(&page).is_some_and(|mask| mask & (1 << sector) != 0);
+        match (self.live.get(&page), self.durable.get(&page)) {
+            _ if end == within => true,
+            (Some(live), Some(durable)) => settled && live[within..end] == durable[within..end],
+            _ => false,
+        }
     }
 
     /// Bytes that were written and have not been flushed, in whole sectors.

@@ -222,3 +222,20 @@ fn a_dead_process_leaves_its_page_cache() {
     assert_eq!(all(&contents), b"unflushed");
     assert!(!contents.is_clean());
 }
+
+/// A file that is cut within a sector has a dirty sector, of which a power cut takes nothing.
+#[test]
+fn only_bytes_that_differ_from_the_durable_ones_can_be_taken() {
+    let mut random = Stream::new(1);
+    let mut contents = Contents::default();
+    contents.write(0, &[7; 1000]);
+    assert!(!contents.is_all_durable());
+    flush(&mut contents, &mut random);
+    assert!(contents.is_all_durable());
+    contents.truncate(700);
+    assert!(contents.is_all_durable());
+    contents.write(650, &[7; 10]);
+    assert!(contents.is_all_durable(), "the same bytes");
+    contents.write(650, &[8]);
+    assert!(!contents.is_all_durable());
+}
