@@ -31,6 +31,11 @@ const LIVENESS: Duration = Duration::from_secs(150);
 /// How long the last readers may take.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
+/// What found that clients cannot finish what they are at.
+const STUCK_CLIENT: &str = "stuck-client";
+/// What found that the last readers cannot read everything.
+const STUCK_READER: &str = "stuck-reader";
+
 /// The disks under the brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerDisk {
@@ -155,6 +160,7 @@ struct Played {
 }
 
 /// What went wrong.
+#[derive(Debug, PartialEq, Eq)]
 struct Wrong {
     how: Failed,
     found_by: Vec<String>,
@@ -200,10 +206,10 @@ async fn play(
     if plan.faults.iter().any(|planned| planned.kind.is_damage()) {
         stage.expect_damage();
     }
-    let stuck = act(&cluster, &stage, &nemesis, &plan, &clients).await;
+    let acted = act(&cluster, &stage, &nemesis, &plan, &clients).await;
     stage.forget_brokers();
-    let report = stage.recorder.judge(&expect(&shape));
-    let verdict = stuck.and_then(|()| verdict(&stage, &report));
+    let report = stage.recorder.judge(&Expect { caught_up: caught_up(&acted), ..expect(&shape) });
+    let verdict = gravest(verdict(&stage, &report), acted);
     Played { verdict, counts: nemesis.counts(), tally: report.tally, findings: report.findings }
 }
 
@@ -221,7 +227,11 @@ async fn act(
     cluster.pass(Duration::from_nanos(over.saturating_sub(cluster.world().now()))).await;
     nemesis.heal().await;
     stage.draw_curtain();
-    if !within(cluster, LIVENESS, || clients.iter().all(|&m| cluster.has_exited(m))).await {
+    let all_done = within(cluster, LIVENESS, || clients.iter().all(|&m| cluster.has_exited(m)));
+    let all_done = all_done.await;
+    // Also if it never comes to a final reading: what was read until now is none.
+    stage.recorder.finale();
+    if !all_done {
         let ((done, goal), seconds) = (stage.progress(), LIVENESS.as_secs());
         let at_it = clients.iter().filter(|&&machine| !cluster.has_exited(machine));
         let at_it: Vec<String> = at_it
@@ -232,9 +242,8 @@ async fn act(
             "{seconds} s after everything healed, {done} of {goal} records are acknowledged and \
              these clients are not done: {at_it}\n{complaints}"
         );
-        return Err(Wrong::stuck("stuck-client", text));
+        return Err(Wrong::stuck(STUCK_CLIENT, text));
     }
-    stage.recorder.finale();
     let mut readers = Vec::new();
     for broker in 0..stage.shape.brokers.len() {
         let program = with(stage, move |io, stage| workload::read_everything(io, stage, broker));
@@ -243,7 +252,7 @@ async fn act(
     }
     if !within(cluster, CATCH_UP, || readers.iter().all(|&m| cluster.has_exited(m))).await {
         let text = format!("a last reader is stuck\n{}", stage.complaints());
-        return Err(Wrong::stuck("stuck-reader", text));
+        return Err(Wrong::stuck(STUCK_READER, text));
     }
     examine(cluster, stage).await
 }
@@ -276,6 +285,26 @@ fn expect(shape: &Shape) -> Expect {
     };
     let topics = shape.topics.iter();
     topics.fold(Expect::default(), |expect, topic| expect.but(&topic.name, promise(topic.nature)))
+}
+
+/// Whether everything was read at the end, so that what nobody saw is not there.
+fn caught_up(acted: &Result<(), Wrong>) -> bool {
+    let early = |wrong: &Wrong| {
+        wrong.found_by.iter().any(|by| [STUCK_CLIENT, STUCK_READER].contains(&&**by))
+    };
+    !acted.as_ref().is_err_and(early)
+}
+
+/// What a run is said to have failed by: what must never happen counts more than what did not.
+fn gravest(safe: Result<(), Wrong>, live: Result<(), Wrong>) -> Result<(), Wrong> {
+    match (safe, live) {
+        (Err(mut wrong), Err(stuck)) => {
+            wrong.text.push_str(&format!("besides, {}\n", stuck.text.trim_end()));
+            Err(wrong)
+        }
+        (Err(wrong), Ok(())) => Err(wrong),
+        (Ok(()), live) => live,
+    }
 }
 
 /// Whether the history and the complaints are what they must be.
@@ -322,4 +351,67 @@ async fn within(cluster: &Cluster, limit: Duration, done: impl Fn() -> bool) -> 
         cluster.pass(step).await;
     }
     done()
+}
+
+#[cfg(test)]
+mod tests {
+    use trialog_engine::id::{Offset, PartitionIndex};
+    use trialog_jepsen::check::{self, Anomaly};
+    use trialog_jepsen::history::{Event, History, Op, Phase, Process, Value};
+
+    use super::*;
+
+    fn unsafe_() -> Wrong {
+        let text = "one: two records at one offset\n".to_owned();
+        Wrong { how: Failed::Safety, found_by: vec!["inconsistent-offsets".to_owned()], text }
+    }
+
+    #[test]
+    fn safety_counts_more_than_liveness_and_tells_of_both() {
+        let stuck = || Err(Wrong::stuck(STUCK_CLIENT, "a client is stuck".to_owned()));
+        assert_eq!(gravest(Ok(()), Ok(())), Ok(()));
+        assert_eq!(gravest(Ok(()), stuck()), stuck());
+        assert_eq!(gravest(Err(unsafe_()), Ok(())), Err(unsafe_()));
+        let both = gravest(Err(unsafe_()), stuck()).expect_err("both");
+        assert_eq!((both.how, &both.found_by), (Failed::Safety, &unsafe_().found_by));
+        assert_eq!(both.text, "one: two records at one offset\nbesides, a client is stuck\n");
+    }
+
+    /// A client is stuck before the final reading. That a record was seen by nobody proves nothing
+    /// then; that two readers saw different ones at one offset does.
+    #[test]
+    fn a_stuck_run_is_judged_by_all_that_needs_no_final_reading() {
+        let mut history = History::default();
+        let topic = history.topic("t");
+        let partition = PartitionIndex(0);
+        let mut push = |process, phase, op| {
+            let (time_ns, process) = (0, Process(process));
+            history.push(Event { time_ns, process, phase, op });
+        };
+        for (offset, value) in [(0, Value(1)), (0, Value(2)), (9, Value(3))] {
+            let send = |offset| Op::Send {
+                topic,
+                partition: Some(partition),
+                key: None,
+                value,
+                tombstone: false,
+                timestamp_ms: None,
+                offset,
+            };
+            push(1, Phase::Invoke, send(None));
+            push(1, Phase::Ok, send(Some(Offset(offset))));
+        }
+        push(2, Phase::Info, Op::Final);
+        let judged = |acted| {
+            let expect = Expect { caught_up: caught_up(&acted), ..Expect::default() };
+            let report = check::all(&history, &expect);
+            (report.count(Anomaly::InconsistentOffsets) > 0, report.count(Anomaly::Unseen) > 0)
+        };
+        assert_eq!(judged(Ok(())), (true, true));
+        for stuck in [STUCK_CLIENT, STUCK_READER] {
+            assert_eq!(judged(Err(Wrong::stuck(stuck, String::new()))), (true, false), "{stuck}");
+        }
+        // The examiner comes after the final reading.
+        assert_eq!(judged(Err(Wrong::stuck("stuck-examiner", String::new()))), (true, true));
+    }
 }
