@@ -1,10 +1,15 @@
 //! Makes a failure smaller: leaves out faults, clients and steps for as long as the same checker
 //! still fires.
 //!
-//! It is delta debugging (Zeller, "Yesterday, my program worked", 1999) in its greedy form: try
-//! to leave out everything, then each half, each quarter, down to single items, and start again
-//! while that helps. The search knows nothing of runs: whoever calls tells it which candidates
-//! still fail, several at a time, since there are several processors.
+//! First the end is left out: what comes after the failure has no part in it, and without it the
+//! run goes the same way up to there. Where that is, is searched as in a dictionary. The rest is delta
+//! debugging (Zeller, "Yesterday, my program worked", 1999) in its greedy form: try to leave out
+//! everything, then each half, each quarter, down to single items, and start again while that
+//! helps. Clients, faults and steps are cut to pieces of one size before smaller ones are tried:
+//! whoever stops the search early has got the large ones out.
+//!
+//! The search knows nothing of runs: whoever calls tells it which candidates still fail, several
+//! at a time, since there are several processors.
 
 use std::collections::BTreeSet;
 
@@ -60,46 +65,94 @@ impl Shrinking {
     /// Leaves out as much as still fails. `fails` is given candidates, at most `width` of them,
     /// and says of each whether it fails in the same way; `None` ends the search.
     pub fn shrink(&mut self, width: usize, mut fails: impl FnMut(&[Cut]) -> Option<Vec<bool>>) {
+        // Whoever calls has an end in mind.
+        let _ = self.search(width.max(1), &mut fails);
+    }
+
+    fn search(
+        &mut self,
+        width: usize,
+        fails: &mut impl FnMut(&[Cut]) -> Option<Vec<bool>>,
+    ) -> Option<()> {
         loop {
             let before = self.size();
-            // Whole clients first: that makes every further attempt cheaper.
-            for items in [Self::clients_left, Self::faults_left, Self::steps_left] {
-                if self.reduce(items(self), width, &mut fails).is_none() {
-                    return;
+            self.end_early(Self::steps_left(self), width, fails)?;
+            self.end_early(Self::faults_left(self), width, fails)?;
+            let most = self.clients_left().len().max(before.faults).max(before.steps);
+            let mut pieces = 1;
+            loop {
+                // Whole clients first: that makes every further attempt cheaper.
+                for items in [Self::clients_left, Self::steps_left, Self::faults_left] {
+                    let items = items(self);
+                    if pieces < 2 * items.len() {
+                        self.reduce(items, pieces, width, fails)?;
+                    }
                 }
+                if pieces >= most {
+                    break;
+                }
+                pieces *= 2;
             }
             if self.size() == before {
-                return;
+                return Some(());
             }
         }
     }
 
-    /// Leaves out as many of `items` as possible; `None` if the search is to end.
-    fn reduce(
+    /// Leaves out the last of `items`, which are in the order in which they come, as many as
+    /// possible; `None` if the search is to end.
+    fn end_early(
         &mut self,
-        mut items: Vec<Item>,
+        items: Vec<Item>,
         width: usize,
         fails: &mut impl FnMut(&[Cut]) -> Option<Vec<bool>>,
     ) -> Option<()> {
-        let mut chunk = items.len();
-        while chunk > 0 {
-            let mut at = 0;
-            while at < items.len() {
-                let chunks: Vec<&[Item]> = items[at..].chunks(chunk).take(width.max(1)).collect();
-                let cuts: Vec<Cut> = chunks.iter().map(|chunk| self.without(chunk)).collect();
-                let verdicts = fails(&cuts)?;
-                match verdicts.iter().position(|still| *still) {
-                    Some(place) => {
-                        self.cut.clone_from(&cuts[place]);
-                        let from = at + place * chunk;
-                        let to = (from + chunk).min(items.len());
-                        items.drain(from..to);
-                        at = from;
-                    }
-                    None => at += chunk * chunks.len(),
+        // With `enough` of them it still fails, with `few` it does not, as far as tried.
+        let (mut few, mut enough) = (0, items.len());
+        while few < enough {
+            let places = (1..=width).map(|nth| few + (enough - few) * nth / (width + 1));
+            let mut places: Vec<usize> = places.collect();
+            places.dedup();
+            let cuts: Vec<Cut> =
+                places.iter().map(|&place| self.without(&items[place..])).collect();
+            let verdicts = fails(&cuts)?;
+            match verdicts.iter().position(|still| *still) {
+                Some(at) => {
+                    enough = places[at];
+                    few = if at > 0 { places[at - 1] + 1 } else { few };
                 }
+                None => few = places.last().map_or(enough, |last| last + 1),
             }
-            chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
+        }
+        self.cut = self.without(&items[enough..]);
+        Some(())
+    }
+
+    /// Cuts `items` to so many pieces and leaves out as many of those as possible; `None` if the
+    /// search is to end.
+    fn reduce(
+        &mut self,
+        mut items: Vec<Item>,
+        pieces: usize,
+        width: usize,
+        fails: &mut impl FnMut(&[Cut]) -> Option<Vec<bool>>,
+    ) -> Option<()> {
+        let chunk = items.len().div_ceil(pieces);
+        let mut at = 0;
+        while at < items.len() {
+            let chunks: Vec<&[Item]> = items[at..].chunks(chunk).take(width).collect();
+            let cuts: Vec<Cut> = chunks.iter().map(|chunk| self.without(chunk)).collect();
+            let verdicts = fails(&cuts)?;
+            match verdicts.iter().position(|still| *still) {
+                Some(place) => {
+                    self.cut.clone_from(&cuts[place]);
+                    let from = at + place * chunk;
+                    let to = (from + chunk).min(items.len());
+                    items.drain(from..to);
+                    at = from;
+                }
+                None => at += chunk * chunks.len(),
+            }
         }
         Some(())
     }
@@ -130,12 +183,19 @@ impl Shrinking {
         left.map(Item::Client).collect()
     }
 
+    /// In the order in which they come if all clients take their steps evenly.
     fn steps_left(&self) -> Vec<Item> {
         let clients: BTreeSet<usize> = (0..self.steps.len()).collect();
         let active = clients.difference(&self.cut.clients);
         let steps = active
             .flat_map(|&client| (0..self.steps[client]).map(move |number| Step { client, number }));
-        steps.filter(|step| !self.cut.steps.contains(step)).map(Item::Step).collect()
+        let mut steps: Vec<Step> = steps.filter(|step| !self.cut.steps.contains(step)).collect();
+        let most = self.steps.iter().copied().max().unwrap_or_default();
+        let when = |step: &Step| {
+            u64::from(step.number) * u64::from(most) / u64::from(self.steps[step.client].max(1))
+        };
+        steps.sort_by_key(when);
+        steps.into_iter().map(Item::Step).collect()
     }
 }
 
@@ -165,6 +225,25 @@ mod tests {
             assert_eq!(run.size(), Size { faults: 2, steps: 1 }, "{}", run.cut());
             assert!(tried < 150, "{tried}");
         }
+    }
+
+    /// A failure that comes early needs few attempts to lose what comes after it: few enough for a
+    /// minute, when each takes a second.
+    #[test]
+    fn what_comes_after_the_failure_goes_first() {
+        let mut tried = 0;
+        let mut run = Shrinking::new(60, vec![400, 100, 700], Cut::default());
+        run.shrink(2, |cuts| {
+            tried += cuts.len();
+            // Every step of the first fifth matters, and so does every fault.
+            let early = |step: &Step| step.number < [80, 20, 140][step.client];
+            let fails = |cut: &Cut| {
+                cut.clients.is_empty() && !cut.steps.iter().any(early) && cut.faults.is_empty()
+            };
+            (tried <= 40).then(|| cuts.iter().map(fails).collect())
+        });
+        assert_eq!(run.size().faults, 60);
+        assert!((240..=250).contains(&run.size().steps), "{:?}", run.size());
     }
 
     #[test]
