@@ -215,6 +215,26 @@ impl<I: Io> Admin<I> {
         Ok(places)
     }
 
+    /// What a group has committed of these partitions; those of which it has nothing are left out.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn group_offsets(
+        &self,
+        group: &str,
+        places: &[Place],
+    ) -> Result<BTreeMap<Place, Offset>, AdminError> {
+        let mut partitions = Partitions::new();
+        for (topic, index) in places {
+            partitions.entry(topic.clone()).or_default().push(*index);
+        }
+        self.retried(|| async {
+            let link = coordinator(&self.cluster, group).await?;
+            Ok(committed(&link, group, &partitions).await?)
+        })
+        .await
+    }
+
     /// Moves a group without members: it reads on from these offsets.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ fn member(client: &Client<Ram>, strategy: Strategy) -> Reader {
         strategy,
         session_timeout: Duration::from_secs(6),
         heartbeat: Duration::from_millis(500),
+        poll_interval: Duration::from_secs(6),
+        metadata_max_age: Duration::from_secs(1),
         rebalance_timeout: Duration::from_secs(10),
         ..GroupOptions::new("g")
     };
@@ -73,6 +75,45 @@ fn every_partition_once(owned: &[Vec<i32>]) {
     let mut all: Vec<i32> = owned.iter().flatten().copied().collect();
     all.sort_unstable();
     assert_eq!(all, [0, 1, 2], "{owned:?}");
+}
+
+#[test]
+fn slow_members_stay_and_added_partitions_are_shared_out() {
+    for strategy in [Strategy::Range, Strategy::CooperativeSticky] {
+        with_client(8, Options::default(), async |io, client| {
+            create(&client, "t", PARTITIONS).await;
+            let mut slow = GroupOptions {
+                strategy,
+                session_timeout: Duration::from_secs(6),
+                metadata_max_age: Duration::from_secs(1),
+                ..GroupOptions::new("g")
+            };
+            slow.poll_interval = Duration::from_secs(60);
+            let member = |options: &GroupOptions| Reader {
+                member: client.subscribe(options.clone(), &["t"]),
+                seen: Vec::new(),
+                news: Vec::new(),
+            };
+            let (mut one, mut two) = (member(&slow), member(&slow));
+            run(&mut [&mut one, &mut two], 150).await;
+            let shares = owned(&[&one, &two]);
+            every_partition_once(&shares);
+            let generation = |reader: &Reader| reader.member.generation().map(|(number, _)| number);
+            let before = (generation(&one), generation(&two));
+            // Nobody polls for three sessions, and both are still members.
+            io.sleep(Duration::from_secs(20)).await;
+            run(&mut [&mut one, &mut two], 20).await;
+            assert_eq!((generation(&one), generation(&two)), before);
+            assert_eq!(owned(&[&one, &two]), shares);
+
+            let grown = client.admin().add_partitions("t", PARTITIONS + 2).await;
+            grown.expect("more partitions");
+            run(&mut [&mut one, &mut two], 150).await;
+            let mut all: Vec<i32> = owned(&[&one, &two]).into_iter().flatten().collect();
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2, 3, 4], "nobody but the leader can notice");
+        });
+    }
 }
 
 #[test]

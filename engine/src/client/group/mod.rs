@@ -1,15 +1,17 @@
 //! Reading as a member of a consumer group, in the classic protocol: eager with `range`,
 //! cooperative with `cooperative-sticky`, with or without a name of its own (KIP-345).
 //!
-//! Everything happens within [`GroupConsumer::poll`], heartbeats too: a member that is not polled
-//! for as long as its session lasts is taken for dead, as it should be. Poll says what changes, and
-//! a member that is told [`Polled::Revoked`] still owns what it is about to lose until it polls
-//! again: that is the time to commit.
+//! What changes is decided within [`GroupConsumer::poll`]; only heartbeats go on beside it
+//! ([`pulse`]), so that a slow application stays a member. One that is not polled for
+//! [`GroupOptions::poll_interval`] is not slow but stuck: it leaves. Poll says what changes, and a
+//! member that is told [`Polled::Revoked`] still owns what it is about to lose until it polls again:
+//! that is the time to commit.
 //!
 //! A partition is read from where the group has committed, else from [`GroupOptions::start`].
 //! Offsets are committed by [`GroupConsumer::commit`] alone.
 
 mod assign;
+mod pulse;
 mod seat;
 
 use std::collections::BTreeMap;
@@ -27,12 +29,12 @@ use super::wait::{until, within};
 use crate::id::{Offset, PartitionIndex};
 use crate::io::{Instant, Io};
 use crate::wire::api::{
-    HeartbeatRequest, LeaveGroupRequest, MemberIdentity, OffsetCommitRequest,
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest,
-    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use crate::wire::code::ErrorCode;
 use crate::wire::subscription::Partitions;
+use pulse::{Pulse, Sign};
 use seat::{Joined, Past, Seat};
 
 pub use assign::Strategy;
@@ -53,6 +55,11 @@ pub struct GroupOptions {
     pub rebalance_timeout: Duration,
     /// How often it says that it is alive; a third of the session or less.
     pub heartbeat: Duration,
+    /// How long it may go without being polled, before it gives its partitions to others
+    /// (`max.poll.interval.ms`).
+    pub poll_interval: Duration,
+    /// How often a leader looks whether topics have got more partitions (`metadata.max.age.ms`).
+    pub metadata_max_age: Duration,
     /// Where to begin in a partition without a committed offset.
     pub start: Start,
     /// How it reads.
@@ -70,6 +77,8 @@ impl GroupOptions {
             session_timeout: Duration::from_secs(45),
             rebalance_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(3),
+            poll_interval: Duration::from_secs(300),
+            metadata_max_age: Duration::from_secs(300),
             start: Start::Earliest,
             consumer: ConsumerOptions::default(),
         }
@@ -119,6 +128,8 @@ impl From<CallError> for GroupError {
 }
 
 type Joining<I> = Pin<Box<dyn Future<Output = Result<Joined<I>, GroupError>>>>;
+/// Where the group stands in partitions.
+type Finding = Pin<Box<dyn Future<Output = Result<BTreeMap<Place, Offset>, CallError>>>>;
 
 enum State<I: Io> {
     /// Not in any generation, with what was known of the last one.
@@ -142,9 +153,10 @@ pub struct GroupConsumer<I: Io> {
     leaving: Vec<(Place, Offset)>,
     /// Shares of the present generation that are yet to be begun.
     beginning: Partitions,
-    beat_at: Instant,
-    /// The coordinator was last heard.
-    heard_at: Instant,
+    /// On the way: where to begin with them.
+    finding: Option<Finding>,
+    /// Something was revoked: the next poll joins again.
+    moves_on: bool,
 }
 
 impl<I: Io> GroupConsumer<I> {
@@ -153,7 +165,6 @@ impl<I: Io> GroupConsumer<I> {
         options: GroupOptions,
         topics: &[&str],
     ) -> GroupConsumer<I> {
-        let now = cluster.io.now();
         GroupConsumer {
             consumer: Consumer::new(cluster.clone(), options.consumer.clone()),
             cluster,
@@ -163,8 +174,8 @@ impl<I: Io> GroupConsumer<I> {
             owned: Partitions::new(),
             leaving: Vec::new(),
             beginning: Partitions::new(),
-            beat_at: now,
-            heard_at: now,
+            finding: None,
+            moves_on: false,
         }
     }
 
@@ -204,7 +215,11 @@ impl<I: Io> GroupConsumer<I> {
         let io = self.cluster.io.clone();
         let deadline = io.now().after(timeout);
         loop {
-            match within(&io, until(&io, deadline), self.step(deadline)).await {
+            let polled = within(&io, until(&io, deadline), self.step(deadline)).await;
+            if let State::In(seat) = &self.state {
+                seat.pulse.polled();
+            }
+            match polled {
                 Some(Ok(Some(news))) => return Ok(news),
                 Some(Ok(None)) if io.now() < deadline => {}
                 Some(Ok(None)) | None => return Ok(Polled::Records(Vec::new())),
@@ -244,27 +259,36 @@ impl<I: Io> GroupConsumer<I> {
                     }
                 }
             }
-            State::In(_) => {
+            State::In(_) if self.moves_on => Ok(self.move_on()),
+            State::In(seat) => {
+                let pulse = seat.pulse.clone();
+                match pulse.sign() {
+                    Sign::Fine => {}
+                    Sign::Rebalance => return Ok(self.give_way()),
+                    Sign::Forgotten | Sign::Overslept => return Ok(self.lose()),
+                    Sign::Unheard => return Ok(self.lose_touch()),
+                    Sign::Refused(error) => return Err(error),
+                }
                 if !self.beginning.is_empty() {
                     return self.begin().await;
                 }
-                if self.cluster.io.now() >= self.beat_at {
-                    return self.beat().await;
+                let reading = self.consumer.poll(until(&self.cluster.io, deadline));
+                match select(pin!(pulse.told()), pin!(reading)).await {
+                    Either::Left(((), _)) => Ok(None),
+                    Either::Right((records, _)) => {
+                        let records = records?;
+                        Ok((!records.is_empty()).then_some(Polled::Records(records)))
+                    }
                 }
-                let pause = until(&self.cluster.io, self.beat_at.min(deadline));
-                let records = self.consumer.poll(pause).await?;
-                Ok((!records.is_empty()).then_some(Polled::Records(records)))
             }
         }
     }
 
     /// Takes a seat: says what has to be given up, or goes on to what is new.
     fn enter(&mut self, seat: Seat<I>) -> Option<Polled> {
-        let now = self.cluster.io.now();
-        self.beat_at = now.after(self.options.heartbeat);
-        self.heard_at = now;
         let revoked = minus(&self.owned, &seat.share);
         self.beginning = minus(&seat.share, &self.owned);
+        self.finding = None;
         self.state = State::In(seat);
         if revoked.is_empty() {
             if self.beginning.is_empty() {
@@ -276,7 +300,7 @@ impl<I: Io> GroupConsumer<I> {
         }
         // Cooperative: it goes on with the rest, and joins again so that others get these.
         self.stop_reading(&revoked);
-        self.beat_at = now;
+        self.moves_on = true;
         Some(Polled::Revoked(places(&revoked)))
     }
 
@@ -292,17 +316,26 @@ impl<I: Io> GroupConsumer<I> {
     /// Begins to read new partitions, each where the group stands.
     async fn begin(&mut self) -> Result<Option<Polled>, GroupError> {
         let State::In(seat) = &self.state else { return Ok(None) };
-        let link = seat.link.clone();
-        let generation = seat.generation;
-        let wanted = places(&self.beginning);
-        let found = match committed(&link, &self.options.group, &self.beginning).await {
+        let (pulse, generation) = (seat.pulse.clone(), seat.generation);
+        let finding = self.finding.get_or_insert_with(|| {
+            let (options, wanted) = (self.options.clone(), self.beginning.clone());
+            Box::pin(find(seat.pulse.clone(), options, wanted))
+        });
+        let found = match select(pin!(pulse.told()), finding.as_mut()).await {
+            Either::Left(((), _)) => return Ok(None),
+            Either::Right((found, _)) => found,
+        };
+        self.finding = None;
+        let found = match found {
             Ok(found) => found,
             Err(error) if error.retriable() => {
+                pulse.heed(&error);
                 self.cluster.pause(0).await;
-                return Ok(self.stumble(&error));
+                return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
+        let wanted = places(&self.beginning);
         for (topic, index) in &wanted {
             let place = found.get(&(topic.clone(), *index));
             let start = place.map_or(self.options.start, |offset| Start::Offset(*offset));
@@ -314,60 +347,6 @@ impl<I: Io> GroupConsumer<I> {
         Ok(Some(Polled::Assigned(generation, wanted)))
     }
 
-    /// Says that it is alive, and heeds the answer. Once something was revoked, its next step is to
-    /// join again.
-    async fn beat(&mut self) -> Result<Option<Polled>, GroupError> {
-        let State::In(seat) = &self.state else { return Ok(None) };
-        if !minus(&self.owned, &seat.share).is_empty() {
-            let share = seat.share.clone();
-            self.owned = intersection(&self.owned, &share);
-            return Ok(self.rejoin());
-        }
-        let request = HeartbeatRequest {
-            group_id: self.options.group.clone(),
-            generation_id: seat.generation,
-            member_id: seat.member_id.clone(),
-            group_instance_id: self.options.instance.clone(),
-        };
-        let link = seat.link.clone();
-        let answer = link.call_within(&request, self.options.heartbeat).await;
-        let outcome = answer.and_then(|response| accepted(response.error_code));
-        let now = self.cluster.io.now();
-        self.beat_at = now.after(self.options.heartbeat);
-        match outcome {
-            Ok(()) => {
-                self.heard_at = now;
-                Ok(None)
-            }
-            Err(CallError::Refused(ErrorCode::RebalanceInProgress)) => Ok(self.give_way()),
-            Err(CallError::Refused(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration)) => {
-                Ok(self.lose())
-            }
-            Err(error) if error.retriable() => {
-                self.cluster.pause(0).await;
-                Ok(self.stumble(&error))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The coordinator cannot be asked: it is looked for again, and the partitions are kept for as
-    /// long as the group must keep them for this member.
-    fn stumble(&mut self, reason: &CallError) -> Option<Polled> {
-        tracing::debug!(group = self.options.group, %reason, "looking for the coordinator again");
-        let silent = self.cluster.io.now().since(self.heard_at);
-        if silent >= self.options.session_timeout {
-            return self.lose();
-        }
-        let State::In(seat) = &self.state else { return None };
-        if seat.link.is_alive() {
-            self.beat_at = self.cluster.io.now();
-            return None;
-        }
-        // To join again under the old id is the way back in, whatever the coordinator remembers.
-        self.give_way()
-    }
-
     /// The group makes a new generation.
     fn give_way(&mut self) -> Option<Polled> {
         if self.options.strategy.keeps() || self.owned.is_empty() {
@@ -375,12 +354,17 @@ impl<I: Io> GroupConsumer<I> {
         }
         let owned = std::mem::take(&mut self.owned);
         self.stop_reading(&owned);
-        let State::In(seat) = &mut self.state else { return None };
         // The seat stays for one more poll, so that what was read can be committed.
-        seat.share = Partitions::new();
-        self.beginning = Partitions::new();
-        self.beat_at = self.cluster.io.now();
+        self.moves_on = true;
         Some(Polled::Revoked(places(&owned)))
+    }
+
+    /// What was revoked is gone now.
+    fn move_on(&mut self) -> Option<Polled> {
+        if let State::In(seat) = &self.state {
+            self.owned = intersection(&self.owned, &seat.share);
+        }
+        self.rejoin()
     }
 
     fn rejoin(&mut self) -> Option<Polled> {
@@ -390,22 +374,39 @@ impl<I: Io> GroupConsumer<I> {
             generation: seat.generation,
             owned: self.owned.clone(),
         };
-        let link = Some(seat.link.clone()).filter(super::link::Link::is_alive);
-        self.leaving.clear();
-        self.beginning = Partitions::new();
+        let link = seat.pulse.live_link();
+        self.forget_share();
         let (cluster, options) = (self.cluster.clone(), self.options.clone());
         let joining = seat::join(cluster, options, self.topics.clone(), past.clone(), link);
         self.state = State::Joining(past, Box::pin(joining));
         None
     }
 
+    /// The group may have gone on without it, or not: it gives everything up, and comes back under
+    /// the id that it had.
+    fn lose_touch(&mut self) -> Option<Polled> {
+        let member_id = match &self.state {
+            State::In(seat) => seat.member_id.clone(),
+            _ => String::new(),
+        };
+        let lost = self.lose();
+        self.state = State::Out(Past { member_id, generation: -1, ..Past::default() });
+        lost
+    }
+
     fn lose(&mut self) -> Option<Polled> {
         let owned = std::mem::take(&mut self.owned);
         self.stop_reading(&owned);
-        self.leaving.clear();
-        self.beginning = Partitions::new();
+        self.forget_share();
         self.state = State::Out(Past { generation: -1, ..Past::default() });
         (!owned.is_empty()).then(|| Polled::Lost(places(&owned)))
+    }
+
+    fn forget_share(&mut self) {
+        self.leaving.clear();
+        self.beginning = Partitions::new();
+        self.finding = None;
+        self.moves_on = false;
     }
 
     /// Commits the positions of all partitions that it reads, or has just been told to give up,
@@ -429,8 +430,8 @@ impl<I: Io> GroupConsumer<I> {
     /// # Errors
     /// As [`GroupConsumer::commit`].
     pub async fn commit_at(&mut self, offsets: &[(Place, Offset)]) -> Result<(), GroupError> {
-        let (link, generation, member_id) = match &self.state {
-            State::In(seat) => (&seat.link, seat.generation, seat.member_id.clone()),
+        let (pulse, generation, member_id) = match &self.state {
+            State::In(seat) => (&seat.pulse, seat.generation, seat.member_id.clone()),
             _ => return Err(GroupError::NotMember),
         };
         if offsets.is_empty() {
@@ -445,9 +446,10 @@ impl<I: Io> GroupConsumer<I> {
             ..OffsetCommitRequest::default()
         };
         let timeout = self.cluster.options.request_timeout;
+        let link = pulse.link().await?;
         let response = link.call_at_most(&request, COMMIT_BY_NAME_MAX, timeout).await?;
         for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
-            accepted(partition.error_code)?;
+            accepted(partition.error_code).inspect_err(|error| pulse.heed(error))?;
         }
         Ok(())
     }
@@ -458,23 +460,29 @@ impl<I: Io> GroupConsumer<I> {
     /// # Errors
     /// [`CallError`] if the coordinator could not be told.
     pub async fn close(self) -> Result<(), CallError> {
-        let State::In(seat) = self.state else { return Ok(()) };
-        if self.options.instance.is_some() {
+        let (link, member_id) = match &self.state {
+            State::In(seat) => (seat.pulse.live_link(), seat.member_id.clone()),
+            State::Joining(past, _) | State::Out(past) => (None, past.member_id.clone()),
+        };
+        if self.options.instance.is_some() || member_id.is_empty() {
             return Ok(());
         }
-        let identity = MemberIdentity {
-            member_id: seat.member_id.clone(),
-            reason: Some("the consumer is closing".to_owned()),
-            ..MemberIdentity::default()
+        // On a way of its own: a join that waits would hold this up.
+        let link = match link {
+            Some(link) => link,
+            None => coordinator(&self.cluster, &self.options.group).await?,
         };
-        let request = LeaveGroupRequest {
-            group_id: self.options.group.clone(),
-            member_id: seat.member_id,
-            members: vec![identity],
-        };
-        let response = seat.link.call(&request).await?;
-        accepted(response.error_code)
+        pulse::leave(&link, &self.options.group, &member_id, "the consumer is closing").await
     }
+}
+
+/// Asks where the group stands in partitions.
+async fn find<I: Io>(
+    pulse: Rc<Pulse<I>>,
+    options: Rc<GroupOptions>,
+    wanted: Partitions,
+) -> Result<BTreeMap<Place, Offset>, CallError> {
+    committed(&pulse.link().await?, &options.group, &wanted).await
 }
 
 /// The last version of OffsetCommit and of OffsetFetch in which topics have names.

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::pulse::{Pulse, Watched};
 use super::{GroupError, GroupOptions};
 use crate::client::cluster::Cluster;
 use crate::client::fault::CallError;
 use crate::client::link::Link;
 use crate::client::wait::backoff;
-use crate::id::PartitionIndex;
 use crate::io::Io;
 use crate::wire::api::{
     FindCoordinatorRequest, JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse, Request,
@@ -24,8 +24,9 @@ use crate::wire::subscription::{
 
 /// A place in a generation.
 pub struct Seat<I: Io> {
-    /// The connection to the coordinator: of its own, because a join holds up what is behind it.
-    pub link: Link<I>,
+    /// Says that it is taken, on a connection of the member's own, because a join holds up what is
+    /// behind it.
+    pub pulse: Rc<Pulse<I>>,
     /// The member's id.
     pub member_id: String,
     /// The generation.
@@ -111,7 +112,7 @@ pub async fn join<I: Io>(
 
 async fn attempt<I: Io>(
     cluster: &Rc<Cluster<I>>,
-    options: &GroupOptions,
+    options: &Rc<GroupOptions>,
     topics: &[String],
     past: &mut Past,
     link: &mut Option<Link<I>>,
@@ -127,8 +128,15 @@ async fn attempt<I: Io>(
     }
     accepted(joined.error_code)?;
     past.member_id.clone_from(&joined.member_id);
-    let leads = joined.leader == joined.member_id && !joined.skip_assignment;
-    let assignments = if leads { share_out(cluster, options, &joined).await? } else { Vec::new() };
+    let (mut watched, mut assignments) = (Watched::new(), Vec::new());
+    if joined.leader == joined.member_id {
+        let members = subscriptions(&joined)?;
+        watched = topics_of(cluster, &members).await?;
+        // A static leader that comes back may find the shares made (KIP-814); it watches them.
+        if !joined.skip_assignment {
+            assignments = share_out(options, &members, &watched);
+        }
+    }
     let request = SyncGroupRequest {
         group_id: options.group.clone(),
         generation_id: joined.generation_id,
@@ -140,12 +148,11 @@ async fn attempt<I: Io>(
     };
     let synced = call(cluster, &link, &request, options.rebalance_timeout).await?;
     accepted(synced.error_code)?;
-    Ok(Seat {
-        link,
-        member_id: joined.member_id,
-        generation: joined.generation_id,
-        share: parse_assignment(&synced.assignment)?,
-    })
+    let (member_id, generation) = (joined.member_id, joined.generation_id);
+    let share = parse_assignment(&synced.assignment)?;
+    let who = (member_id.clone(), generation);
+    let pulse = Pulse::start(cluster.clone(), options.clone(), who, link, watched);
+    Ok(Seat { pulse, member_id, generation, share })
 }
 
 async fn ask_to_join<I: Io>(
@@ -208,31 +215,42 @@ pub async fn call<I: Io, R: Request>(
     link.call_within(request, cluster.options.request_timeout.saturating_add(patience)).await
 }
 
-/// The leader's work.
-async fn share_out<I: Io>(
+/// What all members of a generation want.
+fn subscriptions(joined: &JoinGroupResponse) -> Result<BTreeMap<String, Subscription>, CallError> {
+    let members = joined.members.iter();
+    let members = members
+        .map(|member| Ok((member.member_id.clone(), Subscription::parse(&member.metadata)?)));
+    members.collect()
+}
+
+/// The topics that members want, with their partitions as they are now.
+async fn topics_of<I: Io>(
     cluster: &Rc<Cluster<I>>,
-    options: &GroupOptions,
-    joined: &JoinGroupResponse,
-) -> Result<Vec<SyncGroupRequestAssignment>, CallError> {
-    let mut members = BTreeMap::new();
-    for member in &joined.members {
-        members.insert(member.member_id.clone(), Subscription::parse(&member.metadata)?);
-    }
+    members: &BTreeMap<String, Subscription>,
+) -> Result<Watched, CallError> {
     let names: BTreeSet<&String> = members.values().flat_map(|member| &member.topics).collect();
-    let mut topics: BTreeMap<String, BTreeSet<PartitionIndex>> = BTreeMap::new();
     names.iter().for_each(|name| cluster.follow(name));
     cluster.refresh().await?;
-    for name in names {
+    let topic = |name: &String| {
         let known = cluster.known_topic(name);
         let indexes = known.into_iter().flat_map(|topic| topic.partitions.into_keys());
-        topics.insert(name.clone(), indexes.collect());
-    }
-    let shares = options.strategy.share_out(&members, &topics);
+        (name.clone(), indexes.collect())
+    };
+    Ok(names.into_iter().map(topic).collect())
+}
+
+/// The leader's work.
+fn share_out(
+    options: &GroupOptions,
+    members: &BTreeMap<String, Subscription>,
+    topics: &Watched,
+) -> Vec<SyncGroupRequestAssignment> {
+    let shares = options.strategy.share_out(members, topics);
     let given = shares.into_iter().map(|(member_id, share)| SyncGroupRequestAssignment {
         member_id,
         assignment: assignment_to_bytes(&share),
     });
-    Ok(given.collect())
+    given.collect()
 }
 
 /// The part of an answer that says whether it worked.
