@@ -45,7 +45,8 @@ pub(super) use seat::{accepted, coordinator};
 pub struct GroupOptions {
     /// The group.
     pub group: String,
-    /// A name of its own: then it keeps its place while it is away for less than a session.
+    /// A name of its own: then it keeps its place while it is away for less than a session. Brokers
+    /// before Kafka 2.3 do not know such members, and it cannot join there.
     pub instance: Option<String>,
     /// How partitions are shared out.
     pub strategy: Strategy,

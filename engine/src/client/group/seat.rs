@@ -14,13 +14,17 @@ use crate::client::link::Link;
 use crate::client::wait::backoff;
 use crate::io::Io;
 use crate::wire::api::{
-    FindCoordinatorRequest, JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse, Request,
-    SyncGroupRequest, SyncGroupRequestAssignment,
+    ApiKey, DescribeGroupsRequest, FindCoordinatorRequest, JoinGroupRequest,
+    JoinGroupRequestProtocol, JoinGroupResponse, Request, SyncGroupRequest,
+    SyncGroupRequestAssignment,
 };
 use crate::wire::code::ErrorCode;
 use crate::wire::subscription::{
     PROTOCOL_TYPE, Partitions, Subscription, assignment_to_bytes, parse_assignment,
 };
+
+/// The first version of JoinGroup in which a member may have a name of its own (KIP-345).
+const STATIC_VERSION: i16 = 5;
 
 /// A place in a generation.
 pub struct Seat<I: Io> {
@@ -132,8 +136,11 @@ async fn attempt<I: Io>(
     if joined.leader == joined.member_id {
         let members = subscriptions(&joined)?;
         watched = topics_of(cluster, &members).await?;
-        // A static leader that comes back may find the shares made (KIP-814); it watches them.
-        if !joined.skip_assignment {
+        if joined.skip_assignment {
+            // A static leader that comes back finds the shares made (KIP-814), and watches them: by
+            // what they are, because topics may have grown while it was away.
+            shared_out(cluster, &link, &options.group, &mut watched).await?;
+        } else {
             assignments = share_out(options, &members, &watched);
         }
     }
@@ -162,6 +169,10 @@ async fn ask_to_join<I: Io>(
     topics: &[String],
     past: &Past,
 ) -> Result<JoinGroupResponse, CallError> {
+    // An older broker would take a static member for one like all others, and fence it later.
+    if options.instance.is_some() {
+        link.version(ApiKey::JoinGroup, STATIC_VERSION..=i16::MAX)?;
+    }
     let subscription = Subscription {
         topics: topics.to_vec(),
         owned: past.owned.clone(),
@@ -237,6 +248,32 @@ async fn topics_of<I: Io>(
         (name.clone(), indexes.collect())
     };
     Ok(names.into_iter().map(topic).collect())
+}
+
+/// Puts the partitions that the group's members have in the place of those that topics have.
+async fn shared_out<I: Io>(
+    cluster: &Rc<Cluster<I>>,
+    link: &Link<I>,
+    group: &str,
+    topics: &mut Watched,
+) -> Result<(), CallError> {
+    let request = DescribeGroupsRequest {
+        groups: vec![group.to_owned()],
+        include_authorized_operations: false,
+    };
+    let response = call(cluster, link, &request, Duration::ZERO).await?;
+    let group = response.groups.first().filter(|group| group.group_state == "Stable");
+    // Whatever else it is doing ends with shares that are made anew.
+    let Some(group) = group else { return Ok(()) };
+    topics.values_mut().for_each(BTreeSet::clear);
+    for member in &group.members {
+        for (topic, indexes) in parse_assignment(&member.member_assignment)? {
+            if let Some(shared) = topics.get_mut(&topic) {
+                shared.extend(indexes);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The leader's work.
