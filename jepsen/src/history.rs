@@ -36,6 +36,7 @@
 //! {"time":29,"process":8,"type":"invoke","f":"commit","group":"g","generation":4,"offsets":[["a",0,4]]}
 //! {"time":29,"process":8,"type":"ok","f":"committed","group":"g","offsets":[["a",0,4],["a",1,null]]}
 //! {"time":29,"process":8,"type":"ok","f":"revoked","group":"g","generation":4,"partitions":[["a",0]]}
+//! {"time":29,"process":3,"type":"invoke","f":"forget","group":"g","partitions":[["a",0]]}
 //! {"time":30,"process":8,"type":"info","f":"note","text":"order 17 shipped"}
 //! {"time":30,"process":99,"type":"info","f":"crash","node":0}
 //! {"time":31,"process":99,"type":"info","f":"restart","node":0}
@@ -55,7 +56,7 @@
 //! | `timestamp` | of a send: the record's own time in ms, in a topic that keeps it |
 //! | `offset` | of a send: absent when the acknowledgement carried none. Of a seek: where the next record is expected; -2 the beginning, -1 the end. Of a trim: below it, everything goes. Of a list-offset: the answer; absent if there was none |
 //! | `records` | topic, partition, offset, value; in the order in which the consumer got them |
-//! | `partitions` | what the consumer reads from now on; replaces what it read before. A partition that stays keeps its position unless a seek follows. Of `revoked`: what it gives up |
+//! | `partitions` | what the consumer reads from now on; replaces what it read before. A partition that stays keeps its position unless a seek follows. Of `revoked`: what it gives up. Of `forget`: whose offsets are deleted |
 //! | `acks`, `idempotent` | of a producer: 0, 1 or -1 (all), and whether the broker recognises its repetitions |
 //! | `ask` | of a list-offset: -2 the oldest record, -1 the end, else the first record of this time (ms) or later |
 //! | `count` | how many partitions a topic gets |
@@ -75,7 +76,7 @@
 //! * `assign`, `seek`, `poll` (ok): one consumer's moves. They need no `invoke`. A seek is recorded
 //!   before the consumer asks the broker anything because of it.
 //! * `trim`, `list-offset`, `create`, `delete`, `grow`, `configure`, `describe`, `metadata`,
-//!   `commit`, `committed`: `invoke` and, when it ends, one completion of the same process; a process
+//!   `commit`, `committed`, `forget`: `invoke` and, when it ends, one completion of the same process; a process
 //!   has one of these under way at a time. **Each attempt is an operation of its own**: a request
 //!   without an answer ends with `info`, even if it is sent again, because both may be carried out.
 //! * `start` (info): what an observer saw of a partition's first offset, from inside or outside.
@@ -270,6 +271,11 @@ pub enum Membership {
     /// Reads what is committed; the invocation has no offsets.
     Committed {
         offsets: Vec<(Topic, PartitionIndex, Option<Offset>)>,
+    },
+    /// Deletes what is committed, some of it or all with the group; afterwards generations may
+    /// begin anew.
+    Forget {
+        partitions: Vec<(Topic, PartitionIndex)>,
     },
 }
 
@@ -531,7 +537,8 @@ fn rename(op: &mut Op, topics: &[Topic], groups: &[Group]) {
             match &mut **membership {
                 Membership::Subscribe { topics } => topics.iter_mut().for_each(new),
                 Membership::Assigned { partitions, .. }
-                | Membership::Revoked { partitions, .. } => {
+                | Membership::Revoked { partitions, .. }
+                | Membership::Forget { partitions } => {
                     partitions.iter_mut().for_each(|(topic, _)| new(topic));
                 }
                 Membership::Commit { offsets, .. } => {

@@ -69,6 +69,7 @@ fn kind(op: &Op) -> Option<u8> {
         Op::Group(_, membership) => match &**membership {
             Membership::Commit { .. } => 8,
             Membership::Committed { .. } => 9,
+            Membership::Forget { .. } => 10,
             Membership::Subscribe { .. }
             | Membership::Assigned { .. }
             | Membership::Revoked { .. } => return None,

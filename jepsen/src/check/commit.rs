@@ -15,6 +15,10 @@ use super::calls::Call;
 use super::view::{Part, View};
 use crate::history::{Group, Membership, Op, Process};
 
+/// So many commits are looked at for one that was over: they come one after the other, so the first
+/// few tell.
+const KEPT_LOOKED_AT: usize = 16;
+
 /// A group and a partition.
 pub type Key = (Group, Part);
 
@@ -23,7 +27,8 @@ pub type Key = (Group, Part);
 pub struct Write {
     pub process: Process,
     pub generation: Option<i32>,
-    pub offset: Offset,
+    /// `None` forgets what there was.
+    pub offset: Option<Offset>,
     pub acknowledged: bool,
     pub invoked: usize,
     /// `usize::MAX` if it may come yet.
@@ -90,7 +95,7 @@ impl Register {
             let before = before.filter(|before| before.offset > read.offset);
             if let Some(last) = self.settled(read.invoked) {
                 let mut possible = self.possible(read.invoked, read.ended).into_iter().flatten();
-                if !possible.any(|write| Some(write.offset) == read.offset) {
+                if !possible.any(|write| write.offset == read.offset) {
                     found.push(Impossible { read, last, before });
                 }
             }
@@ -107,18 +112,29 @@ pub fn registers(view: &View<'_>, calls: &[Call<'_>]) -> BTreeMap<Key, Register>
     let mut registers: BTreeMap<Key, Register> = BTreeMap::new();
     for call in calls.iter().filter(|call| !call.failed) {
         let Op::Group(group, ask) = call.ask else { continue };
-        if let Membership::Commit { generation, offsets } = &**ask {
-            for (topic, partition, offset) in offsets {
-                let key = (*group, view.part(*topic, *partition));
-                registers.entry(key).or_default().writes.push(Write {
-                    process: call.process,
-                    generation: *generation,
-                    offset: *offset,
-                    acknowledged: call.answer.is_some(),
-                    invoked: call.invoked,
-                    ended: call.ended,
-                });
+        let mut write = |topic, partition, generation, offset| {
+            let key = (*group, view.part(topic, partition));
+            registers.entry(key).or_default().writes.push(Write {
+                process: call.process,
+                generation,
+                offset,
+                acknowledged: call.answer.is_some(),
+                invoked: call.invoked,
+                ended: call.ended,
+            });
+        };
+        match &**ask {
+            Membership::Commit { generation, offsets } => {
+                for (topic, partition, offset) in offsets {
+                    write(*topic, *partition, *generation, Some(*offset));
+                }
             }
+            Membership::Forget { partitions } => {
+                for (topic, partition) in partitions {
+                    write(*topic, *partition, None, None);
+                }
+            }
+            _ => {}
         }
         let Some(Op::Group(_, answer)) = call.answer else { continue };
         if let Membership::Committed { offsets } = &**answer {
@@ -154,6 +170,61 @@ pub fn registers(view: &View<'_>, calls: &[Call<'_>]) -> BTreeMap<Key, Register>
         }
     }
     registers
+}
+
+/// `offset 5`, or `nothing`, for sentences.
+pub fn shown(offset: Option<Offset>) -> String {
+    offset.map_or("nothing".to_owned(), |offset| format!("offset {offset}"))
+}
+
+/// Tells in which life of each group an event is: where a group is deleted, or may be, its
+/// generations begin anew.
+pub struct Lives {
+    /// When groups were deleted, or may have been: from the question to the answer.
+    ends: BTreeMap<Group, Vec<(usize, usize)>>,
+    /// Acknowledged commits, from the question to the answer, if groups go without them.
+    kept_by: Option<BTreeMap<Group, Vec<(usize, usize)>>>,
+}
+
+impl Lives {
+    pub fn new(view: &View<'_>, calls: &[Call<'_>], vacant_groups_go: bool) -> Lives {
+        let mut ends: BTreeMap<Group, Vec<(usize, usize)>> = BTreeMap::new();
+        let mut kept_by: BTreeMap<Group, Vec<(usize, usize)>> = BTreeMap::new();
+        for call in calls.iter().filter(|call| !call.failed) {
+            let Op::Group(group, ask) = call.ask else { continue };
+            let span = (call.invoked, call.ended);
+            match &**ask {
+                Membership::Forget { .. } => ends.entry(*group).or_default().push(span),
+                Membership::Commit { offsets, .. } if call.answer.is_some() => {
+                    let stays = |topic, part| view.stays(view.part(topic, part));
+                    if offsets.iter().any(|(topic, part, _)| stays(*topic, *part)) {
+                        kept_by.entry(*group).or_default().push(span);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Lives { ends, kept_by: vacant_groups_go.then_some(kept_by) }
+    }
+
+    /// The life of a group at an event; `None` while nobody can tell.
+    pub fn at(&self, group: Group, event: usize) -> Option<usize> {
+        let ends = self.ends.get(&group).map_or(&[][..], Vec::as_slice);
+        // Between the question and the answer it is one or the other, and without an answer for
+        // good.
+        if ends.iter().any(|(asked, ended)| *asked <= event && event <= *ended) {
+            return None;
+        }
+        let over = || ends.iter().filter(|(_, ended)| *ended < event);
+        if let Some(kept_by) = &self.kept_by {
+            let begun = over().map(|(_, ended)| *ended).max();
+            let commits = kept_by.get(&group)?;
+            // In the order of the questions.
+            let first = commits.partition_point(|(asked, _)| begun.is_some_and(|end| *asked < end));
+            commits[first..].iter().take(KEPT_LOOKED_AT).find(|(_, ended)| *ended < event)?;
+        }
+        Some(over().count())
+    }
 }
 
 /// `group g at a/0`, for sentences.

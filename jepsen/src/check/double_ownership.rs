@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::commit::Lives;
 use super::view::{Part, View};
 use super::{Anomaly, Report};
 use crate::history::{Group, Membership, Op, Phase, Process};
@@ -11,8 +12,11 @@ use crate::history::{Group, Membership, Op, Phase, Process};
 /// Who was given a partition, and by which event.
 type Owner<'a> = (Process, Option<&'a str>, usize);
 
-pub fn check(view: &View<'_>, report: &mut Report) {
-    let mut owners: BTreeMap<(Group, i32, Part), Owner<'_>> = BTreeMap::new();
+/// A generation, in one life of its group.
+type Generation = (Group, usize, i32);
+
+pub fn check(view: &View<'_>, lives: &Lives, report: &mut Report) {
+    let mut owners: BTreeMap<(Generation, Part), Owner<'_>> = BTreeMap::new();
     for (at, event) in view.history.events().iter().enumerate() {
         let Op::Group(group, membership) = &event.op else { continue };
         let Membership::Assigned { member, generation, partitions } = &**membership else {
@@ -21,10 +25,12 @@ pub fn check(view: &View<'_>, report: &mut Report) {
         if event.phase != Phase::Ok {
             continue;
         }
+        let Some(life) = lives.at(*group, at) else { continue };
         for (topic, partition) in partitions {
             let part = view.part(*topic, *partition);
             let new = (event.process, member.as_deref(), at);
-            let (process, name, since) = *owners.entry((*group, *generation, part)).or_insert(new);
+            let (process, name, since) =
+                *owners.entry(((*group, life, *generation), part)).or_insert(new);
             let same = process == event.process || (name.is_some() && name == new.1);
             if same {
                 continue;

@@ -15,6 +15,10 @@ pub struct Expect {
     /// The history ends with a reading of everything (after [`crate::history::Op::Final`] if that
     /// is marked).
     pub caught_up: bool,
+    /// A group with neither members nor offsets is forgotten, so that its generations may begin anew
+    /// whenever nothing is committed (brokers look for such groups every
+    /// `offsets.retention.check.interval.ms`).
+    pub vacant_groups_go: bool,
     /// What topics promise that are not named in `topics`.
     pub promise: Promise,
     /// Topics that promise something else, by name.
@@ -35,6 +39,9 @@ pub struct Promise {
     pub retention: Retention,
     /// A record may go once its key has a later one; see [`super::Anomaly::Compaction`].
     pub compacted: bool,
+    /// In a compacted topic: a tombstone stays until its key has a later record, because the run is
+    /// shorter than `delete.retention.ms`.
+    pub tombstones_stay: bool,
 }
 
 /// What may take records away from the front of a partition, beside a trim that a client asked for.
@@ -51,7 +58,7 @@ pub enum Retention {
 impl Default for Expect {
     fn default() -> Expect {
         let (promise, topics) = (Promise::default(), BTreeMap::new());
-        Expect { caught_up: true, promise, topics }
+        Expect { caught_up: true, vacant_groups_go: false, promise, topics }
     }
 }
 
@@ -84,6 +91,7 @@ impl Default for Promise {
             dense: true,
             retention: Retention::Forever,
             compacted: false,
+            tombstones_stay: false,
         }
     }
 }

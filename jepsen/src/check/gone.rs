@@ -36,10 +36,14 @@ impl<'v, 'a> Gone<'v, 'a> {
             if send.part.is_some_and(|part| !view.promise(part).compacted) {
                 continue;
             }
-            let place = view.places_of(send.value).next().map(|place| (place.part, place.offset));
-            match place.or(send.part.zip(send.offset)) {
-                Some((part, offset)) => keyed.push((send.topic, key, part, offset, send.invoked)),
-                None => strays.push((send.topic, key, send.invoked, send.part)),
+            let places = view.places_of(send.value).map(|place| (place.part, place.offset));
+            let known = keyed.len();
+            for (part, offset) in places.chain(send.part.zip(send.offset)) {
+                keyed.push((send.topic, key, part, offset, send.invoked));
+            }
+            // Without idempotence it may stand elsewhere, too.
+            if keyed.len() == known || !send.idempotent {
+                strays.push((send.topic, key, send.invoked, send.part));
             }
         }
         keyed.sort_unstable();
@@ -97,7 +101,7 @@ impl<'v, 'a> Gone<'v, 'a> {
     /// later record, or may have.
     pub fn superseded(&self, send: &Send<'_>, part: Part, offset: Offset, at: usize) -> bool {
         let Some(key) = send.key else { return false };
-        if send.tombstone {
+        if send.tombstone && !self.view.promise(part).tombstones_stay {
             return true;
         }
         let from = self.keyed.partition_point(|(topic, known, place, known_offset, _)| {

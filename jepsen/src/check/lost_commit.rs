@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::commit::{Key, Register, name};
+use super::commit::{Key, Register, name, shown};
 use super::view::View;
 use super::walk::Resume;
 use super::{Anomaly, Report};
@@ -19,12 +19,11 @@ pub fn check(
             let (read, last) = (look.read, look.last);
             let witness = vec![last.invoked, last.ended, read.invoked, read.ended];
             report.add(Anomaly::LostCommit, witness, || {
-                let shown =
-                    read.offset.map_or("nothing".to_owned(), |offset| format!("offset {offset}"));
                 format!(
-                    "the commit of offset {} for {} was acknowledged, and a later look shows {shown}",
-                    last.offset,
-                    name(view, *key)
+                    "the commit of {} for {} was acknowledged, and a later look shows {}",
+                    shown(last.offset),
+                    name(view, *key),
+                    shown(read.offset)
                 )
             });
         }
@@ -34,7 +33,9 @@ pub fn check(
         let Some(register) = registers.get(&key) else { continue };
         let possible = register.possible(resume.since, resume.event);
         let least = possible.and_then(|writes| writes.min_by_key(|write| write.offset));
-        let Some(least) = least.filter(|least| resume.offset < least.offset) else { continue };
+        let Some(least) = least.filter(|least| Some(resume.offset) < least.offset) else {
+            continue;
+        };
         let witness = vec![least.invoked, resume.since, resume.event];
         report.add(Anomaly::LostCommit, witness, || {
             format!(
@@ -42,7 +43,7 @@ pub fn check(
                 resume.process.0,
                 name(view, key),
                 resume.offset,
-                least.offset
+                shown(least.offset)
             )
         });
     }

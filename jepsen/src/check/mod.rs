@@ -293,8 +293,9 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     let registers = commit::registers(&view, &calls);
     lost_commit::check(&view, &registers, &resumes, &mut report);
     offset_regression::check(&view, &registers, &mut report);
-    zombie_commit::check(&view, &registers, &mut report);
-    double_ownership::check(&view, &mut report);
+    let lives = commit::Lives::new(&view, &calls, expect.vacant_groups_go);
+    zombie_commit::check(&view, &registers, &lives, &mut report);
+    double_ownership::check(&view, &lives, &mut report);
     poll_skip::resumed(&view, &gone, &registers, &resumes, &mut report);
     report.findings.sort_by_key(|finding| finding.anomaly);
     report

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::commit::{Key, Register, name};
+use super::commit::{Key, Register, name, shown};
 use super::view::View;
 use super::{Anomaly, Report};
 
@@ -15,9 +15,6 @@ pub fn check(view: &View<'_>, registers: &BTreeMap<Key, Register>, report: &mut 
                 Anomaly::OffsetRegression,
                 vec![before.ended, read.invoked, read.ended],
                 || {
-                    let shown = |offset: Option<trialog_engine::id::Offset>| {
-                        offset.map_or("nothing".to_owned(), |offset| format!("offset {offset}"))
-                    };
                     format!(
                         "{} showed {} and later {}, to which nobody had gone back",
                         name(view, *key),

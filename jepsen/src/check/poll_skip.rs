@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use trialog_engine::id::Offset;
 
-use super::commit::{Key, Register, name};
+use super::commit::{Key, Register, name, shown};
 use super::gone::Gone;
 use super::view::{Part, Place, View};
 use super::walk::{Jump, Resume};
@@ -46,8 +46,10 @@ pub fn resumed(
         let Some(register) = registers.get(&key) else { continue };
         let possible = register.possible(resume.since, resume.event);
         let most = possible.and_then(|writes| writes.max_by_key(|write| write.offset));
-        let Some(most) = most.filter(|most| resume.offset > most.offset) else { continue };
-        let range = (most.offset, resume.offset);
+        let Some(most) = most.filter(|most| Some(resume.offset) > most.offset) else { continue };
+        // Where nothing is committed, who resumes may begin anywhere.
+        let Some(from) = most.offset else { continue };
+        let range = (from, resume.offset);
         let skipped = skipped(view, gone, resume.part, range, resume.event);
         let Some(skipped) = skipped else { continue };
         let witness = vec![most.invoked, resume.since, resume.event, skipped.event()];
@@ -57,7 +59,7 @@ pub fn resumed(
                 resume.process.0,
                 name(view, key),
                 resume.offset,
-                most.offset,
+                shown(most.offset),
                 skipped.value
             )
         });

@@ -199,6 +199,59 @@ fn anomalies_of_published_reports_are_named() {
     report!("brod-649-zombie-commit", open, ZombieCommit);
 }
 
+/// A deleted key of which nothing is left: right once its tombstone may go, and wrong while a reader
+/// must still be told that the key is gone.
+#[test]
+fn a_tombstone_stays_for_as_long_as_it_is_promised() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"value":1,"key":"a"}
+{"time":2,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"value":1,"offset":0}
+{"time":3,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"value":2,"key":"a","tombstone":true}
+{"time":4,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"value":2,"offset":1}
+{"time":5,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"value":3,"key":"b"}
+{"time":6,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"value":3,"offset":2}
+{"time":7,"process":900,"type":"info","f":"final"}
+{"time":8,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+{"time":9,"process":50,"type":"ok","f":"poll","records":[["t",0,2,3]]}
+"#;
+    let history = History::read(&mut text.as_bytes()).expect("a history");
+    let judged = |tombstones_stay| {
+        let promise = Promise { tombstones_stay, ..Promise::compacted() };
+        names(&all(&history, &Expect::of_all(promise)))
+    };
+    assert_eq!(judged(false), []);
+    assert_eq!(judged(true), [Anomaly::Compaction]);
+}
+
+/// After a group was deleted its generations begin anew, and nothing is committed; a look that still
+/// shows what was is wrong.
+#[test]
+fn a_deleted_group_begins_anew() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":1,"type":"ok","f":"assigned","group":"g","generation":1,"partitions":[["t",0]]}
+{"time":2,"process":1,"type":"invoke","f":"commit","group":"g","generation":1,"offsets":[["t",0,5]]}
+{"time":3,"process":1,"type":"ok","f":"commit","group":"g","generation":1,"offsets":[["t",0,5]]}
+{"time":4,"process":3,"type":"invoke","f":"forget","group":"g","partitions":[["t",0]]}
+{"time":5,"process":3,"type":"ok","f":"forget","group":"g","partitions":[["t",0]]}
+{"time":6,"process":3,"type":"invoke","f":"committed","group":"g","offsets":[]}
+{"time":7,"process":3,"type":"ok","f":"committed","group":"g","offsets":[["t",0,null]]}
+{"time":8,"process":2,"type":"ok","f":"assigned","group":"g","generation":1,"partitions":[["t",0]]}
+"#;
+    let expect = Expect { caught_up: false, ..Expect::default() };
+    let judged = |text: &str| {
+        let history = History::read(&mut text.as_bytes()).expect("a history");
+        let mut again = Vec::new();
+        history.write(&mut again).expect("memory");
+        let again = History::read(&mut again.as_slice()).expect("what was written");
+        assert_eq!(again.events(), history.events());
+        names(&all(&history, &expect))
+    };
+    assert_eq!(judged(text), []);
+    assert_eq!(judged(&text.replace("[\"t\",0,null]", "[\"t\",0,5]")), [Anomaly::LostCommit]);
+    let refused = text.replace("\"ok\",\"f\":\"forget\"", "\"fail\",\"f\":\"forget\"");
+    assert_eq!(judged(&refused), [Anomaly::LostCommit, Anomaly::DoubleOwnership]);
+}
+
 /// A large history takes no time to speak of; the bound is loose because test builds are little
 /// optimised and machines are shared. `cargo jepsen bench` measures.
 #[test]

@@ -426,7 +426,8 @@ fn number_parts(history: &History) -> BTreeMap<(Topic, PartitionIndex), Part> {
             }
             Op::Group(_, membership) => match &**membership {
                 Membership::Assigned { partitions, .. }
-                | Membership::Revoked { partitions, .. } => {
+                | Membership::Revoked { partitions, .. }
+                | Membership::Forget { partitions } => {
                     partitions.iter().for_each(|(topic, partition)| number(*topic, *partition));
                 }
                 Membership::Commit { offsets, .. } => {

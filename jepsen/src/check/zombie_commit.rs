@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::commit::{Key, Register, Write, name};
+use super::commit::{Key, Lives, Register, Write, name, shown};
 use super::view::View;
 use super::{Anomaly, Report};
 use crate::history::{Membership, Op, Phase, Process};
@@ -15,8 +15,13 @@ struct Given {
     process: Process,
 }
 
-pub fn check(view: &View<'_>, registers: &BTreeMap<Key, Register>, report: &mut Report) {
-    let given = given(view);
+pub fn check(
+    view: &View<'_>,
+    registers: &BTreeMap<Key, Register>,
+    lives: &Lives,
+    report: &mut Report,
+) {
+    let given = given(view, lives);
     for (key, register) in registers {
         let Some(given) = given.get(key) else { continue };
         for write in register.writes.iter().filter(|write| write.acknowledged) {
@@ -24,6 +29,10 @@ pub fn check(view: &View<'_>, registers: &BTreeMap<Key, Register>, report: &mut 
             // Generations grow with time: the last one given before is the highest.
             let before = given.partition_point(|given| given.event < write.invoked);
             let Some(given) = given[..before].last() else { continue };
+            let life = |event| lives.at(key.0, event);
+            if life(given.event) != life(write.invoked) || life(write.invoked).is_none() {
+                continue;
+            }
             if given.generation > generation && given.process != write.process {
                 found(view, *key, write, given, report);
             }
@@ -31,7 +40,7 @@ pub fn check(view: &View<'_>, registers: &BTreeMap<Key, Register>, report: &mut 
     }
 }
 
-fn given(view: &View<'_>) -> BTreeMap<Key, Vec<Given>> {
+fn given(view: &View<'_>, lives: &Lives) -> BTreeMap<Key, Vec<Given>> {
     let mut all: BTreeMap<Key, Vec<Given>> = BTreeMap::new();
     for (at, event) in view.history.events().iter().enumerate() {
         let Op::Group(group, membership) = &event.op else { continue };
@@ -42,7 +51,11 @@ fn given(view: &View<'_>) -> BTreeMap<Key, Vec<Given>> {
         for (topic, partition) in partitions {
             let list = all.entry((*group, view.part(*topic, *partition))).or_default();
             let (event, generation, process) = (at, *generation, event.process);
-            if list.last().is_none_or(|last| last.generation < generation) {
+            let newer = |last: &Given| {
+                lives.at(*group, last.event) != lives.at(*group, event)
+                    || last.generation < generation
+            };
+            if list.last().is_none_or(newer) {
                 list.push(Given { event, generation, process });
             }
         }
@@ -54,11 +67,11 @@ fn found(view: &View<'_>, key: Key, write: &Write, given: &Given, report: &mut R
     let witness = vec![given.event, write.invoked, write.ended];
     report.add(Anomaly::ZombieCommit, witness, || {
         format!(
-            "member {} of generation {} committed offset {} for {} after generation {} had given it \
+            "member {} of generation {} committed {} for {} after generation {} had given it \
              to member {}",
             write.process.0,
             write.generation.unwrap_or_default(),
-            write.offset,
+            shown(write.offset),
             name(view, key),
             given.generation,
             given.process.0

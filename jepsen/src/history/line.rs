@@ -123,6 +123,7 @@ enum Verb {
     Revoked,
     Commit,
     Committed,
+    Forget,
     Note,
     Crash,
     Restart,
@@ -232,6 +233,7 @@ fn verb(op: &Op) -> Verb {
             Membership::Revoked { .. } => Verb::Revoked,
             Membership::Commit { .. } => Verb::Commit,
             Membership::Committed { .. } => Verb::Committed,
+            Membership::Forget { .. } => Verb::Forget,
         },
         Op::Note(_) => Verb::Note,
         Op::Nemesis { fault: Fault::Crash, .. } => Verb::Crash,
@@ -387,6 +389,9 @@ impl<'a> Line<'a> {
                 self.generation = Some(*generation);
                 self.partitions = Some(rows(partitions, history));
             }
+            Membership::Forget { partitions } => {
+                self.partitions = Some(rows(partitions, history));
+            }
             Membership::Commit { generation, offsets } => {
                 self.generation = *generation;
                 let row = |(topic, partition, offset): &(Topic, PartitionIndex, Offset)| {
@@ -469,7 +474,12 @@ impl Line<'_> {
             | Verb::Configure
             | Verb::Describe
             | Verb::Metadata => Op::Admin(Box::new(self.into_admin(history)?)),
-            Verb::Subscribe | Verb::Assigned | Verb::Revoked | Verb::Commit | Verb::Committed => {
+            Verb::Subscribe
+            | Verb::Assigned
+            | Verb::Revoked
+            | Verb::Commit
+            | Verb::Committed
+            | Verb::Forget => {
                 let group = self.group.as_ref().map(|group| history.group(&group.0));
                 let group = self.need("group", group)?;
                 Op::Group(group, Box::new(self.into_membership(history)?))
@@ -541,6 +551,7 @@ impl Line<'_> {
                     false => Membership::Revoked { generation, partitions },
                 }
             }
+            Verb::Forget => Membership::Forget { partitions: self.partitions(history)? },
             Verb::Commit => {
                 let generation = self.generation.filter(|generation| *generation >= 0);
                 let missing = "a commit without an offset".to_owned();

@@ -356,6 +356,8 @@ impl<I: Io> Host<I> {
             // Whoever asked may be gone.
             let _ = answer.send(Ok(reply));
         }
+        let waiting = self.waiting.len();
+        debug_assert_eq!(waiting, self.groups.waiting(), "QUEUE-2: only members wait");
         Ok(())
     }
 

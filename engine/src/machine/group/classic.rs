@@ -342,6 +342,8 @@ impl Classic {
 
     /// The record of the present generation with its assignment.
     pub fn record(&self, round: &mut Round<'_>) {
+        let before = round.recorded.map_or(0, |generation| generation.number);
+        assert!(before <= self.generation, "GROUP-6: generations never go back");
         let protocol = self.protocol.as_deref().unwrap_or_default();
         let member = |(id, member): (&String, &Member)| RecordedMember {
             id: id.clone(),

@@ -150,6 +150,16 @@ impl Groups {
         decision
     }
 
+    /// Commands that wait for an answer: joins and syncs of members, and nothing else.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let members = self.groups.values().flat_map(|group| group.classic.members.values());
+        let waits = |member: &member::Member| {
+            usize::from(member.joining.is_some()) + usize::from(member.syncing.is_some())
+        };
+        members.map(waits).sum()
+    }
+
     /// Takes a record into the state.
     pub fn apply(&mut self, record: Record) {
         let id = match record {
