@@ -13,6 +13,7 @@ use trialog_engine::log::{self, Item, Log, Severity};
 use trialog_engine::wire::batch::{Batch, Header};
 use trialog_jepsen::history::Value;
 
+use super::groups::{self, Replay};
 use super::{Part, Violation};
 use crate::io::SimIo;
 
@@ -23,9 +24,14 @@ const BATCHES_KEPT: usize = 5;
 pub type Proven = BTreeMap<Offset, Value>;
 
 /// Looks at every partition in the data folder `data`. `proven` is what the partitions of lasting
-/// topics must hold.
-pub async fn examine(io: &SimIo, data: &Path, proven: &BTreeMap<Part, Proven>) -> Vec<Violation> {
+/// topics must hold. Returns what is wrong, and what groups have committed.
+pub async fn examine(
+    io: &SimIo,
+    data: &Path,
+    proven: &BTreeMap<Part, Proven>,
+) -> (Vec<Violation>, groups::Committed) {
     let mut wrong = Vec::new();
+    let mut committed = groups::Committed::new();
     let mut found = 0;
     let topics = data.join("topics");
     for topic in io.list(&topics).await.unwrap_or_default() {
@@ -38,17 +44,23 @@ pub async fn examine(io: &SimIo, data: &Path, proven: &BTreeMap<Part, Proven>) -
             let dir = topics.join(&topic.name).join(&entry.name);
             let must = proven.get(&part);
             found += usize::from(must.is_some());
-            if let Err(text) = examine_partition(io, dir, must).await {
-                let (id, text) = text;
+            let mut replay = (topic.name == groups::TOPIC).then(Replay::default);
+            if let Err((id, text)) = examine_partition(io, dir, must, &mut replay).await {
                 wrong.push(Violation { id, text: format!("{}/{}: {text}", part.0, part.1) });
             }
+            // One group lies in one partition.
+            let replay = replay.unwrap_or_default();
+            if let Some(text) = replay.wrong() {
+                wrong.push(Violation { id: "GROUP-6", text });
+            }
+            committed.extend(replay.committed);
         }
     }
     if found < proven.len() {
         let text = format!("{found} of {} partitions are on the disk", proven.len());
         wrong.push(Violation { id: "LOG-6", text });
     }
-    wrong
+    (wrong, committed)
 }
 
 /// What a log's batches say.
@@ -88,11 +100,17 @@ impl Model {
 
 type Wrong = (&'static str, String);
 
-async fn examine_partition(io: &SimIo, dir: PathBuf, must: Option<&Proven>) -> Result<(), Wrong> {
+async fn examine_partition(
+    io: &SimIo,
+    dir: PathBuf,
+    must: Option<&Proven>,
+    replay: &mut Option<Replay>,
+) -> Result<(), Wrong> {
     let unreadable =
         |what: &str, error: &dyn std::fmt::Display| ("LOG-6", format!("{what}: {error}"));
     let mut torn = Model::default();
-    let report = read(io, &dir, &mut torn).await.map_err(|error| unreadable("dump", &error))?;
+    let report =
+        read(io, &dir, &mut torn, &mut None).await.map_err(|error| unreadable("dump", &error))?;
     let damage = report.problems.iter().find(|problem| problem.severity == Severity::Damage);
     if let Some(problem) = damage {
         return Err(unreadable("damage", problem));
@@ -105,7 +123,8 @@ async fn examine_partition(io: &SimIo, dir: PathBuf, must: Option<&Proven>) -> R
     let (table, start, end) = (log.producer_table(), log.start(), log.end());
     log.close().await.map_err(|error| unreadable("close", &error))?;
     let mut model = Model::default();
-    let report = read(io, &dir, &mut model).await.map_err(|error| unreadable("dump", &error))?;
+    let report =
+        read(io, &dir, &mut model, replay).await.map_err(|error| unreadable("dump", &error))?;
     if let Some(problem) = report.problems.first() {
         return Err(("LOG-7", format!("after a clean close: {problem}")));
     }
@@ -128,13 +147,29 @@ async fn examine_partition(io: &SimIo, dir: PathBuf, must: Option<&Proven>) -> R
     Ok(())
 }
 
-async fn read(io: &SimIo, dir: &Path, model: &mut Model) -> Result<log::Report, log::OpenError> {
+async fn read(
+    io: &SimIo,
+    dir: &Path,
+    model: &mut Model,
+    replay: &mut Option<Replay>,
+) -> Result<log::Report, log::OpenError> {
     log::dump(io, dir, &mut |item| {
         if let Item::Batch { header, bytes, .. } = item {
             model.take(header, bytes);
+            if let Some(replay) = replay {
+                for_each_record(bytes, |key, value| replay.take(key, value));
+            }
         }
     })
     .await
+}
+
+fn for_each_record(bytes: &[u8], mut take: impl FnMut(&[u8], Option<&[u8]>)) {
+    let Ok(batch) = Batch::parse(bytes) else { return };
+    let Ok(contents) = batch.contents() else { return };
+    for record in contents.records().flatten() {
+        take(record.key.unwrap_or_default(), record.value);
+    }
 }
 
 /// Reads a producer table as `docs/format.md` draws it.

@@ -5,10 +5,11 @@
 //! randomness, starts no tasks and changes nothing, so that a run with it and one without are the
 //! same run. Each violation carries the id of `engine/docs/invariants.md`.
 //!
-//! [`after`] looks at what a last power cut left on the disks, without a broker.
+//! [`after`] and [`groups`] look at what a last power cut left on the disks, without a broker.
 
 pub mod after;
 mod disk;
+pub mod groups;
 mod offsets;
 
 use std::collections::BTreeMap;

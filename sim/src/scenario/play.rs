@@ -12,7 +12,7 @@ use trialog_engine::probe::Hits;
 use trialog_jepsen::check::{Expect, Finding, Promise, Report, Retention, Tally};
 
 use super::seen::Seen;
-use super::shape::{Nature, Shape};
+use super::shape::{Nature, Shape, TopicShape};
 use super::stage::{Kept, Stage};
 use super::{Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, workload};
 use crate::cluster::{Cluster, Frame, simulate};
@@ -278,13 +278,17 @@ async fn examine(cluster: &Cluster, stage: &Stage) -> Result<(), Wrong> {
 
 /// What the topics of a shape promise.
 fn expect(shape: &Shape) -> Expect {
-    let promise = |nature| match nature {
-        Nature::Lasting | Nature::Fleeting => Promise::default(),
+    let promise = |topic: &TopicShape| match topic.nature {
+        Nature::Lasting | Nature::Fleeting | Nature::Shortened => Promise::default(),
+        Nature::Compacted => {
+            Promise { tombstones_stay: topic.keeps_tombstones(), ..Promise::compacted() }
+        }
         Nature::Cached => Promise::page_cache(),
         Nature::Trimmed => Promise::retained(Retention::Anytime),
     };
     let topics = shape.topics.iter();
-    topics.fold(Expect::default(), |expect, topic| expect.but(&topic.name, promise(topic.nature)))
+    let expect = Expect { vacant_groups_go: true, ..Expect::default() };
+    topics.fold(expect, |expect, topic| expect.but(&topic.name, promise(topic)))
 }
 
 /// Whether everything was read at the end, so that what nobody saw is not there.

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 
 use trialog_jepsen::check::{self, Expect, Report};
-use trialog_jepsen::history::{Event, Fault, History, Op, Phase, Process, Topic};
+use trialog_jepsen::history::{Event, Fault, Group, History, Op, Phase, Process, Topic};
 
 use crate::io::SimIo;
 use crate::nemesis::{Nemesis, Seen};
@@ -40,6 +40,12 @@ impl Recorder {
     #[must_use]
     pub fn topic(&self, name: &str) -> Topic {
         self.with(|history| history.topic(name))
+    }
+
+    /// The number of a consumer group in this history.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Group {
+        self.with(|history| history.group(name))
     }
 
     /// The number of a client: its process, so that one that was restarted is another client.

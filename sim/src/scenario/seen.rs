@@ -121,9 +121,30 @@ fn options(client: &ClientShape) -> Vec<String> {
             shape.calls.iter().for_each(|call| add("call", call));
             add("admin pause", &shape.pause);
         }
+        Role::Changer(shape) => {
+            shape.calls.iter().for_each(|call| add("change", call));
+            add("changer pause", &shape.pause);
+        }
         Role::Zombie(shape) => {
             add("repeats", &shape.repeats_every);
             add("records", &shape.batch);
+        }
+        Role::Member(shape) => {
+            add("static", &shape.instance.is_some());
+            add("commits", &shape.commits);
+            add("wait", &shape.options.wait_max);
+            add("bytes max", &shape.options.bytes_max);
+            add("partition bytes", &shape.options.partition_bytes_max);
+            add("poll", &shape.poll);
+            add("pause", &shape.pause);
+            add("poll interval", &shape.poll_interval);
+            add("dozes", &shape.dozes_every);
+            add("member renewed", &shape.renewed_every);
+            add("leaves", &shape.leaves);
+        }
+        Role::Caretaker(shape) => {
+            shape.calls.iter().for_each(|call| add("care", call));
+            add("caretaker pause", &shape.pause);
         }
         Role::Operator { .. } => {}
     }

@@ -4,6 +4,9 @@
 //! strange in its own way and all of them together cover the pairs. Everything here is data: a
 //! shape can be printed, and the same seed and size always draw the same one.
 
+mod group;
+mod topic;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -15,6 +18,9 @@ use trialog_engine::wire::batch::Compression;
 use super::Size;
 use crate::seed::{Seed, Stream};
 
+pub use group::{Care, CaretakerShape, Commits, GroupShape, MemberShape};
+pub use topic::{Nature, TopicShape};
+
 /// Everything that is drawn for one run.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -22,6 +28,8 @@ pub struct Shape {
     pub brokers: Vec<BrokerShape>,
     /// The topics of all brokers.
     pub topics: Vec<TopicShape>,
+    /// The consumer groups of all brokers.
+    pub groups: Vec<GroupShape>,
     /// On a machine each, behind the brokers'.
     pub clients: Vec<ClientShape>,
     /// How long the chaos lasts.
@@ -39,42 +47,6 @@ pub struct BrokerShape {
     pub cores: Vec<u16>,
     /// Settings that differ from the defaults.
     pub settings: BTreeMap<&'static str, String>,
-}
-
-/// One topic.
-#[derive(Clone, Debug)]
-pub struct TopicShape {
-    /// Unique over all brokers.
-    pub name: String,
-    /// The index of its broker.
-    pub broker: usize,
-    /// How many.
-    pub partitions: i32,
-    /// Settings that differ from the broker's.
-    pub configs: BTreeMap<String, String>,
-    /// What befalls what is in it.
-    pub nature: Nature,
-}
-
-impl TopicShape {
-    /// Whether its records carry the broker's time instead of their sender's.
-    #[must_use]
-    pub fn stamps(&self) -> bool {
-        self.configs.get("message.timestamp.type").is_some_and(|kind| kind == "LogAppendTime")
-    }
-}
-
-/// What befalls the records of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Nature {
-    /// Flushed before they are acknowledged, kept for ever.
-    Lasting,
-    /// Acknowledged from the page cache: a power cut may take them.
-    Cached,
-    /// Removed by size or time.
-    Trimmed,
-    /// The topic is deleted and created again while it is used.
-    Fleeting,
 }
 
 /// One client.
@@ -101,8 +73,14 @@ pub enum Role {
     Consumer(ConsumerShape),
     /// Asks about topics, makes and deletes them.
     Admin(AdminShape),
+    /// Changes topics under their users.
+    Changer(ChangerShape),
     /// Repeats batches that a broker has, as a producer does whose answers got lost.
     Zombie(ZombieShape),
+    /// Reads as a member of a group.
+    Member(MemberShape),
+    /// Looks after a group.
+    Caretaker(CaretakerShape),
     /// Stops brokers in order.
     Operator {
         /// The longest time between two stops.
@@ -182,6 +160,42 @@ pub enum Call {
     CreateWrongly,
 }
 
+/// How somebody changes topics.
+#[derive(Clone, Debug)]
+pub struct ChangerShape {
+    /// The longest pause between two calls.
+    pub pause: Duration,
+    /// Which calls it makes, drawn anew for each seed; picked from evenly.
+    pub calls: Vec<Change>,
+}
+
+/// One kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the variants say it")]
+pub enum Change {
+    /// DeleteRecords, and then where the partition begins.
+    Trim,
+    TrimToEnd,
+    Start,
+    Configure,
+    Describe,
+    Grow,
+    Wrongly,
+}
+
+impl Change {
+    /// All of them.
+    pub const ALL: [Change; 7] = [
+        Change::Trim,
+        Change::TrimToEnd,
+        Change::Start,
+        Change::Configure,
+        Change::Describe,
+        Change::Grow,
+        Change::Wrongly,
+    ];
+}
+
 /// How a zombie repeats.
 #[derive(Clone, Debug)]
 pub struct ZombieShape {
@@ -233,7 +247,10 @@ impl Role {
             Role::Producer(_) => "producer",
             Role::Consumer(_) => "consumer",
             Role::Admin(_) => "admin",
+            Role::Changer(_) => "changer",
             Role::Zombie(_) => "zombie",
+            Role::Member(_) => "member",
+            Role::Caretaker(_) => "caretaker",
             Role::Operator { .. } => "operator",
         }
     }
@@ -254,7 +271,7 @@ impl Shape {
         };
         let (goal, chaos) = (random.within(goal), random.duration(chaos));
         let topics: Vec<TopicShape> = (0..brokers)
-            .flat_map(|broker| topics(&mut seed.stream("topics", broker as u64), broker))
+            .flat_map(|broker| topic::topics(&mut seed.stream("topics", broker as u64), broker))
             .collect();
         let writers = brokers + random.within(1..3) as usize;
         let readers = brokers + random.below(2) as usize;
@@ -267,7 +284,8 @@ impl Shape {
             }
         }
         let pace = Pace { chaos, goal, writers: writers as u64 };
-        let clients = homes.into_iter().enumerate().map(|(number, (home, kind))| {
+        let mut clients: Vec<ClientShape> = Vec::new();
+        for (number, (home, kind)) in homes.into_iter().enumerate() {
             let random = &mut seed.stream("client shape", number as u64);
             let role = match kind {
                 0 => Role::Producer(producer(random, &pace, number == 0)),
@@ -281,11 +299,43 @@ impl Shape {
                 // Somebody must bring the run to its goal.
                 client.versions_max.remove(&ApiKey::Produce);
             }
-            client
-        });
-        let clients = clients.collect();
+            clients.push(client);
+        }
+        for broker in 0..brokers {
+            let random = &mut seed.stream("changer", broker as u64);
+            let may_change = |topic: &&TopicShape| topic.broker == broker && topic.may_change();
+            let busy = topics.iter().any(|topic| may_change(&topic));
+            if busy && random.chance(2, 3) {
+                let role = Role::Changer(changer(random));
+                let mut client = client(random, broker, role, &topics);
+                client.topics =
+                    (0..topics.len()).filter(|&at| topics[at].broker == broker).collect();
+                clients.push(client);
+            }
+        }
+        let groups = group::groups(seed, &topics, chaos);
+        for (number, one) in groups.iter().enumerate() {
+            let random = &mut seed.stream("group", number as u64);
+            let members = random.within(1..5) as usize;
+            let members =
+                (0..members).map(|place| Role::Member(group::member(random, number, place)));
+            let mut roles: Vec<Role> = members.collect();
+            if random.chance(3, 4) {
+                roles.push(Role::Caretaker(group::caretaker(random, number)));
+            }
+            for role in roles {
+                let mut client = client(random, one.broker, role, &topics);
+                client.topics.clone_from(&one.topics);
+                if let Role::Member(MemberShape { instance: Some(_), .. }) = client.role {
+                    // Older clients have no static members.
+                    client.versions_max.retain(|api, _| !GROUP_APIS.contains(api));
+                }
+                clients.push(client);
+            }
+        }
         let brokers = (0..brokers).map(|broker| host(&mut seed.stream("host", broker as u64)));
-        Shape { brokers: brokers.collect(), clients, topics, chaos, goal, disk_bytes: 64 << 20 }
+        let (brokers, disk_bytes) = (brokers.collect(), 64 << 20);
+        Shape { brokers, groups, clients, topics, chaos, goal, disk_bytes }
     }
 
     /// The machine of a client.
@@ -301,6 +351,15 @@ impl Shape {
     }
 }
 
+/// What a member of a group says to its coordinator.
+const GROUP_APIS: [ApiKey; 5] = [
+    ApiKey::JoinGroup,
+    ApiKey::SyncGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::OffsetCommit,
+];
+
 /// How fast the records of a run come: the goal is to be reached about when the chaos ends.
 struct Pace {
     chaos: Duration,
@@ -313,6 +372,7 @@ fn host(random: &mut Stream) -> BrokerShape {
     let mut set = |key, value: String| settings.insert(key, value);
     set("log.retention.check.interval.ms", random.within(300..3000).to_string());
     set("auto.create.topics.enable", "false".to_owned());
+    set("log.cleaner.backoff.ms", random.pick(&[0, 200, 2000]).to_string());
     if random.chance(1, 2) {
         set("internal.segment.bytes", random.pick(&[1024, 4000, 20_000]).to_string());
     }
@@ -334,63 +394,9 @@ fn host(random: &mut Stream) -> BrokerShape {
     let mut set = |key, value: u64| settings.insert(key, value.to_string());
     set("trialog.disk.free.min.bytes", random.pick(&[0, 0, 4096, 16_384]));
     set("trialog.disk.free.warn.bytes", random.pick(&[0, 16_384, 60 << 20]));
-    BrokerShape { cores, settings }
-}
-
-fn topics(random: &mut Stream, broker: usize) -> Vec<TopicShape> {
-    let mut natures = vec![Nature::Lasting];
-    for nature in [Nature::Lasting, Nature::Cached, Nature::Trimmed, Nature::Fleeting] {
-        if random.chance(1, 3) {
-            natures.push(nature);
-        }
-    }
-    let topic = |(number, nature)| TopicShape {
-        name: format!("{}-{broker}-{number}", format!("{nature:?}").to_lowercase()),
-        broker,
-        partitions: random.within(1..4) as i32,
-        configs: configs(random, nature),
-        nature,
-    };
-    natures.into_iter().enumerate().map(topic).collect()
-}
-
-fn configs(random: &mut Stream, nature: Nature) -> BTreeMap<String, String> {
-    let mut configs = BTreeMap::new();
-    let mut set = |key: &str, value: String| configs.insert(key.to_owned(), value);
-    // Clocks jump here; what a record's timestamp says is on trial only where retention asks.
-    set("message.timestamp.after.max.ms", i64::MAX.to_string());
-    set("message.timestamp.before.max.ms", i64::MAX.to_string());
-    set("retention.ms", "-1".to_owned());
-    if random.chance(1, 2) {
-        set("segment.ms", random.within(200..4000).to_string());
-    }
-    if random.chance(1, 4) {
-        set("message.timestamp.type", "LogAppendTime".to_owned());
-    }
-    if random.chance(1, 4) {
-        set("index.interval.bytes", random.pick(&[1, 500]).to_string());
-    }
-    match nature {
-        Nature::Lasting | Nature::Fleeting => {}
-        Nature::Cached => {
-            set("trialog.durability", "page-cache".to_owned());
-            if random.chance(1, 2) {
-                set("flush.messages", random.within(1..50).to_string());
-            }
-            if random.chance(1, 2) {
-                set("flush.ms", random.within(10..3000).to_string());
-            }
-        }
-        Nature::Trimmed => {
-            set("segment.ms", random.within(100..2000).to_string());
-            if random.chance(1, 2) {
-                set("retention.bytes", random.within(500..20_000).to_string());
-            } else {
-                set("retention.ms", random.within(500..20_000).to_string());
-            }
-        }
-    }
-    configs
+    let mut broker = BrokerShape { cores, settings };
+    group::settings(random, &mut broker);
+    broker
 }
 
 fn client(random: &mut Stream, home: usize, role: Role, all: &[TopicShape]) -> ClientShape {
@@ -480,6 +486,12 @@ fn admin(random: &mut Stream) -> AdminShape {
     AdminShape { pause: Duration::from_millis(random.pick(&[100, 500, 2000])), calls }
 }
 
+fn changer(random: &mut Stream) -> ChangerShape {
+    let mut calls: Vec<Change> = Change::ALL.into_iter().filter(|_| random.chance(2, 3)).collect();
+    calls.push(random.pick(&[Change::Trim, Change::Configure, Change::Grow]));
+    ChangerShape { pause: Duration::from_millis(random.pick(&[300, 1000, 3000])), calls }
+}
+
 fn zombie(random: &mut Stream) -> ZombieShape {
     ZombieShape {
         pause: Duration::from_millis(random.pick(&[100, 500, 2000])),
@@ -514,8 +526,17 @@ mod tests {
                 assert_eq!(shape.topics[first].nature, Nature::Lasting);
             }
         }
-        let all = ["Lasting", "Cached", "Trimmed", "Fleeting"];
-        let roles = ["Producer", "Consumer", "Admin", "Zombie", "Operator"];
+        let all = ["Lasting", "Cached", "Trimmed", "Fleeting", "Shortened", "Compacted"];
+        let roles = [
+            "Changer",
+            "Producer",
+            "Consumer",
+            "Admin",
+            "Zombie",
+            "Operator",
+            "Member",
+            "Caretaker",
+        ];
         for feature in all.into_iter().chain(roles) {
             assert!(seen.contains(feature), "{feature} is never drawn: {seen:?}");
         }

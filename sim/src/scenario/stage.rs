@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use trialog_engine::broker::Shared;
 use trialog_engine::client::{Client, Observer, Options};
-use trialog_engine::id::PartitionIndex;
+use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::io::{Io, Pool};
 use trialog_engine::wire::api::ApiKey;
-use trialog_jepsen::history::{History, Op, Phase, Process, Topic, Value};
+use trialog_jepsen::history::{History, Membership, Op, Phase, Process, Topic, Value};
 
 use super::host::DATA;
 use super::seen::Answer;
-use super::shape::{ClientShape, Nature, Shape, TopicShape};
+use super::shape::{ClientShape, GroupShape, Nature, Shape, TopicShape};
 use super::{Cut, Recorder, Step};
 use crate::invariant::after::Proven;
 use crate::invariant::{self, Violation, Watch};
@@ -76,6 +76,9 @@ pub struct Stage {
     /// The run is over: brokers' machines only show what is on their disks.
     examined: Arc<AtomicBool>,
 }
+
+/// What a group has committed.
+type Places = BTreeMap<(String, PartitionIndex), Offset>;
 
 /// A broker that runs, or ran last: its process, and the broker.
 type Running = (world::Process, Arc<Shared<SimIo>>);
@@ -225,6 +228,13 @@ impl Stage {
         self.topics[index]
     }
 
+    /// The place of a topic in the shape.
+    #[must_use]
+    pub fn topic_named(&self, name: &str) -> usize {
+        let at = self.shape.topics.iter().position(|topic| topic.name == name);
+        at.expect("only topics of the shape are read")
+    }
+
     /// A broker has begun.
     pub fn broker_runs(&self, broker: usize, io: &SimIo, shared: Arc<Shared<SimIo>>) {
         let running = (io.process(), shared);
@@ -284,9 +294,29 @@ impl Stage {
     /// Examines the disk of a broker that does not run any more.
     pub async fn examine(&self, io: &SimIo, broker: usize) {
         let proven = self.proven(broker);
-        let wrong = invariant::after::examine(io, Path::new(DATA), &proven).await;
+        let (wrong, committed) = invariant::after::examine(io, Path::new(DATA), &proven).await;
+        for group in self.shape.groups.iter().filter(|group| group.broker == broker) {
+            self.look_at_group(io, group, committed.get(&group.name));
+        }
         let mut watch = self.watch.lock().expect("nobody panics with it");
         wrong.into_iter().for_each(|violation| watch.report(violation));
+    }
+
+    /// A last look at what a group has committed, for the judge.
+    fn look_at_group(&self, io: &SimIo, group: &GroupShape, found: Option<&Places>) {
+        let mut offsets = Vec::new();
+        for &at in &group.topics {
+            let shape = &self.shape.topics[at];
+            for index in (0..shape.partitions_most).map(PartitionIndex) {
+                let offset = found.and_then(|found| found.get(&(shape.name.clone(), index)));
+                offsets.push((self.topic(at), index, offset.copied()));
+            }
+        }
+        let number = self.recorder.group(&group.name);
+        let op = |offsets| Op::Group(number, Box::new(Membership::Committed { offsets }));
+        let process = Process(Recorder::client(io));
+        self.recorder.record(io, process, Phase::Invoke, op(Vec::new()));
+        self.recorder.record(io, process, Phase::Ok, op(offsets));
     }
 
     /// What the partitions of a broker's lasting topics must hold: all that was acknowledged with

@@ -55,13 +55,17 @@ pub async fn create(actor: &Actor, at: usize) {
     Desk::new(actor).create(at).await;
 }
 
-struct Desk {
-    voice: Voice,
-    client: Client<SimIo>,
+/// Where calls are made, and written down.
+pub struct Desk {
+    /// Who calls.
+    pub voice: Voice,
+    /// Whom it calls with.
+    pub client: Client<SimIo>,
 }
 
 impl Desk {
-    fn new(actor: &Actor) -> Desk {
+    /// A desk with a client and a voice of its own.
+    pub fn new(actor: &Actor) -> Desk {
         Desk { voice: actor.voice(), client: actor.client() }
     }
 
@@ -201,7 +205,7 @@ impl Desk {
 
     /// Asks for all topics of the broker. The history holds what that says of the broker's own
     /// topics: other brokers are other clusters.
-    async fn metadata(&mut self) -> Option<MetadataResponse> {
+    pub async fn metadata(&mut self) -> Option<MetadataResponse> {
         let request = MetadataRequest {
             topics: None,
             allow_auto_topic_creation: false,
@@ -253,7 +257,7 @@ impl Desk {
     }
 
     /// Asks for an offset, by name or by time.
-    async fn list_offset(&mut self, at: usize, partition: PartitionIndex, ask: i64) {
+    pub async fn list_offset(&mut self, at: usize, partition: PartitionIndex, ask: i64) {
         let actor = self.actor();
         let topic = actor.stage.topic(at);
         let op = |offset| Op::ListOffset { topic, partition, ask, offset };
@@ -342,7 +346,7 @@ fn offsets_request(
 }
 
 /// What an answer to a change says of it.
-fn phase(code: Result<Option<i16>, CallError>) -> Phase {
+pub fn phase(code: Result<Option<i16>, CallError>) -> Phase {
     match code {
         Ok(Some(0)) => Phase::Ok,
         Ok(Some(code)) => match ErrorCode::from_code(code) {

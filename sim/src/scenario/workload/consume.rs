@@ -16,6 +16,9 @@ use crate::scenario::shape::ConsumerShape;
 use crate::scenario::stage::{Actor, Stage, Voice};
 use crate::seed::Stream;
 
+/// The header that says a tombstone's value.
+pub const VALUE_HEADER: &str = "value";
+
 /// A partition: the place of its topic in the shape, and its number.
 type Part = (usize, PartitionIndex);
 
@@ -48,8 +51,12 @@ pub async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
     loop {
         // What a late request makes or deletes is found by looking again.
         let Ok(listed) = asking.admin().list_topics().await else { continue };
-        let there = |at: &usize| listed.iter().any(|topic| topic.name == actor.topic(*at).name);
-        let topics: Vec<usize> = actor.stage.shape.topics_of(broker).filter(there).collect();
+        // Topics may have come and gone, and partitions been added.
+        let count = |at: usize| {
+            let topic = listed.iter().find(|topic| topic.name == actor.topic(at).name);
+            topic.map_or(0, |topic| topic.partitions as i32)
+        };
+        let topics = actor.stage.shape.topics_of(broker);
         let options =
             ConsumerOptions { wait_max: Duration::from_millis(50), ..ConsumerOptions::default() };
         let mut reader = Reader {
@@ -59,9 +66,7 @@ pub async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
             reads: BTreeSet::new(),
         };
         for at in topics {
-            for partition in partitions(&actor, at) {
-                reader.reads.insert((at, partition));
-            }
+            reader.reads.extend((0..count(at)).map(|index| (at, PartitionIndex(index))));
         }
         reader.assign();
         for part in reader.reads.clone() {
@@ -80,6 +85,25 @@ pub async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
 
 fn partitions(actor: &Actor, at: usize) -> impl Iterator<Item = PartitionIndex> + use<> {
     (0..actor.topic(at).partitions).map(PartitionIndex)
+}
+
+/// A record as it stands in the history.
+pub fn heard(stage: &Stage, got: &ConsumedRecord) -> Record {
+    let at = stage.topic_named(&got.topic);
+    // A tombstone's value travels in a header.
+    let beside = || got.headers.iter().find(|(name, _)| name == VALUE_HEADER)?.1.as_deref();
+    let bytes = got.value.as_deref().or_else(beside);
+    let head = bytes.and_then(|bytes| bytes.first_chunk());
+    let value = head.map_or(Value::FOREIGN, |head| Value(u64::from_be_bytes(*head)));
+    Record { topic: stage.topic(at), partition: got.partition, offset: got.offset, value }
+}
+
+/// Damage is noticed as it must be; but somebody must have announced it.
+pub fn complain_of_damage(voice: &Voice, error: &ConsumeError) {
+    let stage = &voice.actor.stage;
+    if !stage.expects_damage() {
+        stage.complain(format!("consumer {voice}: {error}"));
+    }
 }
 
 /// One consumer of the engine's client, with what it reads.
@@ -200,7 +224,8 @@ impl Reader {
         match self.consumer.poll(timeout).await {
             Ok(records) if records.is_empty() => Polled::Nothing,
             Ok(records) => {
-                let records = records.iter().map(|got| self.heard(got)).collect();
+                let stage = &self.voice.actor.stage;
+                let records = records.iter().map(|got| heard(stage, got)).collect();
                 self.voice.record(Phase::Ok, Op::Poll { records });
                 Polled::Records
             }
@@ -212,17 +237,6 @@ impl Reader {
         }
     }
 
-    /// A record as it stands in the history.
-    fn heard(&self, got: &ConsumedRecord) -> Record {
-        let stage = &self.voice.actor.stage;
-        let topics = &stage.shape.topics;
-        let at = topics.iter().position(|topic| *topic.name == *got.topic);
-        let at = at.expect("only topics of the shape are read");
-        let head = got.value.as_deref().and_then(|bytes| bytes.first_chunk());
-        let value = head.map_or(Value::FOREIGN, |head| Value(u64::from_be_bytes(*head)));
-        Record { topic: stage.topic(at), partition: got.partition, offset: got.offset, value }
-    }
-
     /// The broker may be without its topic or its disk, or a batch may have rotted. What else is wrong must have a reason in
     /// the nature of the topic.
     fn on_error(&mut self, error: &ConsumeError) {
@@ -230,18 +244,13 @@ impl Reader {
         match error {
             ConsumeError::Refused { .. } | ConsumeError::Call(_) => {}
             ConsumeError::OutOfRange { topic, partition, .. } => {
-                let at = actor.stage.shape.topics.iter().position(|known| known.name == *topic);
-                let at = at.expect("only topics of the shape are read");
+                let at = actor.stage.topic_named(topic);
                 if actor.is_lasting(at) {
                     actor.stage.complain(format!("consumer {}: {error}", self.voice));
                 }
                 self.seek((at, *partition), BEGINNING);
             }
-            // Damage that nobody announced, and that this reader has noticed as it must.
-            ConsumeError::Corrupt { .. } if actor.stage.expects_damage() => {}
-            ConsumeError::Corrupt { .. } => {
-                actor.stage.complain(format!("consumer {}: {error}", self.voice));
-            }
+            ConsumeError::Corrupt { .. } => complain_of_damage(&self.voice, error),
         }
     }
 

@@ -5,7 +5,10 @@
 //! operation of every client completes; producers first see to it that the goal is reached.
 
 mod admin;
+mod caretaker;
+mod change;
 mod consume;
+mod member;
 mod operate;
 mod produce;
 mod scrape;
@@ -24,7 +27,10 @@ pub async fn perform(io: SimIo, stage: Stage) {
         Role::Producer(shape) => produce::perform(actor, shape).await,
         Role::Consumer(shape) => consume::perform(actor, shape).await,
         Role::Admin(shape) => admin::perform(actor, shape).await,
+        Role::Changer(shape) => change::perform(actor, shape).await,
         Role::Zombie(shape) => zombie::perform(actor, shape).await,
+        Role::Member(shape) => member::perform(actor, shape).await,
+        Role::Caretaker(shape) => caretaker::perform(actor, shape).await,
         Role::Operator { pause } => operate::perform(actor, pause).await,
     }
 }

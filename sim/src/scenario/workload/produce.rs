@@ -13,6 +13,7 @@ use trialog_engine::io::Io;
 use trialog_engine::wire::batch::RecordHeader;
 use trialog_jepsen::history::{self, Op, Phase, Topic, Value};
 
+use super::consume::VALUE_HEADER;
 use crate::io::SimIo;
 use crate::scenario::shape::{Nature, ProducerShape};
 use crate::scenario::stage::{Actor, Voice};
@@ -20,6 +21,8 @@ use crate::seed::Stream;
 
 /// Records of one producer that wait for their outcome at most; it then waits itself.
 const PENDING_MAX: u64 = 60;
+/// So many keys at most in a compacted topic: each is to be written again and again.
+const KEYS_COMPACTED: u64 = 30;
 /// After the curtain, producers that are not done yet hurry.
 const HURRY: Duration = Duration::from_millis(300);
 
@@ -89,12 +92,22 @@ impl<'a> Writer<'a> {
         self.counter += 1;
         let mut bytes = value.0.to_be_bytes().to_vec();
         bytes.resize(shape.value_bytes, self.counter as u8);
-        let key = (shape.keys > 0).then(|| format!("k{}", random.below(shape.keys)));
+        // A compacted topic takes no records without a key.
+        let compacted = topic.nature == Nature::Compacted;
+        let keys = if compacted { shape.keys.clamp(5, KEYS_COMPACTED) } else { shape.keys };
+        // What may stand twice tells little of what compaction may take: it has keys of its own.
+        let kind = if is_idempotent(&shape.options) { "k" } else { "d" };
+        let key = (keys > 0).then(|| format!("{kind}{}", random.below(keys)));
+        let tombstone = compacted && random.chance(1, 5);
         let around = random.below(2 * shape.times_around_ms + 1) as i64;
         let timestamp = (shape.times_around_ms > 0)
             .then(|| (actor.io.wall().0 + around - shape.times_around_ms as i64).max(0));
         let header = RecordHeader { key: b"header", value: Some(b"content") };
-        let send = Sending { topic: actor.stage.topic(at), partition, value };
+        let mut headers = vec![header; shape.headers];
+        if tombstone {
+            headers.push(RecordHeader { key: VALUE_HEADER.as_bytes(), value: Some(&bytes[..8]) });
+        }
+        let send = Sending { topic: actor.stage.topic(at), partition, value, tombstone };
         // A topic that stamps its records itself keeps no time of a sender.
         let kept = timestamp.filter(|_| !topic.stamps());
         self.voice.record(Phase::Invoke, send.asked(key.as_deref(), kept));
@@ -103,8 +116,8 @@ impl<'a> Writer<'a> {
             partition,
             timestamp,
             key: key.as_deref().map(str::as_bytes),
-            value: Some(&bytes),
-            headers: &vec![header; shape.headers],
+            value: (!tombstone).then_some(&*bytes),
+            headers: &headers,
         };
         match self.producer.enqueue(record).await {
             Ok(ticket) => {
@@ -139,7 +152,12 @@ fn announced(options: &ProducerOptions) -> Op {
         Acks::Leader => history::Acks::Leader,
         Acks::All => history::Acks::All,
     };
-    Op::Producer { acks, idempotent: options.idempotent && options.acks == Acks::All }
+    Op::Producer { acks, idempotent: is_idempotent(options) }
+}
+
+/// Whether each of its records is stored once at most.
+fn is_idempotent(options: &ProducerOptions) -> bool {
+    options.idempotent && options.acks == Acks::All
 }
 
 #[derive(Clone, Copy)]
@@ -147,18 +165,19 @@ struct Sending {
     topic: Topic,
     partition: Option<PartitionIndex>,
     value: Value,
+    tombstone: bool,
 }
 
 impl Sending {
     fn asked(self, key: Option<&str>, timestamp_ms: Option<i64>) -> Op {
-        let Sending { topic, partition, value } = self;
+        let Sending { topic, partition, value, tombstone } = self;
         let key = key.map(Into::into);
-        Op::Send { topic, partition, key, value, tombstone: false, timestamp_ms, offset: None }
+        Op::Send { topic, partition, key, value, tombstone, timestamp_ms, offset: None }
     }
 
     fn ended(self, partition: Option<PartitionIndex>, offset: Option<Offset>) -> Op {
-        let Sending { topic, value, .. } = self;
-        let (key, tombstone, timestamp_ms) = (None, false, None);
+        let Sending { topic, value, tombstone, .. } = self;
+        let (key, timestamp_ms) = (None, None);
         let partition = partition.or(self.partition);
         Op::Send { topic, partition, key, value, tombstone, timestamp_ms, offset }
     }
