@@ -91,13 +91,15 @@ pub enum Care {
     ForgetMayfly,
     DeleteMayfly,
     JoinWrongly,
+    /// Is a member of another group for a while, as no client is.
+    PlayPuppet,
     /// Has the topic of consumer groups closed often and compacted soon.
     CompactOffsets,
 }
 
 impl Care {
     /// All of them.
-    pub const ALL: [Care; 11] = [
+    pub const ALL: [Care; 12] = [
         Care::List,
         Care::Describe,
         Care::Committed,
@@ -108,6 +110,7 @@ impl Care {
         Care::ForgetMayfly,
         Care::DeleteMayfly,
         Care::JoinWrongly,
+        Care::PlayPuppet,
         Care::CompactOffsets,
     ];
 }

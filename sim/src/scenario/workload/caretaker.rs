@@ -97,6 +97,10 @@ impl<'a> Desk<'a> {
             Care::DeleteMayfly => {
                 let _ = self.patient.delete_group(&self.mayfly()).await;
             }
+            Care::PlayPuppet => {
+                let group = format!("puppets-{}", self.shape.broker);
+                super::puppet::play(self.actor(), &group, random).await;
+            }
             Care::CompactOffsets => {
                 let settings = [
                     ("segment.ms", random.pick(&["150", "1000"])),
@@ -259,7 +263,7 @@ fn ended(code: Result<Option<i16>, CallError>) -> Phase {
 }
 
 /// A commit of one partition from outside of a group.
-fn commit_request(group: &str, place: &Place, offset: i64) -> OffsetCommitRequest {
+pub fn commit_request(group: &str, place: &Place, offset: i64) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition {
         partition_index: place.1.0,
         committed_offset: offset,

@@ -11,6 +11,7 @@ mod consume;
 mod member;
 mod operate;
 mod produce;
+mod puppet;
 mod scrape;
 mod zombie;
 
