@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One sample: its name, and its labels in their order.
-type Series = (String, Vec<(String, String)>);
+/// A sample's labels in their order, with their values.
+type Labels = Vec<(String, String)>;
+/// One sample: its name, and its labels.
+type Series = (String, Labels);
 
 /// A page of metrics.
 pub struct Page(BTreeMap<Series, f64>);
@@ -57,7 +59,7 @@ impl Page {
     /// Buckets grow towards the count.
     fn check_histograms(&self, families: &BTreeMap<String, String>) {
         for (name, _) in families.iter().filter(|(_, kind)| *kind == "histogram") {
-            let mut buckets: BTreeMap<Vec<(String, String)>, Vec<(f64, f64)>> = BTreeMap::new();
+            let mut buckets: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
             for ((sample, labels), value) in &self.0 {
                 if *sample == format!("{name}_bucket") {
                     let (le, others): (Vec<_>, Vec<_>) =
