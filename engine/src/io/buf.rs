@@ -4,7 +4,8 @@
 //! be split, so that the frames that one receive brought, and the batches of one frame, travel to
 //! different cores without a copy; no two buffers ever share a byte. When the last buffer of a
 //! chunk is dropped, on whichever core, the chunk returns to the pool it came from through a
-//! bounded queue, or is freed if that queue is full or the pool is gone.
+//! bounded queue, or is freed if that queue is full. A chunk that comes back whole brings its
+//! counter along, so that taking it again allocates nothing.
 //!
 //! Memory is zeroed when it is allocated and not again: spare room holds bytes of an earlier use,
 //! never uninitialised memory.
@@ -20,7 +21,8 @@ use crate::limit::POOL_BUFFERS_MAX;
 /// Sizes that a pool keeps. A larger request is served by the allocator alone.
 const CLASSES: [usize; 5] = [4 << 10, 64 << 10, 256 << 10, 1 << 20, 2 << 20];
 
-type Queue = ArrayQueue<Box<[u8]>>;
+/// Chunks without a home, each held by nobody else.
+type Queue = ArrayQueue<Arc<Chunk>>;
 
 /// Where buffers come from and return to. Clones share it; it may be used from any core.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ pub struct Pool {
 /// Memory that one or more [`Buf`]s divide among them.
 struct Chunk {
     memory: NonNull<[u8]>,
+    /// The pool, and the class in it, while a [`Buf`] has the chunk.
     home: Option<(Pool, usize)>,
 }
 
@@ -67,9 +70,11 @@ impl Pool {
         let Some(class) = CLASSES.iter().position(|&size| capacity <= size) else {
             return Buf::with_capacity(capacity);
         };
-        let memory =
-            self.classes[class].pop().unwrap_or_else(|| vec![0; CLASSES[class]].into_boxed_slice());
-        Buf::over(memory, Some((self.clone(), class)), 0, capacity)
+        let fresh = || Arc::new(Chunk::new(vec![0; CLASSES[class]].into_boxed_slice()));
+        let mut chunk = self.classes[class].pop().unwrap_or_else(fresh);
+        let alone = Arc::get_mut(&mut chunk).expect("nobody else has a chunk that was at home");
+        alone.home = Some((self.clone(), class));
+        Buf::over(chunk, 0, capacity)
     }
 
     /// How many chunks wait in it to be used again.
@@ -86,13 +91,31 @@ impl fmt::Debug for Pool {
     }
 }
 
+impl Chunk {
+    fn new(memory: Box<[u8]>) -> Self {
+        Chunk { memory: NonNull::from(Box::leak(memory)), home: None }
+    }
+}
+
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // SAFETY: `memory` came from `Box::into_raw` in `Buf::over`, and the last `Buf` is gone.
+        // SAFETY: `memory` was leaked from a box in `Chunk::new`, and the last `Buf` is gone.
         let memory = unsafe { Box::from_raw(self.memory.as_ptr()) };
+        // Its last two parts were dropped at the same time, so that neither was seen to be the
+        // last: the memory comes home all the same.
         if let Some((pool, class)) = self.home.take() {
-            // A full queue hands the memory back, and it is freed here.
-            let _ = pool.classes[class].push(memory);
+            let _ = pool.classes[class].push(Arc::new(Chunk::new(memory)));
+        }
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        let Some(mut chunk) = self.chunk.take() else { return };
+        let home = Arc::get_mut(&mut chunk).and_then(|alone| alone.home.take());
+        if let Some((pool, class)) = home {
+            // A full queue hands the chunk back, and it is freed here.
+            let _ = pool.classes[class].push(chunk);
         }
     }
 }
@@ -107,14 +130,13 @@ impl Buf {
     /// An empty buffer with room for `capacity` bytes, which belongs to no pool.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Buf::over(vec![0; capacity].into_boxed_slice(), None, 0, capacity)
+        Buf::over(Arc::new(Chunk::new(vec![0; capacity].into_boxed_slice())), 0, capacity)
     }
 
-    fn over(memory: Box<[u8]>, home: Option<(Pool, usize)>, len: usize, capacity: usize) -> Self {
+    fn over(chunk: Arc<Chunk>, len: usize, capacity: usize) -> Self {
         assert!(len <= capacity);
-        assert!(capacity <= memory.len());
-        let memory = NonNull::from(Box::leak(memory));
-        Buf { chunk: Some(Arc::new(Chunk { memory, home })), start: 0, len, capacity }
+        assert!(capacity <= chunk.memory.len());
+        Buf { chunk: Some(chunk), start: 0, len, capacity }
     }
 
     fn pointer(&self) -> *mut u8 {
@@ -221,7 +243,7 @@ impl From<Vec<u8>> for Buf {
         let len = bytes.len();
         // Filled to its capacity, the vector becomes a box where it stands.
         bytes.resize(bytes.capacity(), 0);
-        Buf::over(bytes.into_boxed_slice(), None, len, len)
+        Buf::over(Arc::new(Chunk::new(bytes.into_boxed_slice())), len, len)
     }
 }
 
