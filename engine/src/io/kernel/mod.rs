@@ -35,6 +35,9 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
 pub use file::KernelFile;
 pub use net::{KernelConnection, KernelListener};
 pub use setup::{Carrier, Unavailable, available, carrier};
@@ -95,8 +98,15 @@ where
     let driver = entered.0.clone();
     Ok(runtime.block_on(async move {
         tokio::task::spawn_local(driver.drive());
-        body(io).await
+        when_woken(body(io)).await
     }))
+}
+
+/// Polls `body` only when it was woken itself. The runtime polls what it was started with whenever
+/// any task runs.
+async fn when_woken<T>(body: impl Future<Output = T>) -> T {
+    let mut alone = FuturesUnordered::from_iter([body]);
+    alone.next().await.expect("there is one")
 }
 
 /// Makes a queue the thread's until dropped, and then ends it.

@@ -11,6 +11,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::pin;
@@ -300,7 +301,8 @@ impl KernelConnection {
     /// Repeats `attempt` until the socket has room for some of it.
     async fn when_writable(&self, attempt: impl Fn() -> Result<usize>) -> Result<usize> {
         loop {
-            let mut ready = self.0.socket.writable().await?;
+            // One writes and one reads at a time, so there is one waker to keep for each.
+            let mut ready = poll_fn(|cx| self.0.socket.poll_write_ready(cx)).await?;
             match attempt() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(count) => {
@@ -316,7 +318,7 @@ impl KernelConnection {
     async fn receive(&self, room: &mut [u8]) -> Result<usize> {
         let len = room.len().min(RECEIVE_BYTES_MAX);
         loop {
-            let mut ready = self.0.socket.readable().await?;
+            let mut ready = poll_fn(|cx| self.0.socket.poll_read_ready(cx)).await?;
             // SAFETY: the descriptor is open, and the call writes into the room alone.
             let result = checked(unsafe {
                 libc::recv(self.raw(), room.as_mut_ptr().cast(), len, libc::MSG_DONTWAIT)

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::descriptor::{Descriptor, checked};
 use super::job::Job;
@@ -27,6 +28,13 @@ const AHEAD_BYTES: u64 = 4 << 20;
 /// The distance of the places whose arrival is waited for, in bytes. A disk reads ahead in about
 /// such pieces.
 const PROBE_BYTES: u64 = 64 << 10;
+
+/// How much is looked up at once where a reader goes on and on, in bytes.
+const WIDE_BYTES: u64 = 2 << 20;
+
+/// How long what was found in the page cache counts as being there. The kernel drops first what
+/// nobody has used for long; where it does drop a page so soon, one send waits for the disk.
+const SEEN_FOR: Duration = Duration::from_millis(20);
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -64,6 +72,19 @@ pub(super) struct Ahead {
     file: Cell<usize>,
     from: Cell<u64>,
     until: Cell<u64>,
+    seen: Cell<Option<Seen>>,
+}
+
+/// A range that was found in the page cache.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// The file's address, as in [`Ahead`].
+    file: usize,
+    from: u64,
+    until: u64,
+    at: Instant,
+    /// Before this position it is no use to look at more than is to be sent.
+    narrow_until: u64,
 }
 
 impl Ahead {
@@ -71,11 +92,41 @@ impl Ahead {
         let range = self.from.get()..self.until.get();
         self.file.get() == Arc::as_ptr(file).addr() && range.contains(&offset)
     }
+
+    /// Whether the range is in the page cache, or was a moment ago. One that continues another is
+    /// looked at together with what follows it, unless that was of no use just now.
+    fn sees(&self, file: &Arc<Descriptor>, offset: u64, len: u64) -> bool {
+        let address = Arc::as_ptr(file).addr();
+        let seen = self.seen.get().filter(|seen| seen.file == address);
+        let end = offset.saturating_add(len);
+        if let Some(Seen { from, until, at, .. }) = seen
+            && from <= offset
+            && end <= until
+            && at.elapsed() < SEEN_FOR
+        {
+            return true;
+        }
+        let mut narrow_until = seen.map_or(0, |seen| seen.narrow_until);
+        let continues = seen.is_some_and(|seen| (seen.from..=seen.until).contains(&offset))
+            && offset >= narrow_until;
+        let wide = continues && len < WIDE_BYTES && is_cached(file, offset, WIDE_BYTES);
+        if continues && !wide {
+            narrow_until = offset.saturating_add(WIDE_BYTES);
+        }
+        if !wide && !is_cached(file, offset, len) {
+            self.seen.set(None);
+            return false;
+        }
+        let until = if wide { offset + WIDE_BYTES } else { end };
+        let at = Instant::now();
+        self.seen.set(Some(Seen { file: address, from: offset, until, at, narrow_until }));
+        true
+    }
 }
 
-/// Whether the range can be sent at once. One system call, none of it blocks.
+/// Whether the range can be sent at once. At most a system call or two, and none of them blocks.
 pub(super) fn is_warm(file: &Arc<Descriptor>, ahead: &Ahead, offset: u64, len: u64) -> bool {
-    len == 0 || (!ahead.holds(file, offset) && is_cached(file, offset, len))
+    len == 0 || (!ahead.holds(file, offset) && ahead.sees(file, offset, len))
 }
 
 /// Sees to it that a range that is not warm is in the page cache: has it read, and what follows in
@@ -142,8 +193,9 @@ fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
         let pages = (offset + len).div_ceil(PAGE_BYTES) - offset / PAGE_BYTES;
         return stat.cached >= pages;
     }
-    // Before Linux 6.5 there is no such call: ask for the first and the last byte instead.
-    [offset, offset + len - 1].into_iter().all(|at| has_arrived(file, at))
+    // Before Linux 6.5 there is no such call: ask for the first and the last byte instead, which say
+    // too little about a wide range.
+    len <= STEP_BYTES_MAX && [offset, offset + len - 1].into_iter().all(|at| has_arrived(file, at))
 }
 
 /// Whether the byte can be read without waiting.
@@ -157,27 +209,79 @@ fn has_arrived(file: &Descriptor, at: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::fd::OwnedFd;
 
     use super::super::descriptor::Close;
     use super::*;
 
-    #[test]
-    fn a_cold_range_is_warm_before_it_is_sent() {
-        const LEN: u64 = 8 << 20;
+    /// A file of so many bytes of which none is in the page cache, where that can be.
+    fn cold(len: u64) -> Option<Arc<Descriptor>> {
         let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR"))
             .or_else(|_| tempfile::tempfile())
             .expect("a file");
-        std::io::Write::write_all(&mut file, &vec![1; LEN as usize]).expect("write");
+        file.write_all(&vec![1; usize::try_from(len).expect("small")]).expect("write");
         file.sync_all().expect("sync");
         let file = Arc::new(Descriptor::new(OwnedFd::from(file), Close::AtOnce));
-        assert!(is_cached(&file, 0, LEN));
+        assert!(has_arrived(&file, 0));
+        drop_cache(&file);
+        let dropped = !has_arrived(&file, 0);
+        if !dropped {
+            eprintln!("SKIPPED: this file system has no cache to drop a file from");
+        }
+        dropped.then_some(file)
+    }
+
+    /// Reads it into the page cache.
+    fn heat(file: &Descriptor, len: u64) {
+        let mut byte = [0];
+        for at in (0..len).step_by(4096) {
+            let at = i64::try_from(at).expect("small");
+            // SAFETY: the descriptor is open, and there is room for the byte.
+            unsafe { libc::pread(file.raw(), byte.as_mut_ptr().cast(), 1, at) };
+        }
+    }
+
+    fn drop_cache(file: &Descriptor) {
         // SAFETY: the descriptor is open.
         unsafe { libc::posix_fadvise(file.raw(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-        if is_cached(&file, 0, LEN) {
-            eprintln!("SKIPPED: this file system has no cache to drop a file from");
-            return;
+    }
+
+    #[test]
+    fn what_was_seen_counts_for_a_moment() {
+        const LEN: u64 = 8 << 20;
+        const STEP: u64 = 64 << 10;
+        let Some(file) = cold(LEN) else { return };
+        let ahead = Ahead::default();
+        assert!(!is_warm(&file, &ahead, 0, STEP));
+        heat(&file, LEN);
+        assert!(is_warm(&file, &ahead, 0, STEP));
+        assert!(is_warm(&file, &ahead, STEP, STEP));
+        let seen = ahead.seen.get().expect("just seen");
+        assert_eq!((seen.from, seen.until), (STEP, STEP + WIDE_BYTES), "it reads on");
+        drop_cache(&file);
+        std::thread::sleep(SEEN_FOR);
+        assert!(!is_warm(&file, &ahead, 2 * STEP, STEP), "it is looked for again");
+    }
+
+    #[test]
+    fn who_reads_at_the_end_looks_at_what_there_is() {
+        const STEP: u64 = 64 << 10;
+        let Some(file) = cold(8 * STEP) else { return };
+        let ahead = Ahead::default();
+        heat(&file, 8 * STEP);
+        for step in 0..8 {
+            assert!(is_warm(&file, &ahead, step * STEP, STEP));
         }
+        let seen = ahead.seen.get().expect("just seen");
+        assert_eq!(seen.until, 8 * STEP);
+        assert_eq!(seen.narrow_until, STEP + WIDE_BYTES, "one look was too wide");
+    }
+
+    #[test]
+    fn a_cold_range_is_warm_before_it_is_sent() {
+        const LEN: u64 = 8 << 20;
+        let Some(file) = cold(LEN) else { return };
         super::super::run(0, |_| async move {
             let ahead = Ahead::default();
             let mut at = 5000;
