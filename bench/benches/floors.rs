@@ -31,8 +31,10 @@ fn main() {
         let row = ("2 hot fetch, 64 KiB", 64 << 10, 1.4);
         hot_fetch(&broker, dir.path(), row, Head::AsOurs).print();
     }
-    if asked_for("large") {
+    if asked_for("large") || asked_for("mebi") {
         produce_large(&broker, dir.path(), ("4 produce D1, 1 MiB", MEBI, 1.3)).print();
+    }
+    if asked_for("large") {
         produce_large(&broker, dir.path(), ("4 produce D1, 256 KiB", 256 << 10, 1.3)).print();
         produce_large(&broker, dir.path(), ("5 produce D1, 64 KiB", 64 << 10, 1.4)).print();
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use trialog_engine::broker::{self, Options, Shared};
 use trialog_engine::config;
 use trialog_engine::id::{
-    CoreId, CorrelationId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId,
+    CoreId, CorrelationId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
+    TopicId,
 };
 use trialog_engine::io::kernel::{self, KernelIo};
 use trialog_engine::wire::api::{
@@ -29,6 +30,24 @@ pub struct Broker {
     pub address: SocketAddr,
     shared: Arc<Shared<KernelIo>>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// When a topic acknowledges.
+#[derive(Clone, Copy)]
+pub enum Durability {
+    /// Once it is in the page cache (D1).
+    PageCache,
+    /// Once it is on the disk (D2).
+    Flushed,
+}
+
+impl Durability {
+    fn name(self) -> &'static str {
+        match self {
+            Durability::PageCache => "page-cache",
+            Durability::Flushed => "flush",
+        }
+    }
 }
 
 /// A version whose answers have a fixed size.
@@ -70,16 +89,21 @@ impl Broker {
 
     /// Makes a topic of one partition that is acknowledged from the page cache.
     pub fn create(&self, name: &str) {
+        self.create_as(name, 1, Durability::PageCache);
+    }
+
+    /// Makes a topic.
+    pub fn create_as(&self, name: &str, partitions: i32, durability: Durability) {
         let config = |name: &str, value: &str| CreatableTopicConfig {
             name: name.to_owned(),
             value: Some(value.to_owned()),
         };
         let topic = CreatableTopic {
             name: name.to_owned(),
-            num_partitions: 1,
+            num_partitions: partitions,
             replication_factor: 1,
             configs: vec![
-                config("trialog.durability", "page-cache"),
+                config("trialog.durability", durability.name()),
                 config("max.message.bytes", "4000000"),
             ],
             ..CreatableTopic::default()
@@ -124,8 +148,7 @@ impl Drop for Broker {
 pub fn batch(records: usize, size: usize) -> Vec<u8> {
     let mut batch = Builder::new();
     let value = vec![b'x'; size];
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
-    let now = i64::try_from(now.as_millis()).expect("before the year 292 million");
+    let now = now_ms();
     for _ in 0..records {
         batch.push(now, None, Some(&value), &[]);
     }
@@ -135,7 +158,25 @@ pub fn batch(records: usize, size: usize) -> Vec<u8> {
 /// A produce request of one such batch.
 #[must_use]
 pub fn produce(topic: &str, records: usize, size: usize) -> Vec<u8> {
-    let batch = batch(records, size);
+    produce_batch(topic, 1, &batch(records, size))
+}
+
+/// A produce request of one record for each of the topic's first `partitions` partitions.
+#[must_use]
+pub fn produce_to_all(topic: &str, partitions: i32, size: usize) -> Vec<u8> {
+    produce_batch(topic, partitions, &batch(1, size))
+}
+
+/// A produce request of one record of `size` bytes by a producer that numbers its records.
+#[must_use]
+pub fn idempotent(topic: &str, size: usize, sequence: i32) -> Vec<u8> {
+    let mut batch = Builder::new().producer(ProducerId(1), ProducerEpoch(0), sequence);
+    batch.push(now_ms(), None, Some(&vec![b'x'; size]), &[]);
+    produce_batch(topic, 1, &batch.finish())
+}
+
+fn produce_batch(topic: &str, partitions: i32, batch: &[u8]) -> Vec<u8> {
+    let partition = |index| ProducePartition { index: PartitionIndex(index), records: Some(batch) };
     let request = ProduceRequest {
         transactional_id: None,
         acks: 1,
@@ -143,13 +184,15 @@ pub fn produce(topic: &str, records: usize, size: usize) -> Vec<u8> {
         topics: vec![ProduceTopic {
             name: topic,
             topic_id: TopicId::NONE,
-            partitions: vec![ProducePartition {
-                index: PartitionIndex(0),
-                records: Some(&batch[..]),
-            }],
+            partitions: (0..partitions).map(partition).collect(),
         }],
     };
     frame_of(ApiKey::Produce as i16, PRODUCE_VERSION, |out| request.encode(out, PRODUCE_VERSION))
+}
+
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    i64::try_from(now.as_millis()).expect("before the year 292 million")
 }
 
 /// A fetch request of up to `bytes` from `offset` on.

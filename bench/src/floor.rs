@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::machine::{SERVER_CORE, pin};
 
@@ -57,6 +58,68 @@ pub fn append_gathered(dir: &Path, size: usize, total: u64) -> SocketAddr {
         }
         let _ = fs::remove_file(&path);
     })
+}
+
+/// Where a floor's file has room before it is written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// It is allocated: writing it changes the file's map.
+    Allocated,
+    /// It was written and flushed before.
+    Written,
+}
+
+/// Receives requests of `size` bytes, writes each, flushes, and answers. Serves one connection.
+#[must_use]
+pub fn append_flushed(dir: &Path, size: usize, total: u64, space: Space) -> SocketAddr {
+    let path = dir.join("floor-flushed.log");
+    let file = fresh(&path, total);
+    if space == Space::Written {
+        file.write_all_at(&vec![0; usize::try_from(total).expect("small")], 0).expect("room");
+    }
+    file.sync_all().expect("it can be flushed");
+    serve(move |mut stream| {
+        let mut buffer = vec![0; size];
+        let mut at = 0;
+        while stream.read_exact(&mut buffer).is_ok() {
+            file.write_all_at(&buffer, at).expect("there is room");
+            file.sync_data().expect("it can be flushed");
+            at += size as u64;
+            stream.write_all(&[0; ANSWER_BYTES]).expect("the load reads its answers");
+        }
+    })
+}
+
+/// Many files that grow together.
+pub struct Files {
+    files: Vec<File>,
+    piece: Vec<u8>,
+    at: u64,
+}
+
+impl Files {
+    /// `count` of them in `folder`; each grows by `size` bytes at a time.
+    #[must_use]
+    pub fn new(folder: &Path, count: usize, size: usize) -> Files {
+        fs::create_dir_all(folder).expect("the folder is writable");
+        let file = |number| fresh(&folder.join(format!("{number}.log")), 64 << 10);
+        let files: Vec<_> = (0..count).map(file).collect();
+        files.iter().for_each(|file| file.sync_all().expect("it can be flushed"));
+        Files { files, piece: vec![1; size], at: 0 }
+    }
+
+    /// Writes one piece to each and flushes them with one `syncfs`; how long that took.
+    pub fn append_and_flush(&mut self) -> Duration {
+        let begun = Instant::now();
+        for file in &self.files {
+            file.write_all_at(&self.piece, self.at).expect("there is room");
+        }
+        self.at += self.piece.len() as u64;
+        // SAFETY: a plain system call on an open descriptor.
+        let failed = unsafe { libc::syncfs(self.files[0].as_raw_fd()) };
+        assert_eq!(failed, 0, "the file system can be flushed");
+        begun.elapsed()
+    }
 }
 
 /// Writes `count` pieces of `size` bytes one after another, each with a call of its own, as a

@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 /// A connection with no delays of its own.
 pub struct Stream(TcpStream);
@@ -67,6 +68,19 @@ pub fn pipelined(stream: &mut Stream, request: &[u8], answer: usize, times: u64,
         partial = (partial + read) % answer;
     }
     assert_eq!(partial, 0, "answers are {answer} bytes each");
+}
+
+/// Sends `request` `times` times, each after the answer of `answer` bytes to the one before; how
+/// long each waited.
+pub fn one_by_one(stream: &mut Stream, request: &[u8], answer: usize, times: u64) -> Vec<Duration> {
+    let mut buffer = vec![0; answer];
+    let mut one = || {
+        let begun = Instant::now();
+        stream.send(request);
+        stream.receive_all(&mut buffer);
+        begun.elapsed()
+    };
+    (0..times).map(|_| one()).collect()
 }
 
 /// One request on every stream, then one answer of `answer` bytes from every stream; `rounds`

@@ -24,6 +24,7 @@ impl Meter {
         self.figure = match self.unit {
             Unit::PerGigabyte => spent / (bytes as f64 / 1e9),
             Unit::PerRequest => spent * 1e6 / requests as f64,
+            Unit::Latency | Unit::WallPerGigabyte => unreachable!("a meter counts processor time"),
         };
     }
 }
@@ -35,12 +36,16 @@ pub enum Unit {
     PerGigabyte,
     /// Microseconds of processor time per request.
     PerRequest,
+    /// Microseconds of wall time that one request waits.
+    Latency,
+    /// Seconds of wall time per gigabyte of payload.
+    WallPerGigabyte,
 }
 
 /// One row of the table.
 pub struct Row {
     /// What is measured.
-    pub name: &'static str,
+    pub name: String,
     /// How to read the figures.
     pub unit: Unit,
     /// The ratio that is promised.
@@ -58,17 +63,19 @@ impl Row {
 
     /// Prints it under the head of [`print_head`].
     pub fn print(&self) {
-        let (unit, scale) = match self.unit {
-            Unit::PerGigabyte => ("CPU-s/GB", 1.0),
-            Unit::PerRequest => ("µs/request", 1.0),
+        let unit = match self.unit {
+            Unit::PerGigabyte => "CPU-s/GB",
+            Unit::PerRequest => "µs/request",
+            Unit::Latency => "µs",
+            Unit::WallPerGigabyte => "s/GB",
         };
         let verdict = if self.ratio() <= self.bar { "met" } else { "MISSED" };
         println!(
             "{:44} {:10} {:>9.3} {:>9.3} {:>7.2} {:>6.2} {verdict}",
             self.name,
             unit,
-            self.figures.0 * scale,
-            self.figures.1 * scale,
+            self.figures.0,
+            self.figures.1,
             self.ratio(),
             self.bar,
         );
@@ -85,7 +92,7 @@ pub fn print_head() {
 
 /// Runs `floor` and `trialog` in turn and takes the medians of their processor time.
 pub fn versus(
-    name: &'static str,
+    name: &str,
     unit: Unit,
     bar: f64,
     mut floor: impl FnMut(&mut Meter),
@@ -105,6 +112,7 @@ pub fn versus(
             figures.1.push(ours);
         }
     }
+    let name = name.to_owned();
     Row { name, unit, bar, figures: (median(figures.0), median(figures.1)) }
 }
 
@@ -122,4 +130,13 @@ fn measure(unit: Unit, side: &mut impl FnMut(&mut Meter)) -> f64 {
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
+}
+
+/// The time that `percent` of all are at most.
+#[must_use]
+pub fn at(times: &[Duration], percent: f64) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    let place = (times.len() as f64 * percent / 100.0) as usize;
+    times[place.min(times.len() - 1)]
 }

@@ -108,6 +108,9 @@ pub const GROUP_BATCHES_MAX: usize = 1024;
 /// Produces of one connection that are handed to their partition together.
 pub const TRAIN_REQUESTS_MAX: usize = 64;
 
+/// Places for answers of partitions that one core keeps for the next questions, of each kind.
+pub const ANSWER_SLOTS_IDLE_MAX: usize = 1024;
+
 /// Messages that may wait at one partition.
 pub const PARTITION_MESSAGES_MAX: usize = 1024;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::answer;
 use super::gauge::Gauge;
 use super::wait::Wait;
 use crate::id::{LeaderEpoch, Offset};
@@ -68,7 +69,7 @@ pub struct Produce {
     /// Each exactly one verified batch.
     pub batches: SmallVec<[Buf; 1]>,
     /// The answer: leaves when all of them are as durable as the topic promises.
-    pub answer: oneshot::Sender<Outcomes>,
+    pub answer: answer::Sender<Outcomes>,
 }
 
 /// What became of each batch, in order.
@@ -109,7 +110,7 @@ pub struct Fetch<F> {
     /// Told about later appends if the plan is short of what the client wants.
     pub wait: Option<Arc<Wait>>,
     /// The answer.
-    pub answer: oneshot::Sender<Fetched<F>>,
+    pub answer: answer::Sender<Fetched<F>>,
 }
 
 /// A planned read.
@@ -165,10 +166,10 @@ impl<F> Ask<F> {
         match self {
             Ask::Produce(Produce { batches, answer }) => {
                 let refusal = || Rejection { code, message: code.message().to_owned() };
-                let _ = answer.send(batches.iter().map(|_| Err(refusal())).collect());
+                answer.send(batches.iter().map(|_| Err(refusal())).collect());
             }
             Ask::Fetch(Fetch { answer, .. }) => {
-                let _ = answer.send(Fetched::failed(code));
+                answer.send(Fetched::failed(code));
             }
             Ask::Offset { answer, .. } => {
                 let _ = answer.send(Err(code));

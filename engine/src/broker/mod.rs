@@ -9,6 +9,7 @@
 
 mod admin;
 mod advertise;
+mod answer;
 mod ask;
 mod auth;
 mod compacting;
@@ -154,6 +155,9 @@ pub struct Core<I: Io> {
     pool: Pool,
     shared: Arc<Shared<I>>,
     shard: shard::Shard<I::File>,
+    /// For the answers to what is asked of partitions most.
+    outcomes: answer::Slots<ask::Outcomes>,
+    plans: answer::Slots<ask::Fetched<I::File>>,
     groups: group::Hosts,
     /// The number of the next command to a group's machine.
     ticket_next: Cell<u64>,
@@ -342,6 +346,8 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
     let core = Rc::new(Core {
         pool: Pool::new(),
         shard: shard::Shard::default(),
+        outcomes: answer::Slots::default(),
+        plans: answer::Slots::default(),
         groups: group::Hosts::default(),
         ticket_next: Cell::new(0),
         request_memory: Arc::new(Semaphore::new(REQUEST_MEMORY_MAX / REQUEST_MEMORY_UNIT)),

@@ -16,9 +16,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use super::answer;
 use super::ask::{
     Accepted, Ask, Described, Fetch, Fetched, FoundOffset, Outcomes, Produce, Rejection,
 };
@@ -51,7 +52,7 @@ mod timestamp {
 struct Waiting {
     end: Offset,
     outcomes: Outcomes,
-    answer: oneshot::Sender<Outcomes>,
+    answer: answer::Sender<Outcomes>,
 }
 
 /// Neighbouring produces on their way into the log with one write. Empty in between; its memory is
@@ -61,7 +62,7 @@ struct Group {
     batches: Vec<Buf>,
     results: Vec<Result<Appended, AppendError>>,
     /// Who waits, and for how many of the batches.
-    answers: Vec<(usize, oneshot::Sender<Outcomes>)>,
+    answers: Vec<(usize, answer::Sender<Outcomes>)>,
 }
 
 impl Group {
@@ -365,7 +366,7 @@ impl<I: Io> Owner<I> {
             };
             let outcomes: Outcomes = next.by_ref().take(count).map(outcome).collect();
             if at_once || end <= flushed {
-                let _ = answer.send(outcomes);
+                answer.send(outcomes);
             } else {
                 self.waiting.push_back(Waiting { end, outcomes, answer });
             }
@@ -406,7 +407,7 @@ impl<I: Io> Owner<I> {
                 }
                 while self.waiting.front().is_some_and(|waiting| waiting.end <= end) {
                     let waiting = self.waiting.pop_front().expect("there is a front");
-                    let _ = waiting.answer.send(waiting.outcomes);
+                    waiting.answer.send(waiting.outcomes);
                 }
             }
             Err(poisoned) => {
@@ -420,7 +421,7 @@ impl<I: Io> Owner<I> {
                     for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
                         *outcome = Err(Rejection { code, message: message.clone() });
                     }
-                    let _ = answer.send(outcomes);
+                    answer.send(outcomes);
                 }
                 self.parked.wake_all();
             }
@@ -477,7 +478,7 @@ impl<I: Io> Owner<I> {
             probe::hit(Probe::FetchParked);
             self.parked.park(&wait);
         }
-        let _ = answer.send(fetched);
+        answer.send(fetched);
     }
 
     fn diverging(&self, fetched: LeaderEpoch, from: Offset) -> Option<(LeaderEpoch, Offset)> {

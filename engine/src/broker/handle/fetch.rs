@@ -5,11 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::find_topic;
 use super::lone::Lone;
 use crate::broker::Core;
+use crate::broker::answer;
 use crate::broker::ask::{Ask, Fetch, Fetched};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::{self, Incoming};
@@ -187,7 +186,7 @@ async fn read<I: Io>(
     fetched
 }
 
-type Answer<F> = Result<oneshot::Receiver<Fetched<F>>, ErrorCode>;
+type Answer<F> = Result<answer::Receiver<Fetched<F>>, ErrorCode>;
 
 async fn ask<I: Io>(
     core: &Rc<Core<I>>,
@@ -201,7 +200,7 @@ async fn ask<I: Io>(
     let Key { topic_id, name, index } = &wanted.key;
     let topic = find_topic(image, &incoming.client, Operation::Read, name, *topic_id)?;
     topic.partition(*index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let (answer, planned) = oneshot::channel();
+    let (answer, planned) = core.plans.take();
     let fetch = Fetch {
         from: wanted.from,
         leader_epoch: wanted.leader_epoch,

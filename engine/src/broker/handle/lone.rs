@@ -8,8 +8,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::fetch::{self, Limits};
 use super::find_topic;
 use crate::broker::ask::{Ask, Fetch, Fetched};
@@ -67,7 +65,7 @@ impl Lone {
     pub async fn plan<I: Io>(&self, core: &Rc<Core<I>>) -> Option<Fetched<I::File>> {
         let limits = Limits::new(core, self.max_wait_ms, self.min_bytes, self.max_bytes);
         let partition = &self.partition;
-        let (answer, planned) = oneshot::channel();
+        let (answer, planned) = core.plans.take();
         let fetch = Fetch {
             from: partition.fetch_offset,
             leader_epoch: partition.current_leader_epoch,

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::smallvec;
-use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::{find_topic, leader};
 use crate::broker::Core;
+use crate::broker::answer;
 use crate::broker::ask::{Accepted, Ask, Outcomes, Produce, Rejection};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::{self, Incoming};
@@ -67,7 +67,7 @@ enum Outcome {
     Asked {
         index: PartitionIndex,
         leader: Option<(NodeId, LeaderEpoch)>,
-        answer: oneshot::Receiver<Outcomes>,
+        answer: answer::Receiver<Outcomes>,
     },
 }
 
@@ -131,7 +131,7 @@ pub async fn hand_on<I: Io>(
                 });
             partitions.push(match checked {
                 Ok((topic, verified, anew)) => {
-                    let (answer, outcome) = oneshot::channel();
+                    let (answer, outcome) = core.outcomes.take();
                     let range = body + records.start..body + records.end;
                     batches.push((range, verified, anew, (topic.id, index), answer));
                     Outcome::Asked { index, leader: leader(topic, index), answer: outcome }

@@ -13,11 +13,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::TryRecvError;
 
 use super::produce::{self, Acks, Unsettled};
 use super::{find_topic, leader};
+use crate::broker::answer;
 use crate::broker::ask::{Ask, Outcomes, Produce};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::{Client, Incoming};
@@ -42,7 +41,7 @@ pub struct Train {
 pub struct Departed {
     route: Route,
     requests: SmallVec<[CorrelationId; 1]>,
-    answer: oneshot::Receiver<Outcomes>,
+    answer: answer::Receiver<Outcomes>,
     outcomes: Option<Result<Outcomes, Unsettled>>,
 }
 
@@ -166,7 +165,7 @@ impl Train {
     pub async fn depart<I: Io>(self, core: &Rc<Core<I>>) -> Departed {
         let Train { route, batches, requests, .. } = self;
         assert_eq!(batches.len(), requests.len(), "ORDER-1: one batch for each request");
-        let (answer, outcomes) = oneshot::channel();
+        let (answer, outcomes) = core.outcomes.take();
         let partition = (route.topic.id, route.index);
         shard::ask(core, partition, Ask::Produce(Produce { batches, answer })).await;
         Departed { route, requests, answer: outcomes, outcomes: None }
@@ -176,11 +175,8 @@ impl Train {
 impl Departed {
     /// Whether the partition has answered, so that [`Departed::arrive`] need not wait.
     pub fn has_arrived(&mut self) -> bool {
-        self.outcomes = match self.answer.try_recv() {
-            Ok(outcomes) => Some(Ok(outcomes)),
-            Err(TryRecvError::Closed) => Some(Err(Unsettled::Closed)),
-            Err(TryRecvError::Empty) => None,
-        };
+        let answer = self.answer.try_answer();
+        self.outcomes = answer.map(|outcomes| outcomes.map_err(|_| Unsettled::Closed));
         self.outcomes.is_some()
     }
 

@@ -368,7 +368,7 @@ impl<I: Io> Host<I> {
         for record in records {
             batch.push(now.0, Some(&record.key()), record.value().as_deref(), &[]);
         }
-        let (answer, written) = oneshot::channel();
+        let (answer, written) = self.core.outcomes.take();
         let batches = smallvec![Buf::from(batch.finish())];
         let produce = AskPartition::Produce(Produce { batches, answer });
         shard::ask(&self.core, self.key, produce).await;
@@ -420,7 +420,7 @@ async fn load<I: Io>(core: Rc<Core<I>>, key: shard::Key) -> Result<Groups, Strin
     let mut next: Option<Offset> = None;
     let mut records = 0_u64;
     loop {
-        let (answer, fetched) = oneshot::channel();
+        let (answer, fetched) = core.plans.take();
         let fetch = Fetch {
             from: next.unwrap_or(Offset(0)),
             leader_epoch: LeaderEpoch::NONE,
