@@ -98,6 +98,9 @@ struct Options {
     /// Consumers that read during the run, beside the reading of everything at its end
     #[arg(long, default_value_t = 2)]
     consumers: u32,
+    /// Members of a consumer group that commit what they read, leave, and come back
+    #[arg(long, default_value_t = 3)]
+    members: u32,
     /// Random choices follow from it; by default from the clock
     #[arg(long)]
     seed: Option<u64>,
@@ -176,7 +179,12 @@ fn trial(options: &Options, nemesis: Nemesis) -> Result<bool, Stop> {
         settings: options.settings.clone(),
         client,
         crashes: options.crashes,
-        load: Load { producers: options.producers, consumers: options.consumers, seed },
+        load: Load {
+            producers: options.producers,
+            consumers: options.consumers,
+            members: options.members,
+            seed,
+        },
         root: binary::work_root().join(format!("{name}-{}", clock.as_secs())),
     };
     println!("broker: {}", plan.binary.display());

@@ -4,6 +4,8 @@
 //! Owns one thread with the ring. What it cannot know for sure it records as unknown; its outcomes
 //! are the client's, and the client is on trial as much as the broker.
 
+mod member;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufWriter, Write};
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use trialog_engine::client::{
     Client, ConsumeError, ConsumedRecord, Consumer, ConsumerOptions, NewRecord, NewTopic, Options,
-    Outcome, Producer, ProducerOptions, Start,
+    Outcome, Producer, ProducerOptions, Receipt, Start,
 };
 use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::io::kernel::{self, KernelIo};
@@ -34,6 +36,8 @@ const FINAL_READER: u32 = 200;
 /// Unanswered records of one producer.
 const IN_FLIGHT_MAX: usize = 400;
 const READ_PATIENCE: Duration = Duration::from_secs(120);
+/// How long the group may need for what is left once nobody writes any more.
+const CATCH_UP: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(50);
 const CODECS: [Compression; 5] = [
     Compression::None,
@@ -60,6 +64,8 @@ pub struct Order {
     #[arg(long, default_value_t = 2)]
     consumers: u32,
     #[arg(long, default_value_t = 0)]
+    members: u32,
+    #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
@@ -76,6 +82,8 @@ struct Stage {
     stopping: Rc<Cell<bool>>,
     /// Tasks that are still at it.
     busy: Rc<Cell<usize>>,
+    /// Readers end too.
+    is_over: Rc<Cell<bool>>,
 }
 
 #[derive(Default)]
@@ -83,6 +91,10 @@ struct Notes {
     history: History,
     acknowledged: u64,
     read: u64,
+    /// Of each partition, one past the last acknowledged record,
+    ends: BTreeMap<(String, PartitionIndex), Offset>,
+    /// and one past the last that a member of the group has read.
+    progress: BTreeMap<(String, PartitionIndex), Offset>,
     lost_position: Vec<String>,
     missing: Vec<String>,
     errors: BTreeMap<String, u64>,
@@ -113,10 +125,11 @@ pub fn run(order: Order) -> Result<(), Stop> {
             notes: Rc::default(),
             stopping: Rc::default(),
             busy: Rc::default(),
+            is_over: Rc::default(),
         };
         match order.job.as_str() {
             "write" => write(&stage, &order).await,
-            _ => read(&stage, &order.history).await,
+            _ => read(&stage, &order).await,
         }
     });
     done.map_err(broken("turning on the ring"))?
@@ -137,6 +150,9 @@ async fn write(stage: &Stage, order: &Order) -> Result<(), Stop> {
             .clone()
             .spawn(async move { follow(stage, process, number % 2 == 1, random).await });
     }
+    for number in 0..order.members {
+        stage.io.spawn(member::run(stage.clone(), number, order.seed));
+    }
     println!("ready");
     let orders = listen();
     let stop = loop {
@@ -152,7 +168,14 @@ async fn write(stage: &Stage, order: &Order) -> Result<(), Stop> {
     while stop && stage.busy.get() > 0 {
         stage.io.sleep(TICK).await;
     }
-    finish(stage, &order.history)
+    let begun = stage.io.now();
+    let catches_up = stop && order.members > 0;
+    while catches_up && !stage.behind().is_empty() && stage.io.now().since(begun) < CATCH_UP {
+        stage.io.sleep(TICK).await;
+    }
+    let behind = if catches_up { stage.behind() } else { Vec::new() };
+    stage.is_over.set(true);
+    finish(stage, &order.history, behind)
 }
 
 /// Lines from stdin; a thread, because reading them blocks.
@@ -182,7 +205,7 @@ async fn create_topics(stage: &Stage) -> Result<(), Stop> {
 }
 
 /// Writes the history, and says what there is to say beyond it.
-fn finish(stage: &Stage, path: &Path) -> Result<(), Stop> {
+fn finish(stage: &Stage, path: &Path, behind: Vec<String>) -> Result<(), Stop> {
     let notes = stage.notes.borrow();
     let file = std::fs::File::create(path).map_err(broken(path.display()))?;
     let mut out = BufWriter::new(file);
@@ -193,6 +216,7 @@ fn finish(stage: &Stage, path: &Path) -> Result<(), Stop> {
         "read": notes.read,
         "lost_position": notes.lost_position,
         "missing": notes.missing,
+        "behind": behind,
         "errors": notes.errors,
     });
     println!("done {report}");
@@ -207,6 +231,27 @@ impl Stage {
 
     fn topic(&self, name: &str) -> Topic {
         self.notes.borrow_mut().history.topic(name)
+    }
+
+    fn acknowledged(&self, topic: &str, receipt: &Receipt) {
+        let mut notes = self.notes.borrow_mut();
+        notes.acknowledged += 1;
+        if let Some(offset) = receipt.offset {
+            raise_to(&mut notes.ends, (topic.to_owned(), receipt.partition), offset.plus(1));
+        }
+    }
+
+    /// A member of the group has read up to there.
+    fn progressed(&self, place: &(String, PartitionIndex), next: Offset) {
+        raise_to(&mut self.notes.borrow_mut().progress, place.clone(), next);
+    }
+
+    /// Partitions that the group has not read to their acknowledged end.
+    fn behind(&self) -> Vec<String> {
+        let notes = self.notes.borrow();
+        let at = |place| notes.progress.get(place).copied().unwrap_or(Offset(0));
+        let behind = notes.ends.iter().filter(|(place, end)| at(place) < **end);
+        behind.map(|(p, end)| format!("{}/{} at {} of {end}", p.0, p.1, at(p))).collect()
     }
 
     fn error(&self, what: String) {
@@ -246,6 +291,15 @@ impl Stage {
         self.notes.borrow_mut().read += records.len() as u64;
         self.record(process, Phase::Ok, Op::Poll { records });
     }
+}
+
+fn raise_to(
+    marks: &mut BTreeMap<(String, PartitionIndex), Offset>,
+    place: (String, PartitionIndex),
+    next: Offset,
+) {
+    let mark = marks.entry(place).or_insert(next);
+    *mark = next.max(*mark);
 }
 
 /// One producer.
@@ -323,12 +377,13 @@ impl Writer {
         };
         self.in_flight.set(self.in_flight.get() + 1);
         let (stage, number, in_flight) = (self.stage.clone(), self.number, self.in_flight.clone());
+        let name = name.clone();
         self.stage.io.spawn(async move {
             let outcome = ticket.await;
             in_flight.set(in_flight.get() - 1);
             match outcome {
                 Outcome::Stored(receipt) => {
-                    stage.notes.borrow_mut().acknowledged += 1;
+                    stage.acknowledged(&name, &receipt);
                     let op = Op::stored(topic, receipt.partition, value, receipt.offset);
                     stage.record(number, Phase::Ok, op);
                 }
@@ -383,7 +438,7 @@ async fn follow(stage: Stage, process: u32, wanders: bool, mut random: Random) {
 }
 
 /// Reads every partition from its beginning to the end that it has now.
-async fn read(stage: &Stage, path: &Path) -> Result<(), Stop> {
+async fn read(stage: &Stage, order: &Order) -> Result<(), Stop> {
     let admin = stage.client.admin();
     let listed = admin.list_topics().await.map_err(broken("listing topics"))?;
     let known: BTreeMap<&str, usize> =
@@ -411,7 +466,10 @@ async fn read(stage: &Stage, path: &Path) -> Result<(), Stop> {
             consumer.position(&part.0, part.1).is_none_or(|position| position < ends[part])
         });
         if open.is_empty() {
-            return finish(stage, path);
+            if order.members > 0 {
+                member::look(stage).await?;
+            }
+            return finish(stage, &order.history, Vec::new());
         }
         if stage.io.now().since(begun) > READ_PATIENCE {
             return Err(Stop::Broken(format!("no end of {open:?} within {READ_PATIENCE:?}")));

@@ -39,6 +39,8 @@ pub enum Client {
 pub struct Load {
     pub producers: u32,
     pub consumers: u32,
+    /// Members of the one group.
+    pub members: u32,
     pub seed: u64,
 }
 
@@ -51,6 +53,8 @@ pub struct Summary {
     pub fatal: Vec<String>,
     /// Consumers whose position was not there any more.
     pub lost_position: Vec<String>,
+    /// Partitions that the group had not read to their end, long after the last write.
+    pub behind: Vec<String>,
     /// Partitions that the broker did not know at the end.
     pub missing: Vec<String>,
     /// What clients were told, by name, with counts.
@@ -127,6 +131,7 @@ impl Client {
         let mut command = self.command("write", broker, &history, &log)?;
         command.arg("--producers").arg(load.producers.to_string());
         command.arg("--consumers").arg(load.consumers.to_string());
+        command.arg("--members").arg(load.members.to_string());
         command.arg("--seed").arg((load.seed % 1_000_000).to_string()).stdin(Stdio::piped());
         let mut process = Process::start("the traffic", &mut command)?;
         let input = process.take_input();
@@ -145,10 +150,16 @@ impl Client {
         }
     }
 
-    /// Reads every partition from its beginning to its end.
-    pub fn read(&self, broker: SocketAddr, folder: &Path) -> Result<(History, Summary), Stop> {
+    /// Reads every partition from its beginning to its end, and what the group has committed.
+    pub fn read(
+        &self,
+        broker: SocketAddr,
+        folder: &Path,
+        members: u32,
+    ) -> Result<(History, Summary), Stop> {
         let (history, log) = (folder.join("reading.jsonl"), folder.join("reading.log"));
         let mut command = self.command("read", broker, &history, &log)?;
+        command.arg("--members").arg(members.to_string());
         let mut process = Process::start("the reading", &mut command)?;
         let status = process.wait(PATIENCE)?;
         let said = std::fs::read_to_string(&log).unwrap_or_default();

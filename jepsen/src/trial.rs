@@ -138,7 +138,7 @@ impl Run {
             self.node.stop()?;
             self.start()?;
         }
-        self.read_everything(client, written)
+        self.read_everything(client, load.members, written)
     }
 
     /// A single cut; the clients end with it, because what follows may make no sense to them.
@@ -162,7 +162,7 @@ impl Run {
         self.disk.as_mut().expect("a power cut has a disk").power_on()?;
         self.start()?;
         self.mark(Fault::Restart);
-        self.read_everything(client, written)
+        self.read_everything(client, load.members, written)
     }
 
     /// Starts the broker on one core or on two: nothing on disk may depend on their number.
@@ -218,9 +218,14 @@ impl Run {
         self.marks.push(Event { time_ns, process, phase, op });
     }
 
-    fn read_everything(&mut self, client: &Client, written: History) -> Result<Vec<History>, Stop> {
+    fn read_everything(
+        &mut self,
+        client: &Client,
+        members: u32,
+        written: History,
+    ) -> Result<Vec<History>, Stop> {
         self.push(Op::Final);
-        let (read, summary) = client.read(self.node.address(), &self.folder)?;
+        let (read, summary) = client.read(self.node.address(), &self.folder, members)?;
         self.summaries.push(summary);
         self.node.stop()?;
         Ok(vec![written, read])
@@ -240,6 +245,8 @@ impl Run {
             }
             troubles.extend(summary.fatal);
             troubles.extend(summary.lost_position.into_iter().map(|it| format!("consumer {it}")));
+            let behind = |it| format!("the group has not caught up with {it}");
+            troubles.extend(summary.behind.into_iter().map(behind));
             troubles.extend(summary.missing.into_iter().map(|it| format!("{it} is not there")));
             if summary.undelivered > 0 {
                 troubles.push(format!("{} records could not be delivered", summary.undelivered));

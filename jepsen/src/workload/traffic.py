@@ -1,6 +1,7 @@
 """Traffic of a real client (confluent-kafka, that is librdkafka), recorded as a history.
 
-    traffic.py write --bootstrap H:P --history FILE --topics a:1,b:3 --producers N --consumers N --seed N
+    traffic.py write --bootstrap H:P --history FILE --topics a:1,b:3 --producers N --consumers N
+                     --members N --seed N
     traffic.py read  --bootstrap H:P --history FILE --topics a:1,b:3
 
 `write` sends until it is told to stop on stdin ("stop": deliver what is in flight, then end;
@@ -25,7 +26,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 CONSUMERS_FROM = 100  # Process numbers: producers from 0, consumers from here,
 FINAL_READER = 200  # the last reader,
-GENERATION = 1000  # and this is added for each new life of a producer that died.
+MEMBERS_FROM = 300  # members of the group,
+GENERATION = 1000  # and this is added for each new life of a producer or member.
+LIVES_MAX = 8  # of a member
+GROUP = "jepsen-group"
+CATCH_UP_SECONDS = 60
 IN_FLIGHT_MAX = 400  # Unanswered records of one producer.
 FLUSH_SECONDS = 60
 READ_SECONDS = 120
@@ -39,7 +44,7 @@ class History:
     def __init__(self, path):
         self.lock = threading.Lock()
         self.file = open(path, "w", encoding="ascii")
-        self.file.write('{"format":"trialog-history","version":1}\n')
+        self.file.write('{"format":"trialog-history","version":2}\n')
 
     def add(self, process, phase, verb, rest):
         with self.lock:
@@ -60,10 +65,32 @@ class Tally:
         self.fatal = []
         self.lost_position = []
         self.errors = collections.Counter()
+        self.ends = {}  # Of each partition, one past the last acknowledged record,
+        self.progress = {}  # and one past the last that a member of the group has read.
+
+    def acknowledge(self, message):
+        with self.lock:
+            self.acknowledged += 1
+            raise_to(self.ends, message)
+
+    def behind(self):
+        """Partitions that the group has not read to their acknowledged end."""
+        with self.lock:
+            at = self.progress
+            return sorted(
+                f"{topic}/{part} at {at.get((topic, part), 0)} of {end}"
+                for (topic, part), end in self.ends.items()
+                if at.get((topic, part), 0) < end
+            )
 
     def note(self, error):
         with self.lock:
             self.errors[error.name()] += 1
+
+
+def raise_to(marks, message):
+    place = message.topic(), message.partition()
+    marks[place] = max(marks.get(place, 0), message.offset() + 1)
 
 
 PATTERN = bytes(range(251)) * 140
@@ -169,8 +196,7 @@ class Writer(threading.Thread):
         if error is None:
             rest = f'{head},"partition":{message.partition()},"offset":{message.offset()}'
             self.history.add(process, "ok", "send", rest)
-            with self.tally.lock:
-                self.tally.acknowledged += 1
+            self.tally.acknowledge(message)
             return
         self.history.add(process, "info", "send", f'{head},"error":{name(error.name())}')
         self.tally.note(error)
@@ -264,6 +290,124 @@ class Reader(threading.Thread):
         assign(consumer, self.history, self.process, found)
 
 
+class Member(threading.Thread):
+    """A member of the one group: commits what it has read, leaves now and then and comes back."""
+
+    def __init__(self, number, options, topics, history, tally, stopping):
+        super().__init__(daemon=True)
+        self.process = MEMBERS_FROM + number
+        self.options, self.topics, self.history = options, topics, history
+        self.tally, self.stopping = tally, stopping
+        self.random = random.Random(options.seed * 1000 + self.process)
+
+    def run(self):
+        for life in range(LIVES_MAX):
+            last = life + 1 == LIVES_MAX
+            leaves = float("inf") if last else time.monotonic() + self.random.uniform(4, 20)
+            self.live(leaves)
+            if self.stopping.is_set():
+                return
+            self.process += GENERATION
+
+    def live(self, leaves):
+        # All members of a group must agree on how they share.
+        eager = self.options.seed % 2 == 0
+        self.consumer = Consumer({
+            "bootstrap.servers": self.options.bootstrap,
+            "client.id": f"member-{self.process}",
+            "group.id": GROUP,
+            "partition.assignment.strategy": "range" if eager else "cooperative-sticky",
+            "session.timeout.ms": 6000,
+            "heartbeat.interval.ms": 500,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 100,
+            "error_cb": self.tally.note,
+            **BASE,
+        })
+        # What it reads, what it has got and not recorded yet, and what it will commit.
+        self.owned, self.read, self.due = set(), [], {}
+        names = [topic for topic, _ in self.topics]
+        rest = f'"group":{name(GROUP)},"topics":{json.dumps(names)}'
+        self.history.add(self.process, "ok", "subscribe", rest)
+        self.consumer.subscribe(
+            names, on_assign=self.gained, on_revoke=self.gave_up, on_lost=self.gave_up
+        )
+        while not self.stopping.is_set() and time.monotonic() < leaves:
+            self.turn()
+        self.note_read()
+        self.consumer.close()
+
+    def turn(self):
+        wait = 0.2
+        while len(self.read) < 200:
+            message = self.consumer.poll(wait)
+            if message is None:
+                break
+            if message.error() is not None:
+                self.tally.note(message.error())
+                break
+            self.read.append(message)
+            wait = 0
+        self.note_read()
+        if self.due:
+            self.commit()
+
+    def note_read(self):
+        """Records what was read, before whatever happens next."""
+        if self.read:
+            record_poll(self.history, self.process, self.read)
+            with self.tally.lock:
+                self.tally.read += len(self.read)
+                for message in self.read:
+                    raise_to(self.tally.progress, message)
+            for message in self.read:
+                raise_to(self.due, message)
+        self.read = []
+
+    def generation(self):
+        """librdkafka keeps it in the front of what it hands to a transaction. Outside of the group
+        there is none, and one that nobody else has stands for it."""
+        data = self.consumer.consumer_group_metadata()
+        number = int.from_bytes(data[7:11], "little", signed=True)
+        return number if number >= 0 else -self.process
+
+    def gained(self, _, partitions):
+        self.note_read()
+        self.owned |= {(place.topic, place.partition) for place in partitions}
+        rest = f'"group":{name(GROUP)},"generation":{self.generation()},'
+        self.history.add(self.process, "ok", "assigned", rest + f'"partitions":{pairs(self.owned)}')
+
+    def gave_up(self, _, partitions):
+        self.note_read()
+        gone = {(place.topic, place.partition) for place in partitions}
+        self.owned -= gone
+        for place in gone:
+            self.due.pop(place, None)
+        rest = f'"group":{name(GROUP)},"generation":{self.generation()},'
+        self.history.add(self.process, "ok", "revoked", rest + f'"partitions":{pairs(gone)}')
+
+    def commit(self):
+        due, self.due = self.due, {}
+        rows = ",".join(f"[{name(topic)},{part},{at}]" for (topic, part), at in due.items())
+        rest = f'"group":{name(GROUP)},"generation":{self.generation()},"offsets":[{rows}]'
+        self.history.add(self.process, "invoke", "commit", rest)
+        offsets = [TopicPartition(topic, part, at) for (topic, part), at in due.items()]
+        try:
+            answered = self.consumer.commit(offsets=offsets, asynchronous=False)
+            refused = [place.error for place in answered if place.error is not None]
+        except KafkaException as error:
+            refused = [error.args[0]]
+        # The client may have asked twice and heard of the second refusal only.
+        self.history.add(self.process, "info" if refused else "ok", "commit", rest)
+        for error in refused:
+            self.tally.note(error)
+
+
+def pairs(places):
+    return json.dumps(sorted(list(place) for place in places))
+
+
 def create_topics(options, topics):
     admin = AdminClient({"bootstrap.servers": options.bootstrap, **BASE})
     # One with the smallest segments that Kafka knows, so that logs roll during the trial.
@@ -290,7 +434,11 @@ def write(options, topics):
         Reader(number, options, topics, history, tally, readers_stop)
         for number in range(options.consumers)
     ]
-    for thread in writers + readers:
+    members = [
+        Member(number, options, topics, history, tally, readers_stop)
+        for number in range(options.members)
+    ]
+    for thread in writers + readers + members:
         thread.start()
     print("ready", flush=True)
     orders = []
@@ -308,8 +456,11 @@ def write(options, topics):
         stopping.set()
         for thread in writers:
             thread.join()
+        deadline = time.monotonic() + CATCH_UP_SECONDS
+        while members and tally.behind() and time.monotonic() < deadline:
+            time.sleep(0.05)
         readers_stop.set()
-        for thread in readers:
+        for thread in readers + members:
             thread.join(10)
     report = {
         "acknowledged": tally.acknowledged,
@@ -317,6 +468,7 @@ def write(options, topics):
         "undelivered": sum(writer.left for writer in writers),
         "fatal": [f"producer {process}: {text}" for process, text in tally.fatal],
         "lost_position": tally.lost_position,
+        "behind": tally.behind() if members and not abandoned else [],
         "errors": dict(sorted(tally.errors.items())),
     }
     history.flush()
@@ -363,9 +515,25 @@ def read(options, topics):
         if good:
             record_poll(history, FINAL_READER, good)
             tally.read += len(good)
+    consumer.close()
+    if options.members:
+        look_at_commits(options, history, tally, places)
     history.flush()
     print("done", json.dumps({"read": tally.read, "missing": missing}), flush=True)
     os._exit(0)
+
+
+def look_at_commits(options, history, tally, places):
+    """What the group has committed in the end."""
+    consumer = Consumer({
+        "bootstrap.servers": options.bootstrap, "group.id": GROUP, "error_cb": tally.note, **BASE
+    })
+    group = f'"group":{name(GROUP)}'
+    history.add(FINAL_READER, "invoke", "committed", group)
+    found = consumer.committed([TopicPartition(p.topic, p.partition) for p in places], timeout=30)
+    shown = [[p.topic, p.partition, p.offset if p.offset >= 0 else None] for p in found]
+    history.add(FINAL_READER, "ok", "committed", f'{group},"offsets":{json.dumps(shown)}')
+    consumer.close()
 
 
 def main():
@@ -376,6 +544,7 @@ def main():
     parser.add_argument("--topics", required=True)
     parser.add_argument("--producers", type=int, default=4)
     parser.add_argument("--consumers", type=int, default=2)
+    parser.add_argument("--members", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bursts", type=float, default=20.0, help="per second and producer")
     options = parser.parse_args()
