@@ -1,5 +1,6 @@
 //! The gate. `cargo ci` runs all of it; `cargo ci STEP...` runs some steps; `cargo ci mutants
-//! [NAME...]` plants bugs and prints how the simulator finds them.
+//! [NAME...]` plants bugs and prints how the simulator finds them; with `--keep` it writes that
+//! into `sim/mutants/score.md`.
 //!
 //! Everything the project promises about its own text and structure is a step here, in Rust, so
 //! that it runs the same on a laptop and in CI. Steps print nothing but what is wrong, and one line
@@ -41,10 +42,10 @@ const STEPS: &[Step] = &[
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((first, names)) = wanted.split_first()
+    if let Some((first, arguments)) = wanted.split_first()
         && first == "mutants"
     {
-        return match mutants::all(&root(), names) {
+        return match mutants::all(&root(), arguments) {
             Ok(note) => {
                 println!("\n{note}");
                 ExitCode::SUCCESS
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         for step in STEPS {
             eprintln!("  {:8} {}", step.name, step.what);
         }
-        eprintln!("or: cargo ci mutants [NAME...]");
+        eprintln!("or: {}", mutants::USAGE);
         return ExitCode::from(2);
     }
     let root = root();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::mutants;
 use super::rust::{self, Source};
 
 /// What may lie visibly at the top of the repository.
@@ -33,6 +34,7 @@ pub fn check(root: &Path) -> Result<String, String> {
         wrong.extend(lines(source));
     }
     wrong.extend(probes(&sources));
+    wrong.extend(mutants::check_names(root, &sources)?);
     let seam = sources.iter().find(|source| source.path == "engine/src/io/mod.rs");
     wrong.extend(seam.ok_or("the seam is not where it belongs")?.seam_methods());
     if !wrong.is_empty() {
