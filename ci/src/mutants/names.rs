@@ -93,7 +93,8 @@ mod tests {
         let judge =
             "Anomaly::LostWrite => \"lost-write\",\nAnomaly::Malformed => \"malformed-history\",";
         assert_eq!(found("jepsen/src/check/mod.rs", judge), ["lost-write"]);
-        let play = "const STUCK_X: &str = \"stuck-x\";\nErr(Wrong::stuck(\"stuck-y\", text));\n\"z\";";
+        let play =
+            "const STUCK_X: &str = \"stuck-x\";\nErr(Wrong::stuck(\"stuck-y\", text));\n\"z\";";
         assert_eq!(found("sim/src/scenario/play.rs", play), ["stuck-x", "stuck-y"]);
         let stage = "// accuse(\"no\", x)\nself.accuse(\n    \"zombie-write\", format!(\"a b\"));";
         assert_eq!(found("sim/src/scenario/stage.rs", stage), ["zombie-write"]);

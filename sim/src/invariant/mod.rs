@@ -43,6 +43,8 @@ pub(crate) type Part = (String, PartitionIndex);
 pub struct Watch {
     /// Topics that flush before they acknowledge and are never deleted.
     lasting: BTreeMap<String, ()>,
+    /// Of topics that retention trims by size: how many bytes it must leave.
+    kept_bytes: BTreeMap<String, u64>,
     /// What the partitions of each broker's running process last stood at.
     last: BTreeMap<(u64, Part), Reading>,
     /// The newest epoch that each partition of a lasting topic ever had, and whose it was.
@@ -54,11 +56,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch over brokers with these lasting topics.
+    /// A watch over brokers with these lasting topics, and with topics of which retention by size
+    /// leaves so many bytes.
     #[must_use]
-    pub fn new(lasting: impl IntoIterator<Item = String>) -> Watch {
+    pub fn new(
+        lasting: impl IntoIterator<Item = String>,
+        kept_bytes: impl IntoIterator<Item = (String, u64)>,
+    ) -> Watch {
         let lasting = lasting.into_iter().map(|name| (name, ())).collect();
-        Watch { lasting, ..Watch::default() }
+        Watch { lasting, kept_bytes: kept_bytes.into_iter().collect(), ..Watch::default() }
     }
 
     /// A record was acknowledged, or read: it is there from now on, if its topic is lasting.
@@ -88,6 +94,9 @@ impl Watch {
             let (number, part) = (key.0, &key.1);
             let before = self.last.get(&key);
             let mut wrong = offsets::check(reading, before);
+            if let Some(kept) = self.kept_bytes.get(&part.0) {
+                wrong.extend(offsets::check_kept(reading, before, *kept));
+            }
             if self.lasting.contains_key(&part.0) {
                 let newest = self.epochs.entry(part.clone()).or_insert((reading.epoch.0, number));
                 wrong.extend(offsets::check_epoch(reading, number, newest));

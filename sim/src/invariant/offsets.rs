@@ -54,3 +54,13 @@ pub fn check_floor(now: &Reading, floor: Option<&Offset>) -> Option<Violation> {
         ),
     })
 }
+
+/// LOG-9: retention by size leaves as many bytes as it was told to.
+pub fn check_kept(now: &Reading, before: Option<&Reading>, kept: u64) -> Option<Violation> {
+    let moved =
+        before.is_some_and(|before| before.topic_id == now.topic_id && before.start < now.start);
+    (moved && now.bytes < kept).then(|| Violation {
+        id: "LOG-9",
+        text: format!("{}: less than {kept} bytes are left: {now:?}", name(now)),
+    })
+}

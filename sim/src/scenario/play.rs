@@ -237,7 +237,7 @@ async fn act(
         let at_it: Vec<String> = at_it
             .map(|&machine| cluster.world().machine(machine, |machine| machine.name.clone()))
             .collect();
-        let (at_it, complaints) = (at_it.join(", "), stage.complaints());
+        let (at_it, complaints) = (at_it.join(", "), said(stage));
         let text = format!(
             "{seconds} s after everything healed, {done} of {goal} records are acknowledged and \
              these clients are not done: {at_it}\n{complaints}"
@@ -251,7 +251,7 @@ async fn act(
         readers.push(cluster.add(&name, stage.shape.disk_bytes, program));
     }
     if !within(cluster, CATCH_UP, || readers.iter().all(|&m| cluster.has_exited(m))).await {
-        let text = format!("a last reader is stuck\n{}", stage.complaints());
+        let text = format!("a last reader is stuck\n{}", said(stage));
         return Err(Wrong::stuck(STUCK_READER, text));
     }
     examine(cluster, stage).await
@@ -323,10 +323,9 @@ fn verdict(stage: &Stage, report: &Report) -> Result<(), Wrong> {
         found_by.push(violation.id.to_owned());
         text.push_str(&format!("{}: {}\n", violation.id, violation.text));
     }
-    let complaints = stage.complaints();
-    if !complaints.is_empty() {
-        found_by.push("complaint".to_owned());
-        text.push_str(&complaints);
+    for (name, complaint) in stage.complaints() {
+        found_by.push(name.to_owned());
+        text.push_str(&format!("{name}: {complaint}\n"));
     }
     if found_by.is_empty() {
         return Ok(());
@@ -334,6 +333,12 @@ fn verdict(stage: &Stage, report: &Report) -> Result<(), Wrong> {
     found_by.sort();
     found_by.dedup();
     Err(Wrong { how: Failed::Safety, found_by, text })
+}
+
+/// All that was complained about.
+fn said(stage: &Stage) -> String {
+    let complaints = stage.complaints().into_iter().map(|(_, text)| text);
+    complaints.collect::<Vec<_>>().join("\n")
 }
 
 /// A program that is given the stage.

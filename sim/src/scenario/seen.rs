@@ -127,6 +127,7 @@ fn options(client: &ClientShape) -> Vec<String> {
         }
         Role::Zombie(shape) => {
             add("repeats", &shape.repeats_every);
+            add("fences", &shape.fences_every);
             add("records", &shape.batch);
         }
         Role::Member(shape) => {
@@ -145,6 +146,14 @@ fn options(client: &ClientShape) -> Vec<String> {
         Role::Caretaker(shape) => {
             shape.calls.iter().for_each(|call| add("care", call));
             add("caretaker pause", &shape.pause);
+        }
+        Role::Session(shape) => {
+            add("session wait", &shape.wait);
+            add("session bytes max", &shape.bytes_max);
+            add("session partition bytes", &shape.partition_bytes_max);
+            add("session changes", &shape.changes_every);
+            add("session renewed", &shape.renewed_every);
+            add("pipelined", &shape.pipelined_every);
         }
         Role::Operator { .. } => {}
     }

@@ -81,6 +81,8 @@ pub enum Role {
     Member(MemberShape),
     /// Looks after a group.
     Caretaker(CaretakerShape),
+    /// Reads with incremental fetch sessions.
+    Session(SessionShape),
     /// Stops brokers in order.
     Operator {
         /// The longest time between two stops.
@@ -203,8 +205,29 @@ pub struct ZombieShape {
     pub pause: Duration,
     /// One in so many batches is sent again.
     pub repeats_every: u64,
+    /// One in so many batches begins a new epoch, and one of the old epoch comes late.
+    pub fences_every: u64,
     /// Records in a batch at most.
     pub batch: u64,
+}
+
+/// How a session reads.
+#[derive(Clone, Debug)]
+pub struct SessionShape {
+    /// How long one fetch waits at the broker.
+    pub wait: Duration,
+    /// The longest pause between two fetches.
+    pub pause: Duration,
+    /// Bytes of an answer.
+    pub bytes_max: i32,
+    /// Bytes of one partition in an answer.
+    pub partition_bytes_max: i32,
+    /// One in so many steps takes a partition off or on.
+    pub changes_every: u64,
+    /// One in so many steps begins with a new connection.
+    pub renewed_every: u64,
+    /// One in so many fetches has another request right behind it.
+    pub pipelined_every: u64,
 }
 
 impl Call {
@@ -251,6 +274,7 @@ impl Role {
             Role::Zombie(_) => "zombie",
             Role::Member(_) => "member",
             Role::Caretaker(_) => "caretaker",
+            Role::Session(_) => "session",
             Role::Operator { .. } => "operator",
         }
     }
@@ -278,7 +302,7 @@ impl Shape {
         let mut homes: Vec<(usize, u8)> = Vec::new();
         homes.extend((0..writers).map(|number| (number % brokers, 0)));
         homes.extend((0..readers).map(|number| (number % brokers, 1)));
-        for (kind, chance) in [(2, 3), (3, 2), (4, 1)] {
+        for (kind, chance) in [(2, 3), (3, 2), (4, 1), (5, 2)] {
             if random.chance(chance, 5) {
                 homes.push((random.below(brokers as u64) as usize, kind));
             }
@@ -292,6 +316,7 @@ impl Shape {
                 1 => Role::Consumer(consumer(random)),
                 2 => Role::Admin(admin(random)),
                 3 => Role::Zombie(zombie(random)),
+                5 => Role::Session(session(random)),
                 _ => Role::Operator { pause: chaos / random.within(2..5) as u32 },
             };
             let mut client = client(random, home, role, &topics);
@@ -342,6 +367,18 @@ impl Shape {
     #[must_use]
     pub fn machine(&self, client: usize) -> usize {
         self.brokers.len() + client
+    }
+
+    /// The topics of which retention by size leaves as many bytes as it was told to, since nobody
+    /// tells it anything else.
+    pub fn kept_bytes(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let changes = |at: usize| {
+            let mut changers =
+                self.clients.iter().filter(|client| matches!(client.role, Role::Changer(_)));
+            changers.any(|client| client.topics.contains(&at))
+        };
+        let topics = self.topics.iter().enumerate().filter(move |(at, _)| !changes(*at));
+        topics.filter_map(|(_, topic)| Some((topic.name.clone(), topic.kept_bytes()?)))
     }
 
     /// The topics of a broker, as indexes.
@@ -496,7 +533,20 @@ fn zombie(random: &mut Stream) -> ZombieShape {
     ZombieShape {
         pause: Duration::from_millis(random.pick(&[100, 500, 2000])),
         repeats_every: random.pick(&[2, 4]),
+        fences_every: random.pick(&[5, 20]),
         batch: random.within(1..6),
+    }
+}
+
+fn session(random: &mut Stream) -> SessionShape {
+    SessionShape {
+        wait: Duration::from_millis(random.pick(&[0, 50, 400])),
+        pause: Duration::from_millis(random.pick(&[60, 200, 1000])),
+        bytes_max: random.pick(&[1000, 100_000, 50 << 20]),
+        partition_bytes_max: random.pick(&[300, 20_000, 1 << 20]),
+        changes_every: random.pick(&[u64::MAX, 30, 8]),
+        renewed_every: random.pick(&[u64::MAX, 50, 10]),
+        pipelined_every: random.pick(&[2, 10]),
     }
 }
 
@@ -533,6 +583,7 @@ mod tests {
             "Consumer",
             "Admin",
             "Zombie",
+            "Session",
             "Operator",
             "Member",
             "Caretaker",

@@ -68,7 +68,7 @@ pub struct Stage {
     /// Batches may rot, on the disk or on the wire, and readers may notice.
     damage: Arc<AtomicBool>,
     /// What a client saw that no history shows.
-    complaints: Arc<Mutex<Vec<String>>>,
+    complaints: Arc<Mutex<Vec<(&'static str, String)>>>,
     /// The running brokers.
     brokers: Arc<Mutex<BTreeMap<usize, Running>>>,
     /// What must hold inside of them.
@@ -147,7 +147,7 @@ impl Stage {
     pub fn new(seed: Seed, shape: Arc<Shape>, recorder: Recorder, cut: Cut, kept: Kept) -> Stage {
         let topics = shape.topics.iter().map(|topic| recorder.topic(&topic.name)).collect();
         let lasting = shape.topics.iter().filter(|topic| topic.nature == Nature::Lasting);
-        let watch = Watch::new(lasting.map(|topic| topic.name.clone()));
+        let watch = Watch::new(lasting.map(|topic| topic.name.clone()), shape.kept_bytes());
         Stage {
             seed,
             shape,
@@ -212,14 +212,19 @@ impl Stage {
 
     /// Says that something is wrong that no history shows.
     pub fn complain(&self, text: String) {
-        self.recorder.world().say(&text);
-        self.complaints.lock().expect("nobody panics with it").push(text);
+        self.accuse("complaint", text);
     }
 
-    /// All that was complained about.
+    /// The same, for what has a name of its own.
+    pub fn accuse(&self, name: &'static str, text: String) {
+        self.recorder.world().say(&text);
+        self.complaints.lock().expect("nobody panics with it").push((name, text));
+    }
+
+    /// All that was complained about, with its name.
     #[must_use]
-    pub fn complaints(&self) -> String {
-        self.complaints.lock().expect("nobody panics with it").join("\n")
+    pub fn complaints(&self) -> Vec<(&'static str, String)> {
+        self.complaints.lock().expect("nobody panics with it").clone()
     }
 
     /// The number of a topic in the history.

@@ -36,6 +36,12 @@ impl TopicShape {
         self.configs.get("message.timestamp.type").is_some_and(|kind| kind == "LogAppendTime")
     }
 
+    /// How many bytes retention by size must leave, if it has its way.
+    #[must_use]
+    pub fn kept_bytes(&self) -> Option<u64> {
+        self.configs.get("retention.bytes").and_then(|bytes| bytes.parse().ok())
+    }
+
     /// Whether its tombstones outlive the run, however clocks jump.
     #[must_use]
     pub fn keeps_tombstones(&self) -> bool {

@@ -13,6 +13,8 @@ mod operate;
 mod produce;
 mod puppet;
 mod scrape;
+mod session;
+mod wire;
 mod zombie;
 
 use super::shape::Role;
@@ -32,6 +34,7 @@ pub async fn perform(io: SimIo, stage: Stage) {
         Role::Zombie(shape) => zombie::perform(actor, shape).await,
         Role::Member(shape) => member::perform(actor, shape).await,
         Role::Caretaker(shape) => caretaker::perform(actor, shape).await,
+        Role::Session(shape) => session::perform(actor, shape).await,
         Role::Operator { pause } => operate::perform(actor, pause).await,
     }
 }

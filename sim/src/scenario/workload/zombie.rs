@@ -3,36 +3,37 @@
 //! It sends numbered batches on one connection and, now and then, one of its last ones again on
 //! another, while the next is under way: as a producer does that believes its answer lost, and as
 //! a network does that delivers twice. Each record must be stored once, and a repetition must be
-//! answered with the first offset.
+//! answered with the first offset: the broker knows the last five batches of each producer. Or it
+//! sends one batch on two connections at once.
+//!
+//! Now and then it begins a new epoch of its identity, as an idempotent producer does that has lost
+//! its sequence (KIP-360), and then sends a batch of the old epoch: one that was under way for too
+//! long. From a fenced epoch nothing may be stored.
 
-use std::net::SocketAddr;
+use std::cell::Cell;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-
-use trialog_engine::id::{
-    CorrelationId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId,
-};
-use trialog_engine::io::{self, Buf, Connection, Flow, Io};
-use trialog_engine::wire::api::InitProducerIdRequest;
+use trialog_engine::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
+use trialog_engine::io::Io;
+use trialog_engine::wire::api::{ApiKey, InitProducerIdRequest};
 use trialog_engine::wire::batch::Builder;
 use trialog_engine::wire::code::ErrorCode;
-use trialog_engine::wire::frame::{self, RequestHeader};
 use trialog_engine::wire::produce::{
-    KEY, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
+    ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
 };
 use trialog_jepsen::history::{Acks, Op, Phase, Value};
 
-use crate::io::SimIo;
-use crate::machine::Machine;
+use super::wire::{Wire, at_most};
 use crate::scenario::shape::ZombieShape;
-use crate::scenario::stage::{Actor, PORT, Voice};
+use crate::scenario::stage::{Actor, Voice};
 
 /// The newest version in which topics have names.
 const VERSION: i16 = 12;
-/// Batches that it may still repeat: as many as a broker must recognise.
-const KEPT: usize = 5;
+/// Batches that a broker must recognise: the last ones of an epoch.
+const KEPT: u32 = 5;
 
 /// A zombie's program.
 pub async fn perform(actor: Actor, shape: ZombieShape) {
@@ -43,14 +44,19 @@ pub async fn perform(actor: Actor, shape: ZombieShape) {
         let records = random.within(1..shape.batch + 1);
         let at = random.pick(&actor.shape().topics);
         let repeated = random.chance(1, shape.repeats_every).then(|| random.bits());
+        let fences = random.chance(1, shape.fences_every);
+        let twice = random.chance(1, shape.repeats_every);
         if !left_out && actor.is_lasting(at) {
             if zombie.is_none() {
                 zombie = Zombie::new(&actor, at).await;
             }
-            if let Some(mut now) = zombie.take()
-                && now.send(records, repeated).await
-            {
-                zombie = Some(now);
+            if let Some(mut now) = zombie.take() {
+                let old = fences.then(|| now.begin_epoch()).flatten();
+                let is_known = now.send(records, repeated, twice).await;
+                if let Some(old) = old.filter(|_| is_known) {
+                    now.come_late(old).await;
+                }
+                zombie = is_known.then_some(now);
             }
         }
         actor.pause(&mut random, shape.pause).await;
@@ -64,23 +70,26 @@ struct Zombie {
     epoch: ProducerEpoch,
     sequence: i32,
     counter: u32,
-    wire: Option<SimWire>,
+    wire: Option<Wire>,
     sent: Vec<Sent>,
+    /// How many batches of this epoch were begun, for those that are repeated meanwhile; another
+    /// epoch has another count.
+    begun: Rc<Cell<u32>>,
 }
-
-type SimWire = <SimIo as Io>::Connection;
 
 /// A batch that the broker has.
 #[derive(Clone)]
 struct Sent {
     bytes: Vec<u8>,
     base: Offset,
+    /// How many were begun before it in its epoch.
+    number: u32,
 }
 
-/// What became of a request.
-enum Answer {
-    Told(ProducePartitionResponse),
-    Nothing,
+/// Where an epoch ended that is fenced.
+struct Old {
+    epoch: ProducerEpoch,
+    sequence: i32,
 }
 
 impl Zombie {
@@ -105,33 +114,24 @@ impl Zombie {
             counter: 0,
             wire: None,
             sent: Vec::new(),
+            begun: Rc::default(),
         })
     }
 
-    /// Sends a batch until somebody says what became of it, and repeats another meanwhile. False
-    /// if this identity is of no use any more.
-    async fn send(&mut self, records: u64, repeated: Option<u64>) -> bool {
-        let values: Vec<Value> = (0..records)
-            .map(|_| {
-                self.counter += 1;
-                self.voice.value(self.counter)
-            })
-            .collect();
-        let mut batch = Builder::new().producer(self.id, self.epoch, self.sequence);
-        let now = self.voice.actor.io.wall().0;
-        for value in &values {
-            batch.push(now, None, Some(&value.0.to_be_bytes()), &[]);
-        }
-        let bytes = batch.finish();
-        values.iter().for_each(|value| self.record(Phase::Invoke, *value, None));
+    /// Sends a batch until somebody says what became of it, and repeats another meanwhile; if
+    /// `twice`, on two connections at the same time. False if this identity is of no use any more.
+    async fn send(&mut self, records: u64, repeated: Option<u64>, twice: bool) -> bool {
+        let (values, bytes) = self.batch(records, self.epoch, self.sequence);
+        let number = self.begun.get();
+        self.begun.set(number + 1);
         if let Some(draw) = repeated
             && !self.sent.is_empty()
         {
             let sent = self.sent[draw as usize % self.sent.len()].clone();
-            let (voice, at) = (self.voice.clone(), self.at);
-            self.voice.actor.io.spawn(repeat(voice, at, sent));
+            let (voice, at, begun) = (self.voice.clone(), self.at, self.begun.clone());
+            self.voice.actor.io.spawn(repeat(voice, at, sent, begun));
         }
-        let base = self.until_told(&bytes).await;
+        let base = self.until_told(&bytes, twice).await;
         for (value, delta) in values.iter().zip(0..) {
             match base {
                 Some(base) => {
@@ -143,27 +143,99 @@ impl Zombie {
         }
         let Some(base) = base else { return false };
         self.sequence += records as i32;
-        if self.sent.len() == KEPT - 1 {
+        // With the next one, these are what the broker must recognise.
+        if self.sent.len() == KEPT as usize - 1 {
             self.sent.remove(0);
         }
-        self.sent.push(Sent { bytes, base });
+        self.sent.push(Sent { bytes, base, number });
         true
     }
 
+    /// A batch of fresh records, which count as sent.
+    fn batch(
+        &mut self,
+        records: u64,
+        epoch: ProducerEpoch,
+        sequence: i32,
+    ) -> (Vec<Value>, Vec<u8>) {
+        let mut batch = Builder::new().producer(self.id, epoch, sequence);
+        let now = self.voice.actor.io.wall().0;
+        let values: Vec<Value> = (0..records)
+            .map(|_| {
+                self.counter += 1;
+                self.voice.value(self.counter)
+            })
+            .collect();
+        for value in &values {
+            batch.push(now, None, Some(&value.0.to_be_bytes()), &[]);
+            self.record(Phase::Invoke, *value, None);
+        }
+        (values, batch.finish())
+    }
+
+    /// From now on it writes in the next epoch; tells of the one that ends, if it wrote in it.
+    fn begin_epoch(&mut self) -> Option<Old> {
+        let old = Old { epoch: self.epoch, sequence: self.sequence };
+        self.epoch = ProducerEpoch(self.epoch.0.checked_add(1)?);
+        self.sequence = 0;
+        self.sent.clear();
+        self.begun = Rc::default();
+        (old.sequence > 0).then_some(old)
+    }
+
+    /// A batch of an old epoch arrives now, behind one of the new epoch that is acknowledged.
+    async fn come_late(&mut self, old: Old) {
+        let (values, bytes) = self.batch(1, old.epoch, old.sequence);
+        let told = exchange(&self.voice, self.at, &mut self.wire, &bytes).await;
+        let code = told.map(|told| told.error);
+        let phase = match code {
+            Some(ErrorCode::InvalidProducerEpoch) => Phase::Fail,
+            _ => Phase::Info,
+        };
+        if code == Some(ErrorCode::None) {
+            self.voice.actor.stage.accuse(
+                "zombie-write",
+                format!(
+                    "zombie {}: a batch of epoch {} was taken behind one of epoch {}",
+                    self.voice, old.epoch, self.epoch
+                ),
+            );
+        }
+        values.iter().for_each(|value| self.record(phase, *value, None));
+    }
+
     /// The batch's first offset; `None` if that will not be known.
-    async fn until_told(&mut self, bytes: &[u8]) -> Option<Offset> {
+    async fn until_told(&mut self, bytes: &[u8], twice: bool) -> Option<Offset> {
         loop {
-            let told = exchange(&self.voice, self.at, &mut self.wire, bytes).await;
+            let told = match twice {
+                true => self.race(bytes).await,
+                false => exchange(&self.voice, self.at, &mut self.wire, bytes).await,
+            };
             match told {
-                Answer::Told(told) => match told.error {
+                Some(told) => match told.error {
                     ErrorCode::None if told.base_offset.0 >= 0 => return Some(told.base_offset),
                     code if code.retriable() => {}
                     _ => return None,
                 },
-                Answer::Nothing if self.voice.actor.stage.curtain() => return None,
-                Answer::Nothing => {}
+                None if self.voice.actor.stage.curtain() => return None,
+                None => {}
             }
             self.voice.actor.io.sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Sends a batch on two connections, and believes what comes first: the second one to arrive
+    /// may be answered no sooner than the first one is durable.
+    async fn race(&mut self, bytes: &[u8]) -> Option<ProducePartitionResponse> {
+        let (mut one, mut other) = (self.wire.take(), None);
+        {
+            let first = pin!(exchange(&self.voice, self.at, &mut one, bytes));
+            let second = pin!(exchange(&self.voice, self.at, &mut other, bytes));
+            match select(first, second).await {
+                Either::Left((None, rest)) => rest.await,
+                Either::Right((None, rest)) => rest.await,
+                Either::Left((told, _)) | Either::Right((told, _)) => told,
+            }
         }
     }
 
@@ -177,51 +249,52 @@ impl Zombie {
 }
 
 /// Sends a batch that the broker has again, on a connection of its own.
-async fn repeat(voice: Voice, at: usize, sent: Sent) {
-    let mut wire = None;
-    let Answer::Told(told) = exchange(&voice, at, &mut wire, &sent.bytes).await else { return };
-    if told.error == ErrorCode::None && told.base_offset != sent.base {
-        voice.actor.stage.complain(format!(
-            "zombie {voice}: a repeated batch stands at offset {}, it was answered {}",
-            sent.base, told.base_offset
-        ));
-    }
+async fn repeat(voice: Voice, at: usize, sent: Sent, begun: Rc<Cell<u32>>) {
+    let Some(told) = exchange(&voice, at, &mut None, &sent.bytes).await else { return };
+    let is_remembered = begun.get() - sent.number <= KEPT;
+    let wrong = match told.error {
+        ErrorCode::None if told.base_offset != sent.base => {
+            format!("was answered {}", told.base_offset)
+        }
+        // An epoch that has ended meanwhile begins a count of its own, which this one does not see;
+        // it is refused with another code.
+        ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId if is_remembered => {
+            format!("was refused with {:?}", told.error)
+        }
+        _ => return,
+    };
+    let base = sent.base;
+    let text = format!("zombie {voice}: a repeated batch stands at offset {base}, it {wrong}");
+    voice.actor.stage.accuse("repetition", text);
 }
 
 /// One produce request and its answer. What goes wrong ends the connection.
-async fn exchange(voice: &Voice, at: usize, wire: &mut Option<SimWire>, bytes: &[u8]) -> Answer {
+async fn exchange(
+    voice: &Voice,
+    at: usize,
+    wire: &mut Option<Wire>,
+    bytes: &[u8],
+) -> Option<ProducePartitionResponse> {
     let actor = &voice.actor;
-    let told = {
-        let asked = pin!(ask(voice, at, wire, bytes));
-        let limit = pin!(actor.io.sleep(actor.shape().request_timeout));
-        match select(asked, limit).await {
-            Either::Left((told, _)) => told,
-            Either::Right(_) => None,
-        }
-    };
-    match told {
-        Some(told) => Answer::Told(told),
-        None => {
-            if let Some(wire) = wire.take() {
-                wire.close();
-            }
-            Answer::Nothing
-        }
+    let limit = actor.shape().request_timeout;
+    let told = at_most(&actor.io, limit, ask(voice, at, wire, bytes)).await;
+    if told.is_none() {
+        *wire = None;
     }
+    told
 }
 
 async fn ask(
     voice: &Voice,
     at: usize,
-    wire: &mut Option<SimWire>,
+    wire: &mut Option<Wire>,
     bytes: &[u8],
 ) -> Option<ProducePartitionResponse> {
     let actor = &voice.actor;
     if wire.is_none() {
-        let broker = SocketAddr::new(Machine::address(actor.shape().home), PORT);
-        *wire = Some(actor.io.connect(broker).await.ok()?);
+        *wire = Some(Wire::open(actor, "zombie").await?);
     }
-    let wire = wire.as_ref()?;
+    let wire = wire.as_mut()?;
     let request = ProduceRequest {
         transactional_id: None,
         acks: -1,
@@ -232,32 +305,9 @@ async fn ask(
             partitions: vec![ProducePartition { index: PartitionIndex(0), records: Some(bytes) }],
         }],
     };
-    let mut out = Vec::new();
-    let start = frame::begin_frame(&mut out);
-    let header = RequestHeader {
-        api_key: KEY,
-        api_version: VERSION,
-        correlation_id: CorrelationId(1),
-        client_id: Some("zombie"),
-    };
-    header.encode(&mut out);
-    request.encode(&mut out, VERSION);
-    frame::end_frame(&mut out, start, 0);
-    io::write_all(wire, Buf::from(out), Flow::Done).await.ok()?;
-    let mut read = Vec::new();
-    loop {
-        if let Some(size) = frame::frame_size(&read).ok()?
-            && read.len() >= frame::SIZE_BYTES + size
-        {
-            let frame = &read[frame::SIZE_BYTES..frame::SIZE_BYTES + size];
-            let body = frame::response_body(frame, KEY, VERSION).ok()?;
-            let response = ProduceResponse::decode(&frame[body..], VERSION).ok()?;
-            return response.topics.into_iter().next()?.partitions.into_iter().next();
-        }
-        let (count, buf) = wire.read(Buf::with_capacity(4096)).await;
-        if count.ok()? == 0 {
-            return None;
-        }
-        read.extend_from_slice(&buf);
-    }
+    wire.ask(ApiKey::Produce, VERSION, |out| request.encode(out, VERSION)).await?;
+    let answer = wire.hear().await?;
+    let body = answer.body(ApiKey::Produce, VERSION)?;
+    let response = ProduceResponse::decode(body, VERSION).ok()?;
+    response.topics.into_iter().next()?.partitions.into_iter().next()
 }
