@@ -43,8 +43,7 @@ impl Desk {
         let at = random.pick(&actor.shape().topics);
         let shape = actor.topic(at);
         let partition = PartitionIndex(random.below(shape.partitions as u64) as i32);
-        let shortened: Vec<usize> = actor.shape().topics.iter().copied().collect();
-        let mut shortened = shortened;
+        let mut shortened = actor.shape().topics.clone();
         shortened.retain(|&at| actor.topic(at).nature == Nature::Shortened);
         match call {
             Change::Trim | Change::TrimToEnd if !shortened.is_empty() => {
