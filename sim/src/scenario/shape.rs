@@ -351,9 +351,15 @@ impl Shape {
             for role in roles {
                 let mut client = client(random, one.broker, role, &topics);
                 client.topics.clone_from(&one.topics);
-                if let Role::Member(MemberShape { instance: Some(_), .. }) = client.role {
+                if let Role::Member(MemberShape { instance, .. }) = &client.role {
+                    // Everything must be read in the end, and before version 10 a fetch cannot be
+                    // answered with zstd.
+                    client
+                        .versions_max
+                        .retain(|api, version| *api != ApiKey::Fetch || *version >= 10);
                     // Older clients have no static members.
-                    client.versions_max.retain(|api, _| !GROUP_APIS.contains(api));
+                    let statically = instance.is_some();
+                    client.versions_max.retain(|api, _| !statically || !GROUP_APIS.contains(api));
                 }
                 clients.push(client);
             }
