@@ -304,6 +304,8 @@ fn gravest(safe: Result<(), Wrong>, live: Result<(), Wrong>) -> Result<(), Wrong
     match (safe, live) {
         (Err(mut wrong), Err(stuck)) => {
             wrong.text.push_str(&format!("besides, {}\n", stuck.text.trim_end()));
+            wrong.found_by.extend(stuck.found_by);
+            wrong.found_by.sort();
             Err(wrong)
         }
         (Err(wrong), Ok(())) => Err(wrong),
@@ -382,7 +384,8 @@ mod tests {
         assert_eq!(gravest(Ok(()), stuck()), stuck());
         assert_eq!(gravest(Err(unsafe_()), Ok(())), Err(unsafe_()));
         let both = gravest(Err(unsafe_()), stuck()).expect_err("both");
-        assert_eq!((both.how, &both.found_by), (Failed::Safety, &unsafe_().found_by));
+        let found_by = [unsafe_().found_by, vec![STUCK_CLIENT.to_owned()]].concat();
+        assert_eq!((both.how, both.found_by), (Failed::Safety, found_by));
         assert_eq!(both.text, "one: two records at one offset\nbesides, a client is stuck\n");
     }
 
