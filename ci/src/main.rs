@@ -1,6 +1,7 @@
 //! The gate. `cargo ci` runs all of it; `cargo ci STEP...` runs some steps; `cargo ci mutants
 //! [NAME...]` plants bugs and prints how the simulator finds them; with `--keep` it writes that
-//! into `sim/mutants/score.md`.
+//! into `sim/mutants/score.md`; `cargo ci fuzz --long EXECUTIONS [TARGET...]` feeds hostile bytes to
+//! everything that decodes some, for longer than the gate does.
 //!
 //! Everything the project promises about its own text and structure is a step here, in Rust, so
 //! that it runs the same on a laptop and in CI. Steps print nothing but what is wrong, and one line
@@ -9,6 +10,7 @@
 #![allow(clippy::disallowed_methods, reason = "how long a step takes is real time")]
 
 mod arrows;
+mod fuzz;
 mod mutants;
 mod rust;
 mod sweep;
@@ -35,6 +37,7 @@ const STEPS: &[Step] = &[
     Step { name: "seeds", what: "every seed that ever failed passes", run: sweep::old },
     Step { name: "agree", what: "one seed, one hash, in every build", run: sweep::agree },
     Step { name: "page", what: "the report of a failure is drawn", run: sweep::page },
+    Step { name: "fuzz", what: "decoders and recovery keep their promises", run: fuzz::gate },
     Step { name: "doc", what: "the documentation builds without warnings", run: doc },
     Step { name: "bench", what: "the benches compile", run: bench },
     Step { name: "canaries", what: "planted bugs are found, two each day", run: mutants::sample },
@@ -56,12 +59,27 @@ fn main() -> ExitCode {
             }
         };
     }
+    if let [first, second, arguments @ ..] = wanted.as_slice()
+        && (first.as_str(), second.as_str()) == ("fuzz", "--long")
+    {
+        return match fuzz::long(&root(), arguments) {
+            Ok(note) => {
+                println!("{note}");
+                ExitCode::SUCCESS
+            }
+            Err(reason) => {
+                println!("{reason}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(unknown) = wanted.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
         eprintln!("cargo ci: there is no step '{unknown}'; the steps are:");
         for step in STEPS {
             eprintln!("  {:8} {}", step.name, step.what);
         }
         eprintln!("or: {}", mutants::USAGE);
+        eprintln!("or: cargo ci fuzz --long EXECUTIONS [TARGET...]");
         return ExitCode::from(2);
     }
     let root = root();

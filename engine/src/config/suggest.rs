@@ -11,19 +11,26 @@ pub fn nearest(
         return None;
     }
     let given = given.trim().to_ascii_lowercase().replace(['_', '-'], ".");
-    let scored = candidates.map(|name| (score(&given, name), name));
+    let most = given.len().max(6) / 3;
+    let scored = candidates.map(|name| (score(&given, name, most), name));
     let (best, name) = scored.min_by_key(|&(score, _)| score)?;
-    (best <= given.len().max(6) / 3).then_some(name)
+    (best <= most).then_some(name)
 }
 
 /// How far apart two keys are. A key that contains the other whole (`retention.ms` in
 /// `log.retention.ms`) is as near as one typing error.
-fn score(given: &str, name: &str) -> usize {
+///
+/// A name that is longer or shorter by more than `most` is not looked at: requests may be full of
+/// keys that nobody knows, and each of them costs a core's time.
+fn score(given: &str, name: &str, most: usize) -> usize {
     let whole = |short: &str, long: &str| {
         short.contains('.') && long.ends_with(&format!(".{short}")) && !short.is_empty()
     };
     if whole(given, name) || whole(name, given) {
         return 1;
+    }
+    if given.len().abs_diff(name.len()) > most {
+        return usize::MAX;
     }
     distance(given.as_bytes(), name.as_bytes())
 }

@@ -29,7 +29,7 @@ impl Form {
 }
 
 /// A type that fields can have.
-pub(super) trait Field: Sized {
+pub trait Field: Sized {
     /// Whether the type has a value for null.
     const NULLABLE: bool = false;
     /// The fewest bytes that a value takes.
@@ -38,6 +38,8 @@ pub(super) trait Field: Sized {
     fn write(&self, out: &mut Vec<u8>, form: Form);
     /// Shows `visit` every error code in the value of the field `name`.
     fn error_codes(&self, _name: &str, _version: i16, _visit: &mut dyn FnMut(i16)) {}
+    /// Takes the time for which the client is throttled, if the field `name` is the one for it.
+    fn set_throttle_time(&mut self, _name: &str, _ms: i32) {}
 }
 
 /// Whether fields of this name hold error codes.
@@ -46,7 +48,7 @@ fn names_error_code(name: &str) -> bool {
 }
 
 /// A type for which null can stand on the wire; `Option` of it is a [`Field`].
-pub(super) trait Nullable: Field + Default {
+pub trait Nullable: Field + Default {
     /// The bytes of null.
     fn null_bytes(form: Form) -> usize;
     fn read_nullable(r: &mut Reader<'_>, form: Form) -> Result<Option<Self>, DecodeError>;
@@ -73,10 +75,26 @@ fixed_fields! {
     bool: 1 bool put_bool,
     i8: 1 i8 put_i8,
     u16: 2 u16 put_u16,
-    i32: 4 i32 put_i32,
     i64: 8 i64 put_i64,
     f64: 8 f64 put_f64,
     TopicId: 16 topic_id put_topic_id,
+}
+
+impl Field for i32 {
+    fn bytes_min(_: Form) -> usize {
+        4
+    }
+    fn read(r: &mut Reader<'_>, _: Form) -> Result<Self, DecodeError> {
+        r.i32()
+    }
+    fn write(&self, out: &mut Vec<u8>, _: Form) {
+        codec::put_i32(out, *self);
+    }
+    fn set_throttle_time(&mut self, name: &str, ms: i32) {
+        if name == "throttle_time_ms" {
+            *self = ms;
+        }
+    }
 }
 
 impl Field for i16 {

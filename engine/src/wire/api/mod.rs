@@ -18,12 +18,12 @@ use super::codec::{DecodeError, Reader};
 
 mod field;
 mod key;
+mod list;
+pub mod sample;
 mod schema;
 
 #[cfg(test)]
 pub(crate) mod meter;
-#[cfg(test)]
-mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +37,7 @@ pub mod metadata;
 pub mod offsets;
 pub mod placement;
 pub mod producer;
+pub mod quotas;
 pub mod sasl;
 pub mod topics;
 pub mod transaction;
@@ -53,6 +54,7 @@ pub use metadata::*;
 pub use offsets::*;
 pub use placement::*;
 pub use producer::*;
+pub use quotas::*;
 pub use sasl::*;
 pub use topics::*;
 pub use transaction::*;
@@ -79,6 +81,10 @@ pub trait Message: Sized {
     /// Shows `visit` every error code that the message has in this version, in the order of the
     /// wire.
     fn error_codes(&self, version: i16, visit: &mut dyn FnMut(i16));
+
+    /// Puts `ms` into the field that tells a client how long it is throttled (KIP-219), if the
+    /// message has one.
+    fn set_throttle_time(&mut self, ms: i32);
 
     /// Reads a message that takes all of `bytes`.
     ///

@@ -1,16 +1,25 @@
-//! Arbitrary values of every message, for tests: drawn from a string of numbers that the property
-//! test shrinks. A message's declaration makes its [`Sample`].
+//! Arbitrary values of every message, for tests and fuzzing: drawn from a string of numbers that the
+//! property test shrinks. A message's declaration makes its [`Sample`].
 
 use super::field::Form;
+use super::{ApiKey, Message};
 use crate::id::TopicId;
 
+/// A value of the message `M` that `version` of `key` can carry, by `numbers`.
+#[must_use]
+pub fn message<M: Message + Sample>(numbers: &[u32], key: ApiKey, version: i16) -> M {
+    M::sample(&mut Dice::new(numbers), Form::new(version, key.request_is_flexible(version)))
+}
+
 /// The numbers that decide a sample. When they run out every draw is 0: false, empty, null.
-pub(crate) struct Dice<'a> {
+pub struct Dice<'a> {
     numbers: std::slice::Iter<'a, u32>,
 }
 
 impl<'a> Dice<'a> {
-    pub(crate) fn new(numbers: &'a [u32]) -> Dice<'a> {
+    /// Dice that show `numbers`, one after the other.
+    #[must_use]
+    pub fn new(numbers: &'a [u32]) -> Dice<'a> {
         Dice { numbers: numbers.iter() }
     }
 
@@ -36,13 +45,14 @@ impl<'a> Dice<'a> {
     }
 
     /// Whether to leave out a field with this tag.
-    pub(crate) fn skips(&mut self, tag: Option<u32>) -> bool {
+    pub fn skips(&mut self, tag: Option<u32>) -> bool {
         tag.is_some() && self.below(2) == 0
     }
 }
 
 /// A type whose values can be drawn, restricted to what the form can carry.
-pub(crate) trait Sample: Sized {
+pub trait Sample: Sized {
+    /// Draws one.
     fn sample(dice: &mut Dice<'_>, form: Form) -> Self;
 }
 

@@ -160,6 +160,10 @@ macro_rules! messages {
             fn error_codes(&self, version: i16, visit: &mut dyn FnMut(i16)) {
                 $crate::wire::api::field::Field::error_codes(self, "", version, visit);
             }
+
+            fn set_throttle_time(&mut self, ms: i32) {
+                $crate::wire::api::field::Field::set_throttle_time(self, "", ms);
+            }
         }
     };
 }
@@ -297,6 +301,10 @@ macro_rules! structure {
                         }
                     )*
                 }
+
+                fn set_throttle_time(&mut self, _: &str, ms: i32) {
+                    $(self.$field.set_throttle_time(stringify!($field), ms);)*
+                }
             }
 
             impl Nullable for $name {
@@ -321,7 +329,6 @@ macro_rules! structure {
                 }
             }
 
-            #[cfg(test)]
             impl $crate::wire::api::sample::Sample for $name {
                 fn sample(
                     dice: &mut $crate::wire::api::sample::Dice<'_>,

@@ -1,6 +1,6 @@
 //! Every message in every version: against the oracle, and against hostile bytes.
 //!
-//! A new API is tested by its line in `apis!`. `PROPTEST_CASES` makes the runs longer.
+//! A new API is tested by its line in `list.rs`. `PROPTEST_CASES` makes the runs longer.
 
 use std::fmt::Debug;
 use std::io::Cursor;
@@ -10,9 +10,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, Message as OracleMessage};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::field::Form;
 use super::meter::allocated;
-use super::sample::{Dice, Sample};
+use super::sample::{Sample, message as sample};
 use super::*;
 use crate::wire::codec::Fault;
 
@@ -61,47 +60,7 @@ macro_rules! apis {
     };
 }
 
-apis! {
-    ListOffsets ListOffsetsRequest ListOffsetsResponse;
-    Metadata MetadataRequest MetadataResponse;
-    OffsetCommit OffsetCommitRequest OffsetCommitResponse;
-    OffsetFetch OffsetFetchRequest OffsetFetchResponse;
-    FindCoordinator FindCoordinatorRequest FindCoordinatorResponse;
-    JoinGroup JoinGroupRequest JoinGroupResponse;
-    Heartbeat HeartbeatRequest HeartbeatResponse;
-    LeaveGroup LeaveGroupRequest LeaveGroupResponse;
-    SyncGroup SyncGroupRequest SyncGroupResponse;
-    DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
-    ListGroups ListGroupsRequest ListGroupsResponse;
-    SaslHandshake SaslHandshakeRequest SaslHandshakeResponse;
-    ApiVersions ApiVersionsRequest ApiVersionsResponse;
-    CreateTopics CreateTopicsRequest CreateTopicsResponse;
-    DeleteTopics DeleteTopicsRequest DeleteTopicsResponse;
-    DeleteRecords DeleteRecordsRequest DeleteRecordsResponse;
-    InitProducerId InitProducerIdRequest InitProducerIdResponse;
-    OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse;
-    AddPartitionsToTxn AddPartitionsToTxnRequest AddPartitionsToTxnResponse;
-    AddOffsetsToTxn AddOffsetsToTxnRequest AddOffsetsToTxnResponse;
-    EndTxn EndTxnRequest EndTxnResponse;
-    TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse;
-    DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse;
-    AlterConfigs AlterConfigsRequest AlterConfigsResponse;
-    DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse;
-    SaslAuthenticate SaslAuthenticateRequest SaslAuthenticateResponse;
-    CreatePartitions CreatePartitionsRequest CreatePartitionsResponse;
-    ElectLeaders ElectLeadersRequest ElectLeadersResponse;
-    ListPartitionReassignments ListPartitionReassignmentsRequest
-        ListPartitionReassignmentsResponse;
-    DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
-    IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
-    OffsetDelete OffsetDeleteRequest OffsetDeleteResponse;
-    DescribeCluster DescribeClusterRequest DescribeClusterResponse;
-    DescribeProducers DescribeProducersRequest DescribeProducersResponse;
-    DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse;
-    ListTransactions ListTransactionsRequest ListTransactionsResponse;
-    ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse;
-    DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse;
-}
+crate::every_api!(apis);
 
 /// A null array and an empty one, in both forms.
 #[test]
@@ -184,10 +143,6 @@ fn for_samples(cases: u32, property: impl Fn(&[u32]) -> Result<(), TestCaseError
     if let Err(failure) = outcome {
         panic!("{failure}");
     }
-}
-
-fn sample<M: Subject>(numbers: &[u32], key: ApiKey, version: i16) -> M {
-    M::sample(&mut Dice::new(numbers), Form::new(version, key.request_is_flexible(version)))
 }
 
 fn encoded<M: Subject>(message: &M, version: i16) -> Vec<u8> {
