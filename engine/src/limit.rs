@@ -27,6 +27,20 @@ pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
 /// Partitions of all topics of one cluster together.
 pub const PARTITIONS_MAX: usize = 200_000;
 
+/// Users and clients of one cluster that quotas are set for.
+pub const QUOTA_ENTITIES_MAX: usize = 10_000;
+
+/// Users and clients whose use one broker measures at a time. Beyond that new ones share one measure.
+pub const QUOTA_METERS_MAX: usize = 10_000;
+
+/// What a client may use of its quota at once, after it has used none for so long: a second's worth
+/// (Kafka's `quota.window.size.seconds`).
+pub const QUOTA_BURST: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The longest time for which a connection is not read because its client has used more than its
+/// quota. What the client owes beyond that is added to its next use.
+pub const THROTTLE_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// The longest value of one setting, in bytes.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4096;
 
@@ -44,20 +58,26 @@ pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Records of one refused batch that are named one by one in the answer.
 pub const RECORD_ERRORS_MAX: usize = 100;
 /// A connection's read buffer, in bytes: what an idle one holds at least, and up to which size a
-/// busy one's grows. A frame larger than the latter is charged to the core's request memory.
+/// busy one's grows. What is larger than [`LARGE_FRAME_BYTES`] is charged to the core's request
+/// memory.
 pub const READ_BUFFER_MIN: usize = 4 << 10;
 /// See [`READ_BUFFER_MIN`].
 pub const READ_BUFFER_MAX: usize = 1 << 20;
-/// A request that is larger gets a buffer of its own.
+/// A request that is larger gets a buffer of its own. Up to here a read buffer is a connection's own
+/// share of memory, and beyond it of what is common.
 pub const LARGE_FRAME_BYTES: usize = 128 << 10;
-/// A read buffer above [`READ_BUFFER_MAX`] is at most this many times as large as what has arrived
+/// What a connection may hold of requests without being charged, in bytes: a read buffer, and the one
+/// before it.
+pub const CONNECTION_BYTES_MAX: usize = 2 * LARGE_FRAME_BYTES;
+/// A read buffer above [`LARGE_FRAME_BYTES`] is at most this many times as large as what has arrived
 /// of the request that it is for.
 pub const READ_AHEAD_FACTOR: usize = 4;
 /// What is claimed for a request that is only expected to be larger than [`READ_BUFFER_MAX`].
 pub const EXPECTED_FRAME_BYTES: usize = 64 << 10;
 
-/// Memory of one core for request frames above [`READ_BUFFER_MAX`], in bytes. A connection that
-/// needs more waits, and is closed after [`REQUEST_MEMORY_WAIT`].
+/// Memory of one core for read buffers above [`LARGE_FRAME_BYTES`], in bytes, if
+/// `queued.max.request.bytes` does not say less. A connection whose request needs more waits, and is
+/// closed after [`REQUEST_MEMORY_WAIT`]; what is only expected gets at most half of it.
 pub const REQUEST_MEMORY_MAX: usize = 512 << 20;
 /// The grain in which request memory is counted, in bytes.
 pub const REQUEST_MEMORY_UNIT: usize = 4 << 10;

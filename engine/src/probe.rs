@@ -314,6 +314,12 @@ probes! {
     AnswersQueueFull,
     /// Answers of several requests leave together.
     AnswersGathered,
+    /// Quotas of a user or client id are set or removed.
+    QuotasChanged,
+    /// A client has used more than its quota, and its connection is not read for a while.
+    Throttled,
+    /// Its time is over, and it is read again.
+    Unmuted,
     /// A request cannot be decoded.
     RequestMalformed,
     /// A request in a version that is not served.

@@ -5,6 +5,7 @@ mod client;
 mod compact;
 mod crash;
 mod crash_model;
+mod load;
 mod model;
 mod worlds;
 

@@ -410,3 +410,28 @@ fn operators_ask_over_http() {
     assert_eq!(broker.terminate(), 0);
     assert!(std::net::TcpStream::connect(admin).is_err(), "nobody answers after the end");
 }
+
+#[test]
+fn quotas_from_the_command_line() {
+    let data = tempfile::tempdir().expect("a folder");
+    let broker = Broker::start(data.path());
+    assert_eq!(broker.ask(&["quota", "list"], "").len(), 0);
+    let rates = ["producer_byte_rate=1000", "request_percentage=12.5"];
+    broker.ask(&[&["quota", "set", "--user", "u", "--any-client-id"], &rates[..]].concat(), "");
+    broker.ask(&["quota", "set", "--client-id", "c", "consumer_byte_rate=5"], "");
+    let listed = broker.ask(&["quota", "list"], "");
+    assert_eq!(listed.len(), 2);
+    let of_user = listed.iter().find(|one| one["user"] == "u").expect("listed");
+    assert!(of_user["client_id"].is_null() && of_user.get("client_id").is_some());
+    assert_eq!(of_user["quotas"]["request_percentage"], 12.5);
+    broker.ask(&["quota", "remove", "--client-id", "c"], "");
+    let one = ["quota", "remove", "--user", "u", "--any-client-id", "producer_byte_rate"];
+    broker.ask(&one, "");
+    let listed = broker.ask(&["quota", "list"], "");
+    assert_eq!(listed.len(), 1);
+    assert!(listed[0]["quotas"].get("producer_byte_rate").is_none());
+    let refused = broker.client(&["quota", "set", "--user", "u", "producer_byte_rate=0.5"], "");
+    assert_ne!(code(&refused), 0);
+    assert!(text(&refused.stderr).contains("a whole one"), "{}", text(&refused.stderr));
+    assert_eq!(code(&broker.client(&["quota", "set", "x=1"], "")), 2);
+}

@@ -40,6 +40,8 @@ pub struct Link {
     gone: Cell<bool>,
     leaving: Notify,
     last_active: Cell<Instant>,
+    /// Until when nothing is read from it, because its client has used more than its quota.
+    muted_until: Cell<Option<Instant>>,
 }
 
 impl Link {
@@ -48,6 +50,11 @@ impl Link {
         while !self.gone.get() {
             self.leaving.notified().await;
         }
+    }
+
+    /// Nothing is read before `until`.
+    pub fn mute(&self, until: Instant) {
+        self.muted_until.set(self.muted_until.get().max(Some(until)));
     }
 
     fn leave(&self) {
@@ -85,6 +92,7 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
         gone: Cell::new(false),
         leaving: Notify::new(),
         last_active: Cell::new(core.io.now()),
+        muted_until: Cell::new(None),
     });
     let client = Rc::new(Client::new(&core, &connection, link.clone()));
     let in_flight_max = core.shared.config.requests_in_flight_max;
@@ -119,10 +127,31 @@ async fn watch_idle<I: Io>(core: &Core<I>, link: &Link) {
         return std::future::pending().await;
     };
     loop {
-        let quiet = core.io.now().since(link.last_active.get());
+        // Who must wait is not idle.
+        let active = Some(link.last_active.get()).max(link.muted_until.get());
+        let quiet = core.io.now().since(active.unwrap_or_default());
         let Some(rest) = limit.checked_sub(quiet).filter(|rest| !rest.is_zero()) else { return };
         core.io.sleep(rest.max(Duration::from_millis(10))).await;
     }
+}
+
+/// Waits until the connection may be read again (KIP-219). False if answers cannot be written any
+/// more.
+async fn unmuted<I: Io>(core: &Core<I>, queue: &Queue<I::File>, link: &Link) -> bool {
+    while let Some(until) = link.muted_until.get() {
+        let rest = until.since(core.io.now());
+        if rest.is_zero() {
+            probe::hit(Probe::Unmuted);
+            link.muted_until.set(None);
+            return true;
+        }
+        tokio::select! {
+            biased; // A connection that has failed waits for nothing.
+            () = queue.answers.closed() => return false,
+            () = core.io.sleep(rest) => {}
+        }
+    }
+    true
 }
 
 const UNWRITABLE: &str = "its answers could not be written";
@@ -190,6 +219,8 @@ async fn read_until_end<I: Io>(
     (train, memory): (&mut Option<Train>, &mut Vec<OwnedSemaphorePermit>),
 ) -> String {
     let mut buf = Buf::new();
+    // The share of the core's request memory that the buffer stands for, if it is a large one.
+    let mut held = None;
     let mut want = READ_BUFFER_MIN;
     // The size of the last frame, if it was a large one: the next one is expected to be like it.
     let mut alike = 0;
@@ -199,6 +230,14 @@ async fn read_until_end<I: Io>(
     let mut received = core.io.now();
     loop {
         let missing = loop {
+            if link.muted_until.get().is_some() {
+                let departed = depart(core, queue, train, memory, received).await;
+                if !departed || !unmuted(core, queue, link).await {
+                    return UNWRITABLE.to_owned();
+                }
+                // Who waited for his quota did not wait for us.
+                received = core.io.now();
+            }
             let size = match frame::frame_size(&buf) {
                 Ok(Some(size)) if size > core.shared.config.request_bytes_max => {
                     warn!(client = %client.address, size,
@@ -223,6 +262,10 @@ async fn read_until_end<I: Io>(
             alike = if whole >= LARGE_FRAME_BYTES { whole } else { 0 };
             let mut request = buf.split_to(whole);
             request.advance(frame::SIZE_BYTES);
+            if buf.capacity() == 0 {
+                // It took all of the buffer: the share is free once it is answered.
+                memory.extend(held.take());
+            }
             let mut request = match dispatch::couple(core, client, train, request) {
                 Ok(()) => continue,
                 Err(request) => request,
@@ -258,7 +301,8 @@ async fn read_until_end<I: Io>(
             // arrived. Where large frames follow each other, each gets a buffer of its own, so
             // that the beginning of the next need not be moved.
             let whole = buf.len() + missing;
-            let room = whole.min((READ_AHEAD_FACTOR * buf.len()).max(READ_BUFFER_MAX));
+            let least = alike.clamp(LARGE_FRAME_BYTES, READ_BUFFER_MAX);
+            let room = whole.min((READ_AHEAD_FACTOR * buf.len()).max(least));
             let is_large = whole >= LARGE_FRAME_BYTES;
             let expected = match alike {
                 _ if !buf.is_empty() => 0,
@@ -266,20 +310,26 @@ async fn read_until_end<I: Io>(
                 READ_BUFFER_MAX.. => EXPECTED_FRAME_BYTES,
                 alike => alike,
             };
-            let room = match expected.max(if is_large { room } else { 0 }) {
+            let mut room = match expected.max(if is_large { room } else { 0 }) {
                 0 => room.max(want),
                 exact => exact,
             };
-            if room > READ_BUFFER_MAX {
-                match reserve(core, room - buf.capacity().min(room)).await {
-                    Some(permit) => memory.push(permit),
-                    None => {
-                        warn!(client = %client.address, bytes = room,
-                            "closing: the memory for requests is used up by other requests");
-                        return "no memory for its request".to_owned();
-                    }
+            let mut share = None;
+            if room > LARGE_FRAME_BYTES && is_large {
+                share = reserve(core, room).await;
+                if share.is_none() {
+                    warn!(client = %client.address, bytes = room,
+                        "closing: the memory for requests is used up by other requests");
+                    return "no memory for its request".to_owned();
+                }
+            } else if room > LARGE_FRAME_BYTES {
+                share = ahead(core, room);
+                if share.is_none() {
+                    room = LARGE_FRAME_BYTES;
                 }
             }
+            // Requests that are under way may still lie in the buffer before.
+            memory.extend(std::mem::replace(&mut held, share));
             let mut larger = std::mem::take(&mut used);
             if !larger.reclaim(room) {
                 larger = core.pool.take(room);
@@ -320,6 +370,16 @@ fn next_want(want: usize, read: usize, missing: usize) -> usize {
     } else {
         want
     }
+}
+
+/// Memory for what is only expected: none of the second half of what there is.
+fn ahead<I: Io>(core: &Core<I>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let units = bytes.div_ceil(REQUEST_MEMORY_UNIT);
+    let half = core.request_memory_units / 2;
+    if core.request_memory.available_permits() < half + units {
+        return None;
+    }
+    core.request_memory.clone().try_acquire_many_owned(u32::try_from(units).ok()?).ok()
 }
 
 async fn reserve<I: Io>(core: &Core<I>, bytes: usize) -> Option<OwnedSemaphorePermit> {

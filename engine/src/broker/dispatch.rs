@@ -3,11 +3,12 @@
 //! Requests of one connection are handed on in order; what has to stay in order (a produce's place
 //! in its partition's queue) is done before [`hand_on`] returns, the rest in the answer's future.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{trace, warn};
 
@@ -16,10 +17,12 @@ use super::auth::Authorizer;
 use super::conn::Link;
 use super::handle;
 pub use super::handle::train::Train;
+use super::quota::{self, Timed};
 use super::reply::{Pending, Reply};
 use super::tally::{Slot, Tally};
 use crate::id::CorrelationId;
 use crate::io::{Buf, Connection, Io};
+use crate::machine::quota::Quota;
 use crate::probe::{self, Probe};
 use crate::wire::api::{ApiKey, Message, Request};
 use crate::wire::codec::{DecodeError, Reader};
@@ -49,6 +52,8 @@ pub const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[
     (ApiKey::OffsetForLeaderEpoch, 2..=4),
     (ApiKey::DeleteGroups, 0..=2),
     (ApiKey::OffsetDelete, 0..=0),
+    (ApiKey::DescribeClientQuotas, 0..=1),
+    (ApiKey::AlterClientQuotas, 0..=1),
     (ApiKey::DescribeConfigs, 1..=4),
     (ApiKey::AlterConfigs, 0..=2),
     (ApiKey::DescribeLogDirs, 1..=4),
@@ -81,6 +86,8 @@ pub struct Client {
     tally: Arc<Tally>,
     /// What it last called itself.
     name: RefCell<String>,
+    /// Whether what it uses is measured, and as of which version of the meters.
+    pub measured: Cell<(u64, bool)>,
 }
 
 /// One request, without its body.
@@ -93,6 +100,8 @@ pub struct Incoming {
     /// Its version, one that is served.
     pub version: i16,
     correlation_id: CorrelationId,
+    /// For how long its client is told that it is throttled, in ms; none where no quota is set.
+    throttle_ms: Option<Rc<Cell<i32>>>,
 }
 
 impl Client {
@@ -107,6 +116,7 @@ impl Client {
             authorizer: Authorizer::AllowAll,
             tally: core.tally.clone(),
             name: RefCell::default(),
+            measured: Cell::default(),
         };
         trace!(core = %core.id, client = %client.address, listener = client.listener, "connected");
         client
@@ -121,6 +131,7 @@ impl Client {
         let name = name.unwrap_or("");
         if *self.name.borrow() != name {
             name.clone_into(&mut self.name.borrow_mut());
+            self.measured.set((0, false));
         }
     }
 }
@@ -128,7 +139,31 @@ impl Client {
 impl Incoming {
     /// A produce that was taken together with others.
     pub fn produce(client: Rc<Client>, version: i16, correlation_id: CorrelationId) -> Self {
-        Incoming { client, api: ApiKey::Produce, version, correlation_id }
+        let (api, throttle_ms) = (ApiKey::Produce, None);
+        Incoming { client, api, version, correlation_id, throttle_ms }
+    }
+
+    /// Whether any use has to be measured.
+    pub fn is_measured(&self) -> bool {
+        self.throttle_ms.is_some()
+    }
+
+    /// For how long the client is told that it is throttled, in ms.
+    pub fn throttle_ms(&self) -> i32 {
+        self.throttle_ms.as_ref().map_or(0, |told| told.get())
+    }
+
+    /// Notes that the request used `amount` of a quota.
+    pub fn charge<I: Io>(&self, core: &Core<I>, quota: Quota, amount: f64) {
+        let Some(told) = &self.throttle_ms else { return };
+        let pause = quota::charge(core, &self.client, quota, amount);
+        let ms = i32::try_from(pause.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        told.set(told.get().max(ms));
+    }
+
+    /// Notes that a core worked on the request for so long.
+    pub fn charge_time<I: Io>(&self, core: &Core<I>, busy: Duration) {
+        self.charge(core, Quota::RequestPercentage, 100.0 * busy.as_secs_f64());
     }
 
     /// The frame that answers with `response`.
@@ -190,6 +225,9 @@ pub fn couple<I: Io>(
         return Err(bytes);
     }
     client.called(client_id);
+    if quota::is_measured(core, client) {
+        return Err(bytes);
+    }
     handle::train::couple(core, client, train, (api_version, correlation_id), (bytes, body))
 }
 
@@ -221,6 +259,7 @@ pub async fn hand_on<I: Io>(
         api: *api,
         version: header.api_version,
         correlation_id: header.correlation_id,
+        throttle_ms: quota::is_measured(core, client).then(Rc::default),
     };
     if !versions.contains(&header.api_version) {
         if *api == ApiKey::ApiVersions {
@@ -234,6 +273,14 @@ pub async fn hand_on<I: Io>(
         return Pending::Now(Reply::Close);
     }
     match api {
+        ApiKey::Produce if incoming.is_measured() => {
+            incoming.charge(core, Quota::ProducerByteRate, bytes.len() as f64);
+            let measured = incoming.clone();
+            let work = handle::produce::hand_on(core, incoming, bytes, body);
+            let (pending, busy) = Timed::new(&core.io, work).await;
+            measured.charge_time(core, busy);
+            pending
+        }
         ApiKey::Produce => handle::produce::hand_on(core, incoming, bytes, body).await,
         ApiKey::Fetch => handle::fetch::hand_on(core, incoming, &bytes[body..]),
         ApiKey::ListOffsets => later(core, incoming, &bytes[body..], handle::offsets::list),
@@ -242,6 +289,10 @@ pub async fn hand_on<I: Io>(
         ApiKey::OffsetCommit => later(core, incoming, &bytes[body..], handle::commit::commit),
         ApiKey::OffsetFetch => later(core, incoming, &bytes[body..], handle::commit::fetch),
         ApiKey::OffsetDelete => later(core, incoming, &bytes[body..], handle::commit::forget),
+        ApiKey::DescribeClientQuotas => {
+            later(core, incoming, &bytes[body..], handle::quotas::describe)
+        }
+        ApiKey::AlterClientQuotas => later(core, incoming, &bytes[body..], handle::quotas::alter),
         ApiKey::JoinGroup => later(core, incoming, &bytes[body..], handle::membership::join),
         ApiKey::SyncGroup => later(core, incoming, &bytes[body..], handle::membership::sync),
         ApiKey::Heartbeat => later(core, incoming, &bytes[body..], handle::membership::heartbeat),
@@ -300,7 +351,13 @@ where
         Ok(request) => {
             let core = core.clone();
             Pending::later(async move {
-                let response = handle(core, incoming.clone(), request).await;
+                let work = handle(core.clone(), incoming.clone(), request);
+                if !incoming.is_measured() {
+                    return Reply::bytes(incoming.frame(&work.await));
+                }
+                let (mut response, busy) = Timed::new(&core.io, work).await;
+                incoming.charge_time(&core, busy);
+                response.set_throttle_time(incoming.throttle_ms());
                 Reply::bytes(incoming.frame(&response))
             })
         }

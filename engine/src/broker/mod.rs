@@ -24,6 +24,7 @@ pub mod inbox;
 mod inbox_tests;
 mod partition;
 mod producer_id;
+mod quota;
 mod reply;
 mod room;
 mod session;
@@ -143,6 +144,7 @@ pub struct Shared<I: Io> {
     tallies: Vec<Arc<tally::Tally>>,
     room: room::Room,
     has_listened: AtomicBool,
+    meters: quota::Meters,
 }
 
 /// What a core receives: questions for its partitions, and for its consumer groups.
@@ -162,6 +164,8 @@ pub struct Core<I: Io> {
     /// The number of the next command to a group's machine.
     ticket_next: Cell<u64>,
     request_memory: Arc<Semaphore>,
+    /// How much that is when nobody has any.
+    request_memory_units: usize,
     /// Whose turn it is to compact its log.
     compactions: Arc<Semaphore>,
     sessions: RefCell<session::Sessions>,
@@ -268,6 +272,7 @@ impl<I: Io> Shared<I> {
             stop: watch::channel(false).0,
             running: watch::channel(0).0,
             gauges: gauge::Gauges::default(),
+            meters: quota::Meters::default(),
         })
     }
 
@@ -325,6 +330,14 @@ impl<I: Io> Shared<I> {
         self.images.borrow().clone()
     }
 
+    /// Shows all cores the cluster as it is now.
+    fn publish(&self, image: Image) {
+        let image = Arc::new(image);
+        self.images.send_replace(image.clone());
+        // Afterwards: who sees the number must find the image that it stands for, or a later one.
+        self.meters.heed(&image);
+    }
+
     fn images(&self) -> watch::Receiver<Arc<Image>> {
         self.images.subscribe()
     }
@@ -343,6 +356,10 @@ impl<I: Io> Shared<I> {
 /// Core 0 claims the data, replays the metadata and listens; the others wait for it. Returns an
 /// error if the broker cannot start.
 pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(), BrokerError> {
+    let queued = shared.config.queued_bytes_max.map_or(REQUEST_MEMORY_MAX, |all| {
+        (all / usize::from(shared.cores())).min(REQUEST_MEMORY_MAX)
+    });
+    let request_memory_units = queued.div_ceil(REQUEST_MEMORY_UNIT);
     let core = Rc::new(Core {
         pool: Pool::new(),
         shard: shard::Shard::default(),
@@ -350,7 +367,8 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         plans: answer::Slots::default(),
         groups: group::Hosts::default(),
         ticket_next: Cell::new(0),
-        request_memory: Arc::new(Semaphore::new(REQUEST_MEMORY_MAX / REQUEST_MEMORY_UNIT)),
+        request_memory: Arc::new(Semaphore::new(request_memory_units)),
+        request_memory_units,
         compactions: Arc::new(Semaphore::new(1)),
         sessions: RefCell::new(session::Sessions::new(shared.config.fetch_sessions_max)),
         producer_ids: producer_id::Block::default(),
@@ -447,7 +465,7 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
     if let Err(error) = data::remove_orphans(io, &shared.data, &host.image()).await {
         warn!(%error, "could not remove what is left of deleted topics; trying at the next start");
     }
-    shared.images.send_replace(Arc::new(host.image()));
+    shared.publish(host.image());
     let listener = io
         .listen(shared.listen)
         .await
@@ -460,7 +478,7 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
     core.io.spawn({
         let core = core.clone();
         async move {
-            host.serve(orders, &core.shared.images, core.shared.stop.subscribe()).await;
+            host.serve(orders, &core.shared, core.shared.stop.subscribe()).await;
             let _ = done.send(());
         }
     });

@@ -296,7 +296,10 @@ impl<I: Io> Admin<I> {
     }
 
     /// Asks the controller if one is known, or any broker: it knows whom to pass it to.
-    async fn call_controller<R: Request>(&self, request: &R) -> Result<R::Response, CallError> {
+    pub(super) async fn call_controller<R: Request>(
+        &self,
+        request: &R,
+    ) -> Result<R::Response, CallError> {
         let link = match self.cluster.controller() {
             Some(node) => self.cluster.link(node).await,
             None => self.cluster.any_link().await,

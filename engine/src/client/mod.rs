@@ -21,6 +21,7 @@ mod image;
 mod link;
 mod partitioner;
 mod producer;
+mod quotas;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub use group::{GroupConsumer, GroupError, GroupOptions, Place, Polled, Strategy
 pub use groups::{DescribedGroup, GroupMember, ListedGroup, Standing};
 pub use image::{Resolve, Topic, resolve_literal};
 pub use producer::{Acks, Failure, NewRecord, Outcome, Producer, ProducerOptions, Receipt, Ticket};
+pub use quotas::{QuotaEntity, QuotaOwner};
 
 /// How a client talks to its cluster.
 #[derive(Clone, Debug)]

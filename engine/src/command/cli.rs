@@ -40,6 +40,9 @@ pub enum Command {
     /// List, describe, move and delete consumer groups
     #[command(subcommand)]
     Group(Group),
+    /// List, set and remove what users and clients may use
+    #[command(subcommand)]
+    Quota(Quota),
     /// Look at a partition's files while no broker runs on them
     #[command(subcommand)]
     Log(Log),
@@ -380,6 +383,62 @@ pub enum Group {
         #[command(flatten)]
         bootstrap: Bootstrap,
     },
+}
+
+/// What to do with quotas.
+#[derive(Debug, Subcommand)]
+pub enum Quota {
+    /// List the quotas of users and client ids
+    #[command(after_help = EXIT_CODES)]
+    List {
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// Set quotas: producer_byte_rate and consumer_byte_rate in bytes a second,
+    /// request_percentage in percent of one core
+    #[command(after_help = EXIT_CODES)]
+    Set {
+        /// Whose.
+        #[command(flatten)]
+        of: QuotaOf,
+        /// The quotas, such as producer_byte_rate=1048576
+        #[arg(value_name = "QUOTA=VALUE", required = true)]
+        quotas: Vec<String>,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+    /// Remove quotas
+    #[command(after_help = EXIT_CODES)]
+    Remove {
+        /// Whose.
+        #[command(flatten)]
+        of: QuotaOf,
+        /// Which quotas; all of them if none is given
+        #[arg(value_name = "QUOTA")]
+        quotas: Vec<String>,
+        /// How to reach the broker.
+        #[command(flatten)]
+        bootstrap: Bootstrap,
+    },
+}
+
+/// Whose quotas: a user's, a client id's, or those of a client id of a user.
+#[derive(Args, Debug)]
+pub struct QuotaOf {
+    /// The user of this name
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Every user without a quota of his own
+    #[arg(long, conflicts_with = "user")]
+    pub any_user: bool,
+    /// The client id
+    #[arg(long, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// Every client id without a quota of its own
+    #[arg(long, conflicts_with = "client_id")]
+    pub any_client_id: bool,
 }
 
 /// What to do with files.

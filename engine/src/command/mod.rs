@@ -16,6 +16,7 @@ mod lines;
 mod log;
 mod output;
 mod produce;
+mod quota;
 mod reach;
 mod retention;
 mod runtime;
@@ -64,6 +65,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<(), Failure> {
         Command::Produce(arguments) => produce::run(arguments, output),
         Command::Consume(arguments) => consume::run(arguments, output),
         Command::Group(command) => group::run(command, output),
+        Command::Quota(command) => quota::run(command, output),
         Command::Log(command) => log::run(command, output),
         Command::Bench(command) => bench::run(command, output),
         Command::Doctor(arguments) => doctor::run(&arguments, output),

@@ -137,6 +137,14 @@ pub const KEYS: &[Key] = &[
         "The largest request. A larger one closes its connection.",
     ),
     key(
+        "queued.max.request.bytes",
+        Kind::Long(-1, i64::MAX),
+        "-1",
+        "Memory of all cores together for requests that are being read and are larger than 128 KiB; \
+         a larger request than a core's part of it cannot be read. -1 is 512 MiB for each core, \
+         which is also the most.",
+    ),
+    key(
         "trialog.requests.in.flight.max",
         Kind::Int(1, IN_FLIGHT_MAX),
         "256",
@@ -442,6 +450,8 @@ pub struct Broker {
     pub connections_idle_ms_max: Option<u64>,
     /// `socket.request.max.bytes`
     pub request_bytes_max: usize,
+    /// `queued.max.request.bytes`; `None` for what there is.
+    pub queued_bytes_max: Option<usize>,
     /// `trialog.requests.in.flight.max`
     pub requests_in_flight_max: usize,
     /// `producer.id.expiration.ms`
@@ -544,6 +554,7 @@ impl Broker {
             fetch_sessions_max: narrow(number("max.incremental.fetch.session.cache.slots")),
             connections_idle_ms_max: u64::try_from(number("connections.max.idle.ms")).ok(),
             request_bytes_max: narrow(number("socket.request.max.bytes")),
+            queued_bytes_max: usize::try_from(number("queued.max.request.bytes")).ok(),
             requests_in_flight_max: narrow(number("trialog.requests.in.flight.max")),
             producer_id_expiration_ms: number("producer.id.expiration.ms"),
             groups: Groups::parse(number),

@@ -20,11 +20,12 @@ use std::sync::Arc;
 
 use super::image::{ClusterId, Image, Partition, ProducerIdsNext, Registration, Topic};
 use super::name;
+use super::quota::{self, Entity, Quota, QuotaError, Quotas};
 use super::record::Record;
 use super::refusal::{AssignmentError, Refusal};
 use crate::config;
 use crate::id::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
-use crate::limit::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, TOPICS_MAX};
+use crate::limit::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, QUOTA_ENTITIES_MAX, TOPICS_MAX};
 
 /// How many producer ids one allocation gives to a broker, as in Kafka.
 pub const PRODUCER_IDS_PER_BLOCK: i64 = 1000;
@@ -83,12 +84,27 @@ pub enum Command {
         /// The changes, by Kafka's names.
         changes: BTreeMap<String, Option<String>>,
     },
+    /// Change some of the quotas of users or clients; `None` removes one.
+    SetQuotas(NewQuotas),
+    /// Check that the quotas could be changed.
+    ValidateQuotas(NewQuotas),
     /// Give the broker a block of producer ids that nobody ever had.
     AllocateProducerIds {
         /// The broker that asks.
         node: NodeId,
     },
 }
+
+/// Changes to the quotas of one entity (KIP-546).
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewQuotas {
+    /// Whose.
+    pub entity: Entity,
+    /// The changes, by Kafka's names.
+    pub changes: BTreeMap<String, Option<f64>>,
+}
+
+impl Eq for NewQuotas {}
 
 /// A topic that somebody wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +160,8 @@ pub enum Reply {
     TopicConfigured(BTreeMap<String, String>),
     /// What the cluster keeps for the broker, or would.
     BrokerConfigured(BTreeMap<String, String>),
+    /// The quotas are these (or would be).
+    QuotasSet(Quotas),
     /// The broker owns the ids `first .. first + count`.
     ProducerIds {
         /// The first id of the block.
@@ -208,6 +226,10 @@ impl Cluster {
             Command::SetBrokerConfigs { node, changes } => self.set_broker_configs(node, changes),
             Command::ValidateBrokerConfigs { node, changes } => {
                 self.set_broker_configs(node, changes).map(|(_, reply)| (Vec::new(), reply))
+            }
+            Command::SetQuotas(new) => self.set_quotas(new),
+            Command::ValidateQuotas(new) => {
+                self.set_quotas(new).map(|(_, reply)| (Vec::new(), reply))
             }
             Command::AllocateProducerIds { node } => self.allocate_producer_ids(node),
         }
@@ -406,6 +428,34 @@ impl Cluster {
         Ok((vec![Record::BrokerConfigured { node, configs }], reply))
     }
 
+    fn set_quotas(&self, new: NewQuotas) -> Result<(Vec<Record>, Reply), Refusal> {
+        let NewQuotas { entity, changes } = new;
+        let known = &self.image.state.quotas;
+        let before = known.get(&entity);
+        let mut quotas = before.cloned().unwrap_or_default();
+        for (name, change) in changes {
+            let found = Quota::named(&name);
+            let quota = found.ok_or(Refusal::Quota(QuotaError::Unknown(name)))?;
+            match change {
+                Some(value) => {
+                    quotas.insert(quota, quota::rate(quota, value).map_err(Refusal::Quota)?);
+                }
+                None => {
+                    quotas.remove(&quota);
+                }
+            }
+        }
+        if before.is_none() && !quotas.is_empty() && known.len() >= QUOTA_ENTITIES_MAX {
+            let what = "users and clients with quotas";
+            return Err(Refusal::Limit { what, most: QUOTA_ENTITIES_MAX });
+        }
+        let reply = Reply::QuotasSet(quotas.clone());
+        if before.unwrap_or(&Quotas::new()) == &quotas {
+            return Ok((Vec::new(), reply));
+        }
+        Ok((vec![Record::QuotasSet { entity, quotas }], reply))
+    }
+
     fn allocate_producer_ids(&self, node: NodeId) -> Result<(Vec<Record>, Reply), Refusal> {
         if self.image.broker(node).is_none() {
             return Err(Refusal::UnregisteredBroker { node });
@@ -470,6 +520,13 @@ impl Cluster {
                     all.remove(node);
                 } else {
                     all.insert(*node, configs.clone());
+                }
+            }
+            Record::QuotasSet { entity, quotas } => {
+                if quotas.is_empty() {
+                    state.quotas.remove(entity);
+                } else {
+                    state.quotas.insert(entity.clone(), quotas.clone());
                 }
             }
             Record::ProducerIdsAllocated { next, .. } => {
@@ -542,6 +599,8 @@ impl Cluster {
                     return contradiction(format!("it sets up broker {node}, which never started"));
                 }
             }
+            // Its parts were checked when they were read, and whatever they were before they may be.
+            Record::QuotasSet { .. } => {}
             Record::ProducerIdsAllocated { next, .. } => {
                 let first = image.state.producer_ids_next.0;
                 if *next <= first {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::name;
+use super::quota::{Entity, Quotas};
 use crate::id::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
 
 /// The cluster's identity, shown as Kafka shows it: 22 characters of URL-safe base64.
@@ -65,6 +66,7 @@ pub(super) struct State {
     /// Folded names (see [`name::folded`]) to the topics that hold them.
     pub by_folded: BTreeMap<String, Arc<str>>,
     pub partitions: usize,
+    pub quotas: BTreeMap<Entity, Quotas>,
     pub producer_ids_next: ProducerIdsNext,
     pub broker_configs: Arc<BrokerConfigs>,
     pub records_applied: u64,

@@ -17,13 +17,16 @@ pub mod group;
 pub mod image;
 pub mod name;
 pub mod place;
+pub mod quota;
 pub mod record;
 pub mod refusal;
 
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{Cluster, Command, Contradiction, Layout, MorePartitions, NewTopic, Reply};
+pub use cluster::{
+    Cluster, Command, Contradiction, Layout, MorePartitions, NewQuotas, NewTopic, Reply,
+};
 pub use image::{BrokerConfigs, ClusterId, Image, Partition, Topic};
 pub use record::{Record, RecordError};
 pub use refusal::Refusal;

@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::image::ClusterId;
+use super::quota::{Entity, Quota, Quotas, Rate, Whose};
 use crate::id::{NodeId, ProducerId, TopicId};
 
 /// The format version that is written, and the newest that is read.
@@ -88,6 +89,13 @@ pub enum Record {
         node: Option<NodeId>,
         /// All of those settings, changed or not.
         configs: BTreeMap<String, String>,
+    },
+    /// The quotas of users or clients are these from now on; none removes them.
+    QuotasSet {
+        /// Whose.
+        entity: Entity,
+        /// All of its quotas, changed or not.
+        quotas: Quotas,
     },
     /// All producer ids below `next` have been given out.
     ProducerIdsAllocated {
@@ -174,6 +182,16 @@ impl Record {
                 out.extend(node.map_or(-1, |node| node.0).to_be_bytes());
                 put_configs(out, configs);
             }
+            Record::QuotasSet { entity, quotas } => {
+                out.push(9);
+                put_whose(out, entity.user());
+                put_whose(out, entity.client_id());
+                put_count(out, quotas.len());
+                for (quota, rate) in quotas {
+                    out.push(quota_code(*quota));
+                    out.extend(rate.get().to_bits().to_be_bytes());
+                }
+            }
         }
     }
 
@@ -223,6 +241,7 @@ impl Record {
                 },
                 configs: from.configs()?,
             },
+            9 => Record::QuotasSet { entity: from.entity()?, quotas: from.quotas()? },
             value => return Err(RecordError::Unknown { what: "kind", value }),
         };
         match from.rest.len() {
@@ -256,6 +275,26 @@ fn put_configs(out: &mut Vec<u8>, configs: &BTreeMap<String, String>) {
     for (key, value) in configs {
         put_string(out, key);
         put_string(out, value);
+    }
+}
+
+/// A quota's number in a record.
+fn quota_code(quota: Quota) -> u8 {
+    match quota {
+        Quota::ProducerByteRate => 1,
+        Quota::ConsumerByteRate => 2,
+        Quota::RequestPercentage => 3,
+    }
+}
+
+fn put_whose(out: &mut Vec<u8>, whose: Option<&Whose>) {
+    match whose {
+        None => out.push(0),
+        Some(Whose::Default) => out.push(1),
+        Some(Whose::Named(name)) => {
+            out.push(2);
+            put_string(out, name);
+        }
     }
 }
 
@@ -333,6 +372,37 @@ impl<'a> Cursor<'a> {
         }
         Ok(configs)
     }
+
+    fn whose(&mut self) -> Result<Option<Whose>, RecordError> {
+        Ok(match self.u8("a quota's owner")? {
+            0 => None,
+            1 => Some(Whose::Default),
+            2 => Some(Whose::Named(self.string("a quota's owner")?.into())),
+            value => return Err(RecordError::Unknown { what: "owner", value }),
+        })
+    }
+
+    fn entity(&mut self) -> Result<Entity, RecordError> {
+        let (user, client_id) = (self.whose()?, self.whose()?);
+        Entity::new(user, client_id).map_err(|_| RecordError::Malformed("quotas of nobody"))
+    }
+
+    fn quotas(&mut self) -> Result<Quotas, RecordError> {
+        let count = self.count(9, "the quotas")?;
+        let mut quotas = Quotas::new();
+        for _ in 0..count {
+            let code = self.u8("a quota")?;
+            let found = Quota::ALL.into_iter().find(|quota| quota_code(*quota) == code);
+            let quota = found.ok_or(RecordError::Unknown { what: "quota", value: code })?;
+            let rate = f64::from_bits(u64::from_be_bytes(self.array("a rate")?));
+            let rate = Rate::new(rate).ok_or(RecordError::Malformed("a rate that is none"))?;
+            if quotas.last_key_value().is_some_and(|(last, _)| *last >= quota) {
+                return Err(RecordError::Malformed("quotas out of order"));
+            }
+            quotas.insert(quota, rate);
+        }
+        Ok(quotas)
+    }
 }
 
 #[cfg(test)]
@@ -342,6 +412,20 @@ mod tests {
 
     fn any_configs() -> impl Strategy<Value = BTreeMap<String, String>> {
         proptest::collection::btree_map("[a-z.]{0,12}", ".{0,12}", 0..4)
+    }
+
+    fn any_whose() -> impl Strategy<Value = Option<Whose>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(Whose::Default)),
+            "[a-z]{1,9}".prop_map(|name| Some(Whose::Named(name.as_str().into()))),
+        ]
+    }
+
+    fn any_quotas() -> impl Strategy<Value = Quotas> {
+        let quota = (0_usize..3).prop_map(|place| Quota::ALL[place]);
+        let rate = (1_u32..).prop_map(|rate| Rate::new(f64::from(rate) / 8.0).expect("a rate"));
+        proptest::collection::btree_map(quota, rate, 0..4)
     }
 
     fn any_record() -> impl Strategy<Value = Record> {
@@ -366,6 +450,11 @@ mod tests {
             (proptest::option::of((0..i32::MAX).prop_map(NodeId)), any_configs())
                 .prop_map(|(node, configs)| Record::BrokerConfigured { node, configs }),
             (id, added).prop_map(|(id, partitions)| Record::PartitionsAdded { id, partitions }),
+            (any_whose(), any_whose(), any_quotas()).prop_map(|(user, client_id, quotas)| {
+                let user = user.or((client_id.is_none()).then_some(Whose::Default));
+                let entity = Entity::new(user, client_id).expect("somebody");
+                Record::QuotasSet { entity, quotas }
+            }),
             (node, any::<i64>()).prop_map(|(node, next)| Record::ProducerIdsAllocated {
                 node,
                 next: ProducerId(next)
@@ -396,7 +485,7 @@ mod tests {
 
         #[test]
         fn what_decodes_has_one_encoding(
-            kind in 1_u8..9,
+            kind in 1_u8..10,
             tail in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let mut bytes = vec![FORMAT_VERSION, kind];

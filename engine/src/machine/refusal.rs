@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::name;
+use super::quota::QuotaError;
 use crate::config;
 use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::wire::code::ErrorCode;
@@ -103,6 +104,8 @@ pub enum Refusal {
         /// The id.
         node: NodeId,
     },
+    /// A quota that cannot be.
+    Quota(QuotaError),
     /// The broker has not started.
     UnregisteredBroker {
         /// The broker that asks.
@@ -149,6 +152,7 @@ impl Refusal {
             Refusal::Config(_) => ErrorCode::InvalidConfig,
             // Kafka's own code for these (KAFKA-13609 regrets it, and keeps it).
             Refusal::BrokerConfig(_) => ErrorCode::InvalidRequest,
+            Refusal::Quota(_) => ErrorCode::InvalidRequest,
             Refusal::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
             Refusal::UnknownTopicId { .. } => ErrorCode::UnknownTopicId,
             Refusal::Limit { .. } => ErrorCode::PolicyViolation,
@@ -197,6 +201,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the assignment of partition {partition} is not possible: {why}")
             }
             Refusal::Config(error) | Refusal::BrokerConfig(error) => error.fmt(f),
+            Refusal::Quota(error) => error.fmt(f),
             Refusal::UnknownTopic { name } => write!(f, "there is no topic '{name}'"),
             Refusal::UnknownTopicId { id } => write!(f, "there is no topic with id {id}"),
             Refusal::Limit { what, most } => {

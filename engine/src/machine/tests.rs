@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::cluster::PRODUCER_IDS_PER_BLOCK;
+use super::quota::{Entity, Quota, Whose};
 use super::refusal::AssignmentError;
 use super::*;
 use crate::id::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
@@ -59,7 +60,15 @@ struct Model {
     incarnation: Option<u64>,
     topics: BTreeMap<String, Known>,
     brokers: BrokerConfigs,
+    quotas: BTreeMap<String, BTreeMap<String, f64>>,
     blocks: i64,
+}
+
+fn check_quotas(new: &NewQuotas) -> Result<(), &'static str> {
+    let known = |(name, change): (&String, &Option<f64>)| {
+        Quota::named(name).is_some() && change.is_none_or(|value| value > 0.0)
+    };
+    if new.changes.iter().all(known) { Ok(()) } else { Err("quota") }
 }
 
 fn kind(refusal: &Refusal) -> &'static str {
@@ -71,6 +80,7 @@ fn kind(refusal: &Refusal) -> &'static str {
         Refusal::Partitions { .. } | Refusal::NotMorePartitions { .. } => "partitions",
         Refusal::ReplicationFactor { .. } => "copies",
         Refusal::Config(_) | Refusal::BrokerConfig(_) => "config",
+        Refusal::Quota(_) => "quota",
         Refusal::UnknownTopic { .. } | Refusal::UnknownTopicId { .. } => "unknown",
         Refusal::OtherNode { .. } => "node",
         Refusal::UnregisteredBroker { .. } => "unregistered",
@@ -139,6 +149,18 @@ impl Model {
             Command::ValidateBrokerConfigs { node, changes } => {
                 self.check_broker(*node, changes)?;
             }
+            Command::SetQuotas(new) => {
+                check_quotas(new)?;
+                let entry = self.quotas.entry(new.entity.to_string()).or_default();
+                for (name, change) in &new.changes {
+                    match change {
+                        Some(value) => entry.insert(name.clone(), *value),
+                        None => entry.remove(name),
+                    };
+                }
+                self.quotas.retain(|_, quotas| !quotas.is_empty());
+            }
+            Command::ValidateQuotas(new) => check_quotas(new)?,
             Command::AllocateProducerIds { .. } => {
                 self.incarnation.ok_or("unregistered")?;
                 self.blocks += 1;
@@ -222,7 +244,32 @@ impl Model {
         }
         assert_eq!(image.partition_count(), partitions);
         assert_eq!(**image.broker_configs(), self.brokers);
+        let quotas = image.quotas().map(|(entity, quotas)| {
+            let named = quotas.iter().map(|(quota, rate)| (quota.name().to_owned(), rate.get()));
+            (entity.to_string(), named.collect())
+        });
+        assert_eq!(quotas.collect::<BTreeMap<_, BTreeMap<_, _>>>(), self.quotas);
     }
+}
+
+fn any_quotas() -> impl Strategy<Value = NewQuotas> {
+    const NAMES: &[&str] = &["producer_byte_rate", "request_percentage", "bad"];
+    let whose = || proptest::sample::select(&[None, Some(""), Some("a"), Some("b")][..]);
+    let whose = move || {
+        whose().prop_map(|whose| {
+            whose.map(|name| match name {
+                "" => Whose::Default,
+                name => Whose::Named(name.into()),
+            })
+        })
+    };
+    let change =
+        prop_oneof![3 => (0_u8..4).prop_map(|value| Some(f64::from(value))), 1 => Just(None)];
+    let name = proptest::sample::select(NAMES).prop_map(str::to_owned);
+    let changes = proptest::collection::btree_map(name, change, 0..3);
+    (whose(), whose(), changes).prop_filter_map("of nobody", |(user, client_id, changes)| {
+        Some(NewQuotas { entity: Entity::new(user, client_id).ok()?, changes })
+    })
 }
 
 fn any_configs() -> impl Strategy<Value = BTreeMap<String, Option<String>>> + Clone {
@@ -292,6 +339,8 @@ fn any_command() -> impl Strategy<Value = Command> {
             .prop_map(|(node, changes)| Command::SetBrokerConfigs { node, changes }),
         1 => any_broker_configs()
             .prop_map(|(node, changes)| Command::ValidateBrokerConfigs { node, changes }),
+        3 => any_quotas().prop_map(Command::SetQuotas),
+        1 => any_quotas().prop_map(Command::ValidateQuotas),
         2 => Just(Command::AllocateProducerIds { node: NODE }),
     ]
 }

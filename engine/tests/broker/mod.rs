@@ -6,6 +6,7 @@ mod groups;
 mod hostile;
 mod operator;
 pub(crate) mod peer;
+mod quotas;
 mod upkeep;
 
 use std::sync::Arc;

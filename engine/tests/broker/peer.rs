@@ -63,6 +63,8 @@ pub fn run(ram: &Ram, shared: &Arc<Shared<Ram>>, cores: u16) {
 /// One connection that speaks in frames.
 pub struct Peer {
     connection: RamConnection,
+    /// What it calls itself.
+    name: &'static str,
     sent: i32,
     buf: Vec<u8>,
     /// What is to be sent in one piece.
@@ -73,7 +75,12 @@ impl Peer {
     pub async fn connect(ram: &Ram, broker: &Shared<Ram>) -> Peer {
         let address: SocketAddr = broker.listening().await.expect("it listens");
         let connection = ram.connect(address).await.expect("it accepts");
-        Peer { connection, sent: 0, buf: Vec::new(), held: None }
+        Peer { connection, name: "peer", sent: 0, buf: Vec::new(), held: None }
+    }
+
+    /// Changes what it calls itself.
+    pub fn call_itself(&mut self, name: &'static str) {
+        self.name = name;
     }
 
     /// The number of the request that was sent last, counted from 1.
@@ -111,7 +118,7 @@ impl Peer {
             api_key: key,
             api_version: version,
             correlation_id: CorrelationId(self.sent),
-            client_id: Some("peer"),
+            client_id: Some(self.name),
         };
         header.encode(&mut out);
         write(&mut out);

@@ -12,6 +12,7 @@ use crate::broker::answer;
 use crate::broker::ask::{Ask, Fetch, Fetched};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::{self, Incoming};
+use crate::broker::quota::Timed;
 use crate::broker::reply::{Pending, Piece, Reply};
 use crate::broker::session::{Fetching, Key, Turn, Wanted};
 use crate::broker::shard;
@@ -20,6 +21,7 @@ use crate::id::{LeaderEpoch, PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::log::{First, Slice, Slices};
 use crate::machine::Image;
+use crate::machine::quota::Quota;
 use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 use crate::wire::fetch::{FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse};
@@ -56,10 +58,13 @@ impl Limits {
 
 /// Begins a fetch; all of it happens when its turn to be answered comes.
 pub fn hand_on<I: Io>(core: &Rc<Core<I>>, incoming: Incoming, body: &[u8]) -> Pending<I::File> {
-    let incoming = match Lone::begin(core, incoming, body) {
-        Ok(lone) => return Pending::Lone(lone),
-        Err(incoming) => incoming,
-    };
+    let mut incoming = incoming;
+    if !incoming.is_measured() {
+        incoming = match Lone::begin(core, incoming, body) {
+            Ok(lone) => return Pending::Lone(lone),
+            Err(incoming) => incoming,
+        };
+    }
     match FetchRequest::decode(body, incoming.version) {
         Ok(request) => {
             let core = core.clone();
@@ -89,7 +94,16 @@ pub async fn fetch<I: Io>(
         Ok(fetching) => fetching,
         Err(code) => return refused(incoming, code),
     };
-    let fetched = read_enough(core, incoming, &fetching.wanted, &limits).await;
+    let reading = read_enough(core, incoming, &fetching.wanted, &limits);
+    let fetched = if incoming.is_measured() {
+        let (fetched, busy) = Timed::new(&core.io, reading).await;
+        let bytes: u64 = fetched.iter().map(|one| one.bytes).sum();
+        incoming.charge(core, Quota::ConsumerByteRate, bytes as f64);
+        incoming.charge_time(core, busy);
+        fetched
+    } else {
+        reading.await
+    };
     answer(core, incoming, fetching, fetched)
 }
 
@@ -233,7 +247,9 @@ fn answer<I: Io>(
     fetched: Vec<Fetched<I::File>>,
 ) -> Reply<I::File> {
     let Fetching { session, incremental, wanted } = fetching;
-    let mut response = FetchResponse { session_id: session, ..FetchResponse::default() };
+    let throttle_time_ms = incoming.throttle_ms();
+    let mut response =
+        FetchResponse { session_id: session, throttle_time_ms, ..FetchResponse::default() };
     let mut slices: Vec<Slices<I::File>> = Vec::new();
     for (Wanted { key, .. }, one) in wanted.into_iter().zip(fetched) {
         let data = one.bytes > 0;

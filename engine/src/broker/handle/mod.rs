@@ -14,6 +14,7 @@ pub mod offsets;
 pub mod partitions;
 pub mod produce;
 pub mod producer_id;
+pub mod quotas;
 pub mod records;
 pub mod topics;
 pub mod train;

@@ -191,7 +191,8 @@ fn answer<F>(incoming: &Incoming, topics: Vec<ProduceTopicResponse>) -> Reply<F>
             warn(incoming, &topic.name, partition.index, partition.error, reason);
         }
     }
-    let response = ProduceResponse { topics, ..ProduceResponse::default() };
+    let throttle_time_ms = incoming.throttle_ms();
+    let response = ProduceResponse { topics, throttle_time_ms, ..ProduceResponse::default() };
     Reply::bytes(incoming.frame_with(|out| response.encode(out, incoming.version)))
 }
 

@@ -6,13 +6,11 @@
 //! host: commands are then refused, while what is known goes on being served, until a restart.
 //! Lives on core 0. Must not know why anybody wants a command.
 
-use std::sync::Arc;
-
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use super::each_record;
-use crate::broker::data;
+use crate::broker::{Shared, data};
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{self, Buf, Io, Pool, watch};
 use crate::limit::METADATA_READ_BYTES;
@@ -151,7 +149,7 @@ impl<I: Io> Host<I> {
     pub async fn serve(
         mut self,
         mut orders: mpsc::Receiver<Order>,
-        images: &watch::Sender<Arc<Image>>,
+        shared: &Shared<I>,
         mut stop: watch::Receiver<bool>,
     ) {
         loop {
@@ -162,8 +160,8 @@ impl<I: Io> Host<I> {
             };
             let Some(Order { command, answer }) = order else { break };
             let outcome = self.carry_out(command).await;
-            if images.borrow().version() < self.cluster.image().version() {
-                images.send_replace(Arc::new(self.image()));
+            if shared.image().version() < self.cluster.image().version() {
+                shared.publish(self.image());
             }
             let _ = answer.send(outcome);
         }
