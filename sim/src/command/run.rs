@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::Args;
+use trialog_sim::coverage::Coverage;
 use trialog_sim::outcome::Outcome;
 use trialog_sim::scenario::Failed;
 use trialog_sim::sweep::Totals;
@@ -26,17 +27,24 @@ pub struct Arguments {
     /// Add the seeds to sim/record.md.
     #[arg(long)]
     record: bool,
+    /// List what was reached, too, as `coverage` does.
+    #[arg(long, conflicts_with = "json")]
+    coverage: bool,
 }
 
 /// Sweeps.
 pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
-    let Arguments { many, until_fail, json, record } = arguments;
+    let Arguments { many, until_fail, json, record, coverage } = arguments;
     let printing = if *json { Printing::Nothing } else { Printing::Failures };
-    let totals = sweep(many, is_sample, *until_fail, printing, |_| {})?;
+    let mut reached = Coverage::default();
+    let totals = sweep(many, is_sample, *until_fail, printing, |outcome| reached.add(outcome))?;
     if *json {
         println!("{}", serde_json::to_string(&totals).expect("plain data"));
     } else {
         print!("{totals}");
+    }
+    if *coverage {
+        print!("\n{reached}");
     }
     if *record {
         record::add(many.size, &totals)?;
