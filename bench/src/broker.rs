@@ -13,7 +13,7 @@ use trialog_engine::id::{
 use trialog_engine::io::kernel::{self, KernelIo};
 use trialog_engine::wire::api::{
     ApiKey, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicState, DeleteTopicsRequest, Message,
+    DeleteTopicState, DeleteTopicsRequest, Message, MetadataRequest, MetadataRequestTopic,
 };
 use trialog_engine::wire::batch::Builder;
 use trialog_engine::wire::codec::Reader;
@@ -143,6 +143,72 @@ impl Drop for Broker {
     }
 }
 
+/// Runs a broker of one core on this thread, with its data in `data`: prints where it listens and
+/// serves until standard input ends, and closes its logs then.
+pub fn serve(data: &Path, settings: &[(&str, &str)]) {
+    let shared = Shared::new(Options {
+        config: config::Broker::parse(settings.iter().copied()).expect("settings are legal"),
+        data: data.to_owned(),
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        cores: 1,
+        admin: None,
+    });
+    let ends = shared.clone();
+    std::thread::spawn(move || {
+        let mut nothing = Vec::new();
+        // However it ends, so does the broker.
+        let _ = std::io::Read::read_to_end(&mut std::io::stdin(), &mut nothing);
+        ends.stop();
+    });
+    let body = async |io: KernelIo| {
+        use trialog_engine::io::Io;
+        let listening = shared.clone();
+        io.spawn(async move {
+            let address = listening.listening().await.expect("it listens");
+            println!("{address}");
+        });
+        broker::run(io, CoreId(0), shared).await.expect("it runs");
+    };
+    kernel::run(0, body).expect("the kernel lets a core start");
+}
+
+/// Makes a topic whose records are acknowledged from the page cache.
+pub fn create(address: SocketAddr, name: &str, partitions: i32) {
+    let config = |name: &str, value: &str| CreatableTopicConfig {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+    };
+    let topic = CreatableTopic {
+        name: name.to_owned(),
+        num_partitions: partitions,
+        replication_factor: 1,
+        configs: vec![
+            config("trialog.durability", "page-cache"),
+            config("max.message.bytes", "4000000"),
+        ],
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest {
+        topics: vec![topic],
+        timeout_ms: 30_000,
+        ..CreateTopicsRequest::default()
+    };
+    let bytes = frame_of(ApiKey::CreateTopics as i16, 7, |out| request.encode(out, 7));
+    let answer = load::call(&mut load::connect(address), &bytes);
+    let body = frame::response_body(&answer, ApiKey::CreateTopics as i16, 7).expect("a header");
+    let response = CreateTopicsResponse::decode(&mut Reader::new(&answer[body..]), 7);
+    let topic = &response.expect("an answer").topics[0];
+    assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);
+}
+
+/// A request for the metadata of one topic.
+#[must_use]
+pub fn metadata(topic: &str) -> Vec<u8> {
+    let topic = MetadataRequestTopic { name: Some(topic.to_owned()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
+    frame_of(ApiKey::Metadata as i16, 8, |out| request.encode(out, 8))
+}
+
 /// A batch with `records` records of `size` bytes each.
 #[must_use]
 pub fn batch(records: usize, size: usize) -> Vec<u8> {
@@ -155,7 +221,7 @@ pub fn batch(records: usize, size: usize) -> Vec<u8> {
     batch.finish()
 }
 
-/// A produce request of one such batch.
+/// A produce request of one such batch, to partition 0.
 #[must_use]
 pub fn produce(topic: &str, records: usize, size: usize) -> Vec<u8> {
     produce_batch(topic, 1, &batch(records, size))
@@ -175,7 +241,17 @@ pub fn idempotent(topic: &str, size: usize, sequence: i32) -> Vec<u8> {
     produce_batch(topic, 1, &batch.finish())
 }
 
+/// A produce request of one batch to one partition.
+#[must_use]
+pub fn produce_to(topic: &str, partition: i32, records: usize, size: usize) -> Vec<u8> {
+    produce_batches(topic, partition..partition + 1, &batch(records, size))
+}
+
 fn produce_batch(topic: &str, partitions: i32, batch: &[u8]) -> Vec<u8> {
+    produce_batches(topic, 0..partitions, batch)
+}
+
+fn produce_batches(topic: &str, partitions: std::ops::Range<i32>, batch: &[u8]) -> Vec<u8> {
     let partition = |index| ProducePartition { index: PartitionIndex(index), records: Some(batch) };
     let request = ProduceRequest {
         transactional_id: None,
@@ -184,7 +260,7 @@ fn produce_batch(topic: &str, partitions: i32, batch: &[u8]) -> Vec<u8> {
         topics: vec![ProduceTopic {
             name: topic,
             topic_id: TopicId::NONE,
-            partitions: (0..partitions).map(partition).collect(),
+            partitions: partitions.map(partition).collect(),
         }],
     };
     frame_of(ApiKey::Produce as i16, PRODUCE_VERSION, |out| request.encode(out, PRODUCE_VERSION))
@@ -195,12 +271,18 @@ fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).expect("before the year 292 million")
 }
 
-/// A fetch request of up to `bytes` from `offset` on.
+/// A fetch request of up to `bytes` of partition 0 from `offset` on.
 #[must_use]
 pub fn fetch(topic: &str, offset: i64, bytes: i32) -> Vec<u8> {
+    fetch_from(topic, 0, offset, bytes, 100)
+}
+
+/// A fetch request that waits up to `wait_ms` for the first byte.
+#[must_use]
+pub fn fetch_from(topic: &str, partition: i32, offset: i64, bytes: i32, wait_ms: i32) -> Vec<u8> {
     let request = FetchRequest {
         replica_id: NodeId(-1),
-        max_wait_ms: 100,
+        max_wait_ms: wait_ms,
         min_bytes: 1,
         max_bytes: bytes,
         session_epoch: -1,
@@ -208,7 +290,7 @@ pub fn fetch(topic: &str, offset: i64, bytes: i32) -> Vec<u8> {
             name: topic.to_owned(),
             topic_id: TopicId::NONE,
             partitions: vec![FetchPartition {
-                index: PartitionIndex(0),
+                index: PartitionIndex(partition),
                 current_leader_epoch: LeaderEpoch::NONE,
                 fetch_offset: Offset(offset),
                 max_bytes: bytes,

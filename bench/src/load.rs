@@ -97,9 +97,32 @@ pub fn in_turn(streams: &mut [Stream], request: &[u8], answer: usize, rounds: u6
     }
 }
 
+/// Sends each of `requests` once with at most `deep` unanswered, whatever their answers.
+pub fn each(stream: &mut Stream, requests: &[Vec<u8>], deep: usize) {
+    let (mut sent, mut received) = (0, 0);
+    while received < requests.len() {
+        while sent < requests.len() && sent - received < deep {
+            stream.send(&requests[sent]);
+            sent += 1;
+        }
+        answer(stream);
+        received += 1;
+    }
+}
+
+/// Sends a request whose answer is not waited for.
+pub fn send(stream: &mut Stream, request: &[u8]) {
+    stream.send(request);
+}
+
 /// One request, and the whole frame it is answered with.
 pub fn call(stream: &mut Stream, request: &[u8]) -> Vec<u8> {
     stream.send(request);
+    answer(stream)
+}
+
+/// The next answer's whole frame.
+pub fn answer(stream: &mut Stream) -> Vec<u8> {
     let mut size = [0; 4];
     stream.receive_all(&mut size);
     let mut frame = vec![0; usize::try_from(u32::from_be_bytes(size)).expect("64 bits")];

@@ -22,6 +22,17 @@ pub fn process_cpu() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// Processor time of another process.
+#[must_use]
+pub fn cpu_of(process: u32) -> Duration {
+    let mut id = 0;
+    let process = libc::pid_t::try_from(process).expect("a process id");
+    // SAFETY: `id` is a valid place for the answer.
+    let failed = unsafe { libc::clock_getcpuclockid(process, &raw mut id) };
+    assert_eq!(failed, 0, "the process runs");
+    clock(id)
+}
+
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.

@@ -24,6 +24,13 @@ pub const TOPICS_MAX: usize = 100_000;
 /// Partitions of one topic. Kafka creates at most as many in one request.
 pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
 
+/// Logs of one core that are opened, and recovered, at the same time by the round at the start, and
+/// when a topic is made.
+pub const LOGS_OPENED_AT_ONCE_MAX: usize = 32;
+
+/// Logs of one core that are closed at the same time when a broker stops.
+pub const LOGS_CLOSED_AT_ONCE_MAX: usize = 64;
+
 /// Partitions of all topics of one cluster together.
 pub const PARTITIONS_MAX: usize = 200_000;
 

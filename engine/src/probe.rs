@@ -233,6 +233,28 @@ probes! {
     /// A partition is deleted while produces wait for their flush.
     DeletedWithWaiting,
 
+    // The broker: partitions at rest.
+    /// A partition that nobody asks closes its log and rests.
+    Rested,
+    /// A partition is asked while it closes its log to rest.
+    RestInterrupted,
+    /// There are more partitions in use than may be: some are asked to rest.
+    RestAsked,
+    /// A partition at rest is asked for something that needs its log.
+    Woken,
+    /// A partition at rest has upkeep to do.
+    WokenForUpkeep,
+    /// A fetch from the end of a partition at rest.
+    RestFetched,
+    /// A partition at rest says where it begins, ends, or how large it is.
+    RestAnswered,
+    /// A topic is deleted while a partition of it rests.
+    DeletedAtRest,
+    /// A partition begins at rest, where a clean stop told that it stands.
+    BegunAtRest,
+    /// A clean stop leaves no word, because something of a deleted topic is left.
+    LeftBehind,
+
     // The broker: metadata.
     /// The metadata log was not closed cleanly.
     MetadataRecovered,

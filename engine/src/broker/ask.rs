@@ -56,6 +56,10 @@ pub enum Ask<F> {
     Fates(oneshot::Sender<Result<Fates, ErrorCode>>),
     /// Answer once the log is open.
     Ready(oneshot::Sender<Result<(), ErrorCode>>),
+    /// Answer once upkeep was done. It wakes a partition, but not for long: this counts as no use.
+    Upkeep(oneshot::Sender<Result<(), ErrorCode>>),
+    /// Rest if there is nothing to do.
+    Rest,
     /// Take over changed settings.
     Configure(Arc<Topic>),
     /// Close the log cleanly and end.
@@ -186,10 +190,10 @@ impl<F> Ask<F> {
             Ask::Fates(answer) => {
                 let _ = answer.send(Err(code));
             }
-            Ask::Ready(answer) => {
+            Ask::Ready(answer) | Ask::Upkeep(answer) => {
                 let _ = answer.send(Err(code));
             }
-            Ask::Configure(_) => {}
+            Ask::Configure(_) | Ask::Rest => {}
             Ask::Close(done) | Ask::Delete(done) => {
                 let _ = done.send(());
             }

@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/lock                              held by the running broker
 //! DATA/meta.properties                   version, node.id, cluster.id
+//! DATA/clean                             where each partition stood, after a clean stop (`clean`)
 //! DATA/__cluster_metadata-0/             the log of the cluster's metadata
 //! DATA/topics/NAME/TOPIC_ID-PARTITION/   one partition's log
 //! ```
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::info;
 
-use crate::id::{NodeId, PartitionIndex};
+use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::io::{self, Buf, ErrorKind, File, Io, Open};
 use crate::machine::{ClusterId, Image, Topic};
 use crate::probe::{self, Probe};
@@ -160,7 +161,13 @@ pub fn metadata_folder(data: &Path) -> PathBuf {
 /// Where one partition's log lives.
 #[must_use]
 pub fn partition_folder(data: &Path, topic: &Topic, index: PartitionIndex) -> PathBuf {
-    data.join(TOPICS).join(&*topic.name).join(format!("{}-{index}", topic.id))
+    folder(data, &topic.name, topic.id, index)
+}
+
+/// The same, of a topic that may be gone.
+#[must_use]
+pub fn folder(data: &Path, topic: &str, id: TopicId, index: PartitionIndex) -> PathBuf {
+    data.join(TOPICS).join(topic).join(format!("{id}-{index}"))
 }
 
 /// Makes the folders above a partition's log, durably, and returns its own.
@@ -263,24 +270,34 @@ async fn make_path<I: Io>(io: &I, folder: &Path) -> io::Result<()> {
 }
 
 async fn read_small<I: Io>(io: &I, path: &Path) -> io::Result<Option<String>> {
+    let bytes = read_bytes(io, path, 64 << 10).await?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The first bytes of a file, at most `most`; `None` if there is no such file.
+pub(super) async fn read_bytes<I: Io>(io: &I, path: &Path, most: usize) -> io::Result<Option<Buf>> {
     let file = match io.open(path, Open::Read).await {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let length = file.length().await?.min(64 << 10);
-    let room = usize::try_from(length).unwrap_or(0);
-    let (result, bytes) = io::fill_at(&file, Buf::with_capacity(room), 0).await;
+    let length = usize::try_from(file.length().await?).unwrap_or(usize::MAX);
+    let (result, bytes) = io::fill_at(&file, Buf::with_capacity(length.min(most)), 0).await;
     result?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(Some(bytes))
 }
 
 /// Writes a file so that a crash leaves either none or all of it.
-async fn write_small<I: Io>(io: &I, folder: &Path, name: &str, text: String) -> io::Result<()> {
+pub(super) async fn write_small<I: Io>(
+    io: &I,
+    folder: &Path,
+    name: &str,
+    bytes: impl Into<Vec<u8>>,
+) -> io::Result<()> {
     let unfinished = folder.join(format!("{name}.new"));
     let file = io.open(&unfinished, Open::Create).await?;
     file.truncate(0).await?;
-    let (result, _) = io::write_all_at(&file, vec![Buf::from(text.into_bytes())], 0).await;
+    let (result, _) = io::write_all_at(&file, vec![Buf::from(bytes.into())], 0).await;
     result?;
     file.sync().await?;
     io.rename(&unfinished, &folder.join(name)).await?;

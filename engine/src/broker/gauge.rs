@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::clean::Stand;
 use super::shard::Key;
 use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::io::Io;
@@ -65,6 +66,8 @@ pub struct Gauge {
     /// The end when it was opened.
     opened_at: Offset,
     bytes_in: AtomicU64,
+    /// As of when its log was last closed to rest.
+    bytes_in_before: AtomicU64,
     bytes_out: AtomicU64,
     epoch: AtomicI32,
     start: AtomicI64,
@@ -104,6 +107,7 @@ impl Gauge {
             topic,
             opened_at: end,
             bytes_in: AtomicU64::default(),
+            bytes_in_before: AtomicU64::default(),
             bytes_out: AtomicU64::default(),
             epoch: AtomicI32::new(epoch.0),
             start: AtomicI64::default(),
@@ -125,12 +129,29 @@ impl Gauge {
         self.bytes.store(log.size_bytes(), Ordering::Relaxed);
         self.waiting.store(waiting as u64, Ordering::Relaxed);
         self.failed.store(log.failure().is_some(), Ordering::Relaxed);
-        self.bytes_in.store(log.appended_bytes(), Ordering::Relaxed);
+        let before = self.bytes_in_before.load(Ordering::Relaxed);
+        self.bytes_in.store(before + log.appended_bytes(), Ordering::Relaxed);
     }
 
     /// So many bytes of the partition are sent in an answer. Called from connections' cores.
     pub(super) fn sent(&self, bytes: u64) {
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Sets it to where a closed log stands.
+    pub(super) fn stand(&self, stand: &Stand) {
+        self.start.store(stand.start.0, Ordering::Relaxed);
+        self.flushed.store(stand.end.0, Ordering::Relaxed);
+        self.readable.store(stand.end.0, Ordering::Relaxed);
+        self.end.store(stand.end.0, Ordering::Relaxed);
+        self.bytes.store(stand.bytes, Ordering::Relaxed);
+        self.waiting.store(0, Ordering::Relaxed);
+        self.bytes_in_before.store(self.bytes_in.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The topic's name.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// So many produces wait or are about to be appended: the log on the disk is ahead of this gauge.

@@ -12,6 +12,7 @@ mod advertise;
 mod answer;
 mod ask;
 mod auth;
+mod clean;
 mod compacting;
 mod conn;
 mod data;
@@ -26,6 +27,7 @@ mod partition;
 mod producer_id;
 mod quota;
 mod reply;
+mod rest;
 mod room;
 mod session;
 mod settings;
@@ -39,7 +41,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -59,7 +61,7 @@ use crate::limit::{
     REQUEST_MEMORY_UNIT, ROOM_RETRY_PAUSE, TURN_INTERVAL,
 };
 use crate::machine::group::Ticket;
-use crate::machine::{BrokerConfigs, Command, Image, Refusal, Reply, Topic};
+use crate::machine::{BrokerConfigs, Command, Image, Refusal, Reply, Topic, place};
 use crate::probe::{self, Probe};
 // For `inbox`, which names its primitives by way of its parent.
 use crate::sync;
@@ -145,6 +147,11 @@ pub struct Shared<I: Io> {
     room: room::Room,
     has_listened: AtomicBool,
     meters: quota::Meters,
+    /// Where partitions stand: at the start what the last clean stop told, at the end what the cores
+    /// closed.
+    rows: Mutex<Vec<clean::Row>>,
+    /// Something of a deleted topic could not be removed: the next start is to look for it.
+    left_behind: AtomicBool,
 }
 
 /// What a core receives: questions for its partitions, and for its consumer groups.
@@ -177,8 +184,6 @@ pub struct Core<I: Io> {
     reconfigured: Cell<bool>,
     /// What it has done.
     tally: Arc<tally::Tally>,
-    /// Every log that was there at the start is open.
-    has_opened: Cell<bool>,
     /// Whether the log has named the setting for a port mapping.
     hinted_mapping: Cell<bool>,
 }
@@ -190,6 +195,11 @@ struct Config {
 }
 
 impl<I: Io> Core<I> {
+    /// How many partitions of this core may have their logs open.
+    fn in_use_max(&self) -> usize {
+        (self.shared.config.partitions_open_max / usize::from(self.shared.cores())).max(1)
+    }
+
     /// A topic's settings, parsed.
     fn topic_config(&self, topic: &Arc<Topic>) -> Rc<config::Topic> {
         self.settings.of(&self.config.borrow().settings, topic)
@@ -273,6 +283,8 @@ impl<I: Io> Shared<I> {
             running: watch::channel(0).0,
             gauges: gauge::Gauges::default(),
             meters: quota::Meters::default(),
+            rows: Mutex::default(),
+            left_behind: AtomicBool::new(false),
         })
     }
 
@@ -323,6 +335,34 @@ impl<I: Io> Shared<I> {
 
     fn group_inbox(&self, core: CoreId) -> &inbox::Sender<group::Ask> {
         &self.group_inboxes[usize::from(core.0)]
+    }
+
+    fn lock_rows(&self) -> MutexGuard<'_, Vec<clean::Row>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the rows of one core's partitions.
+    fn take_rows_of(&self, core: CoreId) -> Vec<clean::Row> {
+        let mut rows = self.lock_rows();
+        let (own, others) = rows
+            .drain(..)
+            .partition(|((topic, index), _)| place::owner(*topic, *index, self.cores()) == core);
+        *rows = others;
+        own
+    }
+
+    /// Tells the next start where every partition stands, if that is all there is to know.
+    async fn leave_clean(&self, io: &I) {
+        let rows = std::mem::take(&mut *self.lock_rows());
+        let image = self.image();
+        let gone = rows.iter().any(|((topic, index), _)| image.partition(*topic, *index).is_none());
+        if gone || self.left_behind.load(Ordering::Relaxed) {
+            probe::hit(Probe::LeftBehind);
+            return;
+        }
+        if let Err(error) = clean::leave(io, &self.data, image.version(), &rows).await {
+            warn!(%error, "the next start looks at every log: where they stand was not written");
+        }
     }
 
     /// The cluster as last published.
@@ -380,7 +420,6 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         }),
         reconfigured: Cell::new(false),
         tally: shared.tallies[usize::from(id.0)].clone(),
-        has_opened: Cell::new(false),
         hinted_mapping: Cell::new(false),
         io,
         id,
@@ -417,8 +456,10 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         let mut receivers = core.shared.receivers.lock().unwrap_or_else(PoisonError::into_inner);
         receivers[usize::from(id.0)].take().expect("each core runs once")
     };
+    shard::begin(&core, core.shared.take_rows_of(id));
     core.io.spawn(shard::pump(core.clone(), receiver));
     core.io.spawn(shard::follow(core.clone()));
+    core.io.spawn(rest::keep_up(core.clone()));
     core.io.spawn(group::pump(core.clone(), group_receiver));
     core.io.spawn(group::follow(core.clone()));
     tokio::select! {
@@ -428,12 +469,14 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
     }
     core.shared.listener.send_replace(None);
     shard::close(&core).await;
+    core.shared.lock_rows().extend(core.shard.take_rows());
     core.shared.running.send_modify(|running| *running -= 1);
     if let Some((claim, host_done)) = leading {
         // The data folder stays locked until every core has closed its logs.
         let mut running = core.shared.running.subscribe();
         let _ = running.wait_for(|running| *running == 0).await;
         let _ = host_done.await;
+        core.shared.leave_clean(&core.io).await;
         drop(claim);
         core.shared.ended.send_replace(true);
         info!("stopped cleanly");
@@ -455,6 +498,9 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
         }
     }
     let mut host = Host::open(io, &core.pool, &shared.data).await?;
+    // Before anything is written: from now on it is not true any more.
+    let stood = clean::take(io, &shared.data, host.image().version()).await;
+    let stood = stood.map_err(|error| DataError::Storage { folder: shared.data.clone(), error })?;
     let started = Command::StartBroker {
         node: shared.node,
         incarnation: io.random(),
@@ -462,9 +508,14 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
     };
     core.io.spawn(room::watch(core.clone()));
     register(core, &mut host, started).await?;
-    if let Err(error) = data::remove_orphans(io, &shared.data, &host.image()).await {
+    // A clean stop leaves nothing of deleted topics.
+    if stood.is_none()
+        && let Err(error) = data::remove_orphans(io, &shared.data, &host.image()).await
+    {
+        shared.left_behind.store(true, Ordering::Relaxed);
         warn!(%error, "could not remove what is left of deleted topics; trying at the next start");
     }
+    *shared.lock_rows() = stood.unwrap_or_default();
     shared.publish(host.image());
     let listener = io
         .listen(shared.listen)

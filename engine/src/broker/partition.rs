@@ -6,14 +6,16 @@
 //! bytes.
 //!
 //! Keeps: ACK-1, nothing is acknowledged before it is flushed, unless the topic says otherwise;
-//! READ-1, no plan reaches beyond the readable end. Lives on the core that `machine::place` names;
-//! idle, it costs a task, a queue and a timer.
+//! READ-1, no plan reaches beyond the readable end. Lives on the core that `machine::place` names, and
+//! ends, with the log closed, when the partition has had nothing to do for some time
+//! ([`super::rest`]).
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -23,12 +25,14 @@ use super::answer;
 use super::ask::{
     Accepted, Ask, Described, Fetch, Fetched, FoundOffset, Outcomes, Produce, Rejection,
 };
+use super::clean::Stand;
 use super::compacting::{self, Compacting};
 use super::gauge::Gauge;
+use super::rest::Resting;
 use super::wait::Parked;
 use super::{Core, data};
 use crate::id::{LeaderEpoch, Offset, PartitionIndex};
-use crate::io::{self, Buf, Instant, Io};
+use crate::io::{self, Buf, Instant, Io, Wall};
 use crate::limit::{GROUP_BATCHES_MAX, PARTITION_MESSAGES_MAX, ROOM_RETRY_PAUSE};
 use crate::log::{self, AppendError, Appended, Flushed, Log, PlanError};
 use crate::machine::Topic;
@@ -36,7 +40,7 @@ use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 
 /// Kafka's names among the timestamps of ListOffsets.
-mod timestamp {
+pub(super) mod timestamp {
     pub const LATEST: i64 = -1;
     pub const EARLIEST: i64 = -2;
     /// The record with the largest time stamp (KIP-734).
@@ -72,6 +76,9 @@ impl Group {
     }
 }
 
+/// How long after it could not rest an idle partition tries again.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
 type Flushing = Pin<Box<dyn Future<Output = Flushed>>>;
 
 struct Owner<I: Io> {
@@ -92,31 +99,71 @@ struct Owner<I: Io> {
     size_reported: u64,
     gauge: Arc<Gauge>,
     tick_at: Instant,
+    /// When the log has upkeep to do.
+    upkeep_at: Instant,
     /// The next tick is computed anew.
     rescheduled: bool,
+    /// When it was last asked for something; `None` if it was opened only to be looked at.
+    used: Option<Instant>,
+    /// It is to rest, whenever it was used.
+    rest_asked: bool,
 }
 
-/// Starts the task that owns partition `index` of `topic`, and returns the way to it.
+/// How an owner's work ended.
+enum Ended {
+    /// For good.
+    Closed,
+    /// Its log is closed, and it may be opened again.
+    Rested(Arc<Topic>, Resting),
+    /// Its log could not be closed.
+    Failed(Arc<Topic>, Resting, io::Error),
+}
+
+/// Starts the task that owns partition `index` of `topic`, which may have rested, and returns the way
+/// to it.
 pub fn start<I: Io>(
     core: &Rc<Core<I>>,
     topic: Arc<Topic>,
     index: PartitionIndex,
+    rested: Option<Resting>,
 ) -> mpsc::Sender<Ask<I::File>> {
     let (sender, asks) = mpsc::channel(PARTITION_MESSAGES_MAX);
-    core.io.spawn(run(core.clone(), topic, index, asks));
+    core.io.spawn(run(core.clone(), topic, index, rested, asks));
     sender
 }
 
 async fn run<I: Io>(
     core: Rc<Core<I>>,
-    topic: Arc<Topic>,
+    mut topic: Arc<Topic>,
     index: PartitionIndex,
+    mut rested: Option<Resting>,
     mut asks: mpsc::Receiver<Ask<I::File>>,
 ) {
     let mut told = false;
     loop {
-        let Unopened { reason, full } = match open(&core, &topic, index).await {
-            Ok(owner) => return owner.serve(asks).await,
+        let Unopened { reason, full } = match open(&core, &topic, index, rested.take()).await {
+            Ok(owner) => match owner.serve(&mut asks).await {
+                Ended::Closed => return,
+                Ended::Rested(newest, resting) => {
+                    topic = newest;
+                    match core.shard.rest((topic.id, index), resting, &asks) {
+                        Ok(()) => return,
+                        Err(back) => rested = Some(back),
+                    }
+                    continue;
+                }
+                Ended::Failed(newest, resting, error) => {
+                    topic = newest;
+                    if io::is_full(&error) {
+                        // What could not be written says nothing about the log: it is opened again.
+                        core.shared.room.found_none();
+                        rested = Some(resting);
+                        continue;
+                    }
+                    let reason = format!("its log could not be closed: {error}");
+                    Unopened { reason, full: false }
+                }
+            },
             Err(unopened) => unopened,
         };
         if full {
@@ -166,16 +213,30 @@ async fn open<I: Io>(
     core: &Rc<Core<I>>,
     topic: &Arc<Topic>,
     index: PartitionIndex,
+    mut rested: Option<Resting>,
 ) -> Result<Owner<I>, Unopened> {
     let epoch = topic.partition(index).map_or(LeaderEpoch(0), |partition| partition.leader_epoch);
     let config = core.topic_config(topic).log(&core.config());
     let durability = config.durability;
-    let folder = data::prepare_partition(&core.io, &core.shared.data, topic, index)
-        .await
-        .map_err(|error| Unopened::storage(&error))?;
-    let (mut log, recovery) = Log::open(&core.io, &core.pool, &folder, config)
-        .await
-        .map_err(|error| Unopened::log(&error))?;
+    let opened = async {
+        let folder = match &rested {
+            // Its name is durable since it was opened first.
+            Some(_) => data::partition_folder(&core.shared.data, topic, index),
+            None => data::prepare_partition(&core.io, &core.shared.data, topic, index)
+                .await
+                .map_err(|error| Unopened::storage(&error))?,
+        };
+        let opened = Log::open(&core.io, &core.pool, &folder, config).await;
+        opened.map_err(|error| Unopened::log(&error))
+    };
+    let (mut log, recovery) = match opened.await {
+        Ok(opened) => opened,
+        Err(unopened) => {
+            // Fetches that wait at its end are not to wait for ever.
+            rested.iter_mut().for_each(|rested| rested.parked.wake_all());
+            return Err(unopened);
+        }
+    };
     if !recovery.clean && !recovery.created {
         core.tally.logs_recovered.add(1);
         core.tally.recovered_bytes.add(recovery.kept_bytes + recovery.cut_bytes);
@@ -186,10 +247,25 @@ async fn open<I: Io>(
         error!(topic = %topic.name, partition = %index, damage,
             "damaged data; it is neither served nor removed");
     }
+    let (gauge, parked) = match rested {
+        None => {
+            let gauge = Gauge::new(topic.name.clone(), epoch, log.end());
+            gauge.set(&log, 0);
+            core.shared.gauges.open((topic.id, index), gauge.clone());
+            (gauge, Parked::default())
+        }
+        Some(Resting { stand, gauge, parked, .. }) => {
+            let (start, end) = (log.start(), log.end());
+            if (start, end) != (stand.start, stand.end) {
+                error!(topic = %topic.name, partition = %index, %start, %end,
+                    closed_start = %stand.start, closed_end = %stand.end,
+                    "the log is not as it was closed: something else has changed its files");
+            }
+            gauge.set(&log, 0);
+            (gauge, parked)
+        }
+    };
     log.begin_epoch(epoch);
-    let gauge = Gauge::new(topic.name.clone(), epoch, log.end());
-    gauge.set(&log, 0);
-    core.shared.gauges.open((topic.id, index), gauge.clone());
     let reported = log.readable_end();
     let size_reported = log.size_bytes();
     Ok(Owner {
@@ -203,12 +279,15 @@ async fn open<I: Io>(
         waiting: VecDeque::new(),
         flushing: None,
         compacting: None,
-        parked: Parked::default(),
+        parked,
         reported,
         size_reported,
         gauge,
         tick_at: core.io.now().after(retention_check(core)),
+        upkeep_at: core.io.now(),
         rescheduled: false,
+        used: None,
+        rest_asked: false,
     })
 }
 
@@ -241,7 +320,8 @@ async fn offline<I: Io>(
             }
             Some(Ask::Delete(done)) => {
                 let folder = data::partition_folder(&core.shared.data, topic, index);
-                let _ = data::remove_tree(&core.io, &folder).await;
+                let removed = data::remove_tree(&core.io, &folder).await;
+                core.shared.left_behind.fetch_or(removed.is_err(), Ordering::Relaxed);
                 let _ = done.send(());
                 return true;
             }
@@ -251,9 +331,11 @@ async fn offline<I: Io>(
 }
 
 impl<I: Io> Owner<I> {
-    async fn serve(mut self, mut asks: mpsc::Receiver<Ask<I::File>>) {
-        let mut tick = Box::pin(self.core.io.sleep(self.tick_in()));
+    async fn serve(mut self, asks: &mut mpsc::Receiver<Ask<I::File>>) -> Ended {
+        let first = self.tick_in();
+        let mut tick = Box::pin(self.core.io.sleep(first));
         loop {
+            let mut may_rest = false;
             tokio::select! {
                 biased; // Finished flushes first: they let others go. Upkeep comes last.
                 flushed = under_way(&mut self.flushing) => {
@@ -261,24 +343,87 @@ impl<I: Io> Owner<I> {
                     self.on_flushed(flushed);
                 }
                 ask = asks.recv() => {
-                    let Some(ask) = ask else { return };
-                    if let Some(end) = self.take(ask, &mut asks).await {
-                        return self.finish(end, asks).await;
+                    let Some(ask) = ask else { return Ended::Closed };
+                    if let Some(end) = self.take(ask, asks).await {
+                        self.finish(end, asks).await;
+                        return Ended::Closed;
                     }
                 }
                 compacted = compacting::under_way(&mut self.compacting) => {
                     self.on_compacted(compacted);
                 }
                 () = &mut tick => {
-                    self.tick().await;
                     self.rescheduled = true;
+                    may_rest = self.is_idle() && self.has_nothing_to_do(asks);
+                    if !may_rest && self.core.io.now() >= self.upkeep_at {
+                        self.tick().await;
+                    }
                 }
             }
+            may_rest |= std::mem::take(&mut self.rest_asked);
+            if may_rest && self.has_nothing_to_do(asks) {
+                return self.rest().await;
+            }
             if std::mem::take(&mut self.rescheduled) {
-                tick = Box::pin(self.core.io.sleep(self.tick_in()));
+                let next = self.tick_in();
+                tick = Box::pin(self.core.io.sleep(next));
             }
             self.flush_if_due();
             self.report();
+        }
+    }
+
+    fn idle_after(&self) -> Duration {
+        Duration::from_millis(self.core.shared.config.partition_idle_ms)
+    }
+
+    /// Whether nobody has asked it for anything for so long that it may rest.
+    fn is_idle(&self) -> bool {
+        self.used.is_none_or(|used| self.core.io.now().since(used) >= self.idle_after())
+    }
+
+    fn has_nothing_to_do(&self, asks: &mpsc::Receiver<Ask<I::File>>) -> bool {
+        self.flushing.is_none()
+            && self.compacting.is_none()
+            && self.waiting.is_empty()
+            && self.log.is_at_rest()
+            && self.log.readable_end() == self.log.end()
+            // Closing writes.
+            && !self.core.shared.room.is_none()
+            && asks.is_empty()
+    }
+
+    /// Closes the log. What is asked meanwhile waits in the queue.
+    async fn rest(mut self) -> Ended {
+        let stand = self.stand();
+        self.report();
+        let Owner { topic, epoch, log, parked, gauge, .. } = self;
+        let mut resting = Resting { stand, epoch, parked, gauge };
+        match log.rest().await {
+            Ok(()) => {
+                resting.gauge.stand(&stand);
+                Ended::Rested(topic, resting)
+            }
+            Err(error) => {
+                resting.gauge.stand(&stand);
+                resting.parked.wake_all();
+                Ended::Failed(topic, resting, error)
+            }
+        }
+    }
+
+    /// Where the log stands once it is closed.
+    fn stand(&self) -> Stand {
+        let now = self.core.io.wall();
+        // What is due already and could not be done is not tried again at once.
+        let pause = i64::try_from(retention_check(&self.core).as_millis()).unwrap_or(i64::MAX);
+        let soonest = Wall(now.0.saturating_add(pause));
+        Stand {
+            start: self.log.start(),
+            end: self.log.end(),
+            bytes: self.log.size_bytes(),
+            due: self.log.upkeep_due(now).map(|due| due.max(soonest)),
+            producers: !self.log.producers_seen().is_empty(),
         }
     }
 
@@ -290,6 +435,9 @@ impl<I: Io> Owner<I> {
     ) -> Option<Ask<I::File>> {
         let mut next = Some(ask);
         while let Some(ask) = next.take() {
+            if !matches!(ask, Ask::Upkeep(_) | Ask::Rest) {
+                self.used = Some(self.core.io.now());
+            }
             match ask {
                 Ask::Produce(first) => {
                     self.group.add(first);
@@ -330,6 +478,14 @@ impl<I: Io> Owner<I> {
                 }
                 Ask::Ready(answer) => {
                     let _ = answer.send(Ok(()));
+                }
+                Ask::Upkeep(answer) => {
+                    self.tick().await;
+                    self.rest_asked |= self.is_idle();
+                    let _ = answer.send(Ok(()));
+                }
+                Ask::Rest => {
+                    self.rest_asked = true;
                 }
                 Ask::Configure(topic) => self.configure(topic),
                 end @ (Ask::Close(_) | Ask::Delete(_)) => return Some(end),
@@ -585,10 +741,16 @@ impl<I: Io> Owner<I> {
         }
     }
 
-    fn tick_in(&self) -> Duration {
+    /// In what time the log has upkeep to do, or the partition may rest.
+    fn tick_in(&mut self) -> Duration {
+        let now = self.core.io.now();
         let ms = self.log.next_tick_ms(self.core.io.wall());
         let upkeep = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-        self.tick_at.since(self.core.io.now()).min(upkeep)
+        let upkeep = self.tick_at.since(now).min(upkeep);
+        self.upkeep_at = now.after(upkeep);
+        let rest = self.used.map(|used| used.after(self.idle_after()).since(now));
+        // One that is idle and has something to do looks again.
+        upkeep.min(rest.filter(|rest| !rest.is_zero()).unwrap_or(IDLE_LOOK))
     }
 
     async fn tick(&mut self) {
@@ -602,7 +764,7 @@ impl<I: Io> Owner<I> {
         self.compact_if_due();
     }
 
-    async fn finish(mut self, end: Ask<I::File>, mut asks: mpsc::Receiver<Ask<I::File>>) {
+    async fn finish(mut self, end: Ask<I::File>, asks: &mut mpsc::Receiver<Ask<I::File>>) {
         self.core.shared.gauges.close((self.topic.id, self.index));
         self.parked.wake_all();
         asks.close();
@@ -623,11 +785,19 @@ impl<I: Io> Owner<I> {
         if delete && !self.waiting.is_empty() {
             probe::hit(Probe::DeletedWithWaiting);
         }
+        let stand = self.stand();
         let outcome = if delete {
             self.log.delete().await
         } else {
             self.log.close().await.map_err(log::ChangeError::from)
         };
+        match &outcome {
+            Ok(()) if delete => {}
+            Ok(()) => self.core.shard.closed_at((self.topic.id, self.index), stand),
+            Err(_) => {
+                self.core.shared.left_behind.fetch_or(delete, Ordering::Relaxed);
+            }
+        }
         if let Err(error) = outcome {
             error!(topic = %self.topic.name, partition = %self.index, %error,
                 "could not end cleanly; the next start recovers the log");
@@ -639,7 +809,7 @@ impl<I: Io> Owner<I> {
     }
 }
 
-fn retention_check<I: Io>(core: &Core<I>) -> Duration {
+pub(super) fn retention_check<I: Io>(core: &Core<I>) -> Duration {
     Duration::from_millis(core.shared.config.retention_check_interval_ms)
 }
 

@@ -1,22 +1,33 @@
 //! The partitions of one core: who they are, and how a question reaches them.
 //!
-//! A partition's task starts when it is first asked for or when the core's round at start-up comes
-//! to it, and ends when its topic is deleted or the broker stops. Questions from connections of
-//! this core go straight to the partition's queue, those of other cores come through the inbox;
-//! either way, two questions of one connection to one partition arrive in order.
+//! A partition that is in use has a task, which starts when it is first asked for something that needs
+//! its log and ends when its topic is deleted, when the broker stops, or when the partition has had
+//! nothing to do for so long that it rests ([`super::rest`]). Questions from connections of this core
+//! go straight to the partition's queue, those of other cores come through the inbox; either way, two
+//! questions of one connection to one partition arrive in order.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use futures_util::future::poll_immediate;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
 
 use super::ask::Ask;
-use super::{Core, inbox, partition};
+use super::clean::{Row, Stand};
+use super::gauge::Gauge;
+use super::rest::{Resting, Upkeep};
+use super::wait::Parked;
+use super::{Core, data, inbox, partition};
 use crate::id::{PartitionIndex, TopicId};
 use crate::io::Io;
+use crate::limit::{LOGS_CLOSED_AT_ONCE_MAX, LOGS_OPENED_AT_ONCE_MAX};
 use crate::machine::{Image, Topic, place};
 use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
@@ -32,15 +43,128 @@ pub struct Message<F> {
     pub ask: Ask<F>,
 }
 
-/// The running partitions of one core.
+/// The partitions of one core that have been opened, and those that a clean stop told of.
 pub struct Shard<F> {
-    partitions: RefCell<BTreeMap<Key, mpsc::Sender<Ask<F>>>>,
-    closed: std::cell::Cell<bool>,
+    partitions: RefCell<BTreeMap<Key, State<F>>>,
+    /// How many are in use.
+    in_use: Cell<usize>,
+    /// How many were started since room was made.
+    started: Cell<usize>,
+    /// Counts questions: the order in which partitions were last asked.
+    uses: Cell<u64>,
+    closed: Cell<bool>,
+    /// When those at rest have something to do.
+    pub(super) upkeep: RefCell<Upkeep>,
+    /// Where those stand that were closed for good.
+    rows: RefCell<Vec<Row>>,
 }
+
+/// How a partition is.
+enum State<F> {
+    /// It has a task.
+    InUse {
+        queue: mpsc::Sender<Ask<F>>,
+        /// The number of the last question.
+        used: Cell<u64>,
+    },
+    /// It has none. (Boxed: there are many more of these than of the others, and a table's nodes are
+    /// as large as the largest.)
+    Resting(Box<Resting>),
+}
+
+/// How often the progress of a start is told.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 impl<F> Default for Shard<F> {
     fn default() -> Self {
-        Shard { partitions: RefCell::default(), closed: std::cell::Cell::new(false) }
+        Shard {
+            partitions: RefCell::default(),
+            in_use: Cell::new(0),
+            started: Cell::new(usize::MAX),
+            uses: Cell::new(0),
+            closed: Cell::new(false),
+            upkeep: RefCell::default(),
+            rows: RefCell::default(),
+        }
+    }
+}
+
+impl<F> Shard<F> {
+    /// A partition's task ends, and the partition rests; unless somebody was faster, who then gets its
+    /// answers from the task. Nothing can come in between this and the end of the queue.
+    pub fn rest(
+        &self,
+        key: Key,
+        resting: Resting,
+        queue: &mpsc::Receiver<Ask<F>>,
+    ) -> Result<(), Resting> {
+        let mut partitions = self.partitions.borrow_mut();
+        match partitions.get_mut(&key) {
+            // One sender is the table's; another one is somebody's who is about to send.
+            Some(state) if queue.is_empty() && queue.sender_strong_count() == 1 => {
+                probe::hit(Probe::Rested);
+                self.upkeep.borrow_mut().add(key, &resting.stand);
+                *state = State::Resting(Box::new(resting));
+                self.in_use.set(self.in_use.get() - 1);
+                Ok(())
+            }
+            _ => {
+                probe::hit(Probe::RestInterrupted);
+                Err(resting)
+            }
+        }
+    }
+
+    /// A partition was closed for good, and stands there.
+    pub fn closed_at(&self, key: Key, stand: Stand) {
+        self.rows.borrow_mut().push((key, stand));
+    }
+
+    /// Where all partitions stand that were closed; afterwards there are none.
+    pub fn take_rows(&self) -> Vec<Row> {
+        self.rows.take()
+    }
+
+    fn use_number(&self) -> u64 {
+        let number = self.uses.get() + 1;
+        self.uses.set(number);
+        number
+    }
+
+    /// Asks those that were not asked for longest to rest: a share of all, so that it need not be
+    /// done again at once.
+    fn make_room(&self) {
+        let partitions = self.partitions.borrow();
+        let mut in_use: Vec<_> = partitions
+            .values()
+            .filter_map(|state| match state {
+                State::InUse { queue, used } => Some((used.get(), queue)),
+                State::Resting(_) => None,
+            })
+            .collect();
+        let share = in_use.len() / 16;
+        in_use.select_nth_unstable_by_key(share, |(used, _)| *used);
+        for (_, queue) in &in_use[..=share] {
+            probe::hit(Probe::RestAsked);
+            // One whose queue is full does not rest.
+            let _ = queue.try_send(Ask::Rest);
+        }
+    }
+}
+
+/// Takes over what a clean stop told of this core's partitions: they rest.
+pub fn begin<I: Io>(core: &Core<I>, rows: Vec<Row>) {
+    let image = core.shared.image();
+    for (key, stand) in rows {
+        let Some((topic, partition)) = image.partition(key.0, key.1) else { continue };
+        probe::hit(Probe::BegunAtRest);
+        let epoch = partition.leader_epoch;
+        let gauge = Gauge::new(topic.name.clone(), epoch, stand.end);
+        gauge.stand(&stand);
+        core.shared.gauges.open(key, gauge.clone());
+        core.shard.upkeep.borrow_mut().add(key, &stand);
+        let resting = Box::new(Resting { stand, epoch, parked: Parked::default(), gauge });
+        core.shard.partitions.borrow_mut().insert(key, State::Resting(resting));
     }
 }
 
@@ -62,19 +186,29 @@ pub async fn pump<I: Io>(core: Rc<Core<I>>, mut inbox: inbox::Receiver<Message<I
     }
 }
 
-async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, mut ask: Ask<I::File>) {
-    // Nearly always the partition runs and has room: then nothing is cloned and nothing waits.
-    if let Some(queue) = core.shard.partitions.borrow().get(&to) {
-        match queue.try_send(ask) {
-            Ok(()) => return,
+/// Hands `ask` to a partition of this core.
+pub async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, mut ask: Ask<I::File>) {
+    // Nearly always the partition is in use and has room: then nothing is cloned and nothing waits.
+    match core.shard.partitions.borrow_mut().get_mut(&to) {
+        Some(State::InUse { queue, used }) => match queue.try_send(ask) {
+            Ok(()) => {
+                used.set(core.shard.use_number());
+                return;
+            }
             Err(TrySendError::Full(unsent)) => {
                 probe::hit(Probe::QueueFull);
                 ask = unsent;
             }
             Err(TrySendError::Closed(unsent)) => ask = unsent,
-        }
+        },
+        Some(State::Resting(resting)) => match resting.answer(ask) {
+            None => return,
+            Some(unanswered) => ask = unanswered,
+        },
+        None => {}
     }
     match reach(core, to) {
+        // While it waits for room the queue is this question's as well, and its task does not end.
         Some(queue) => {
             if let Err(mpsc::error::SendError(ask)) = queue.send(ask).await {
                 probe::hit(Probe::QueueClosed);
@@ -90,24 +224,47 @@ async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, mut ask: Ask<I::File>) {
 
 /// The queue of a partition that the image has, started if need be.
 fn reach<I: Io>(core: &Rc<Core<I>>, key: Key) -> Option<mpsc::Sender<Ask<I::File>>> {
-    if let Some(queue) = core.shard.partitions.borrow().get(&key) {
+    let shard = &core.shard;
+    if let Some(State::InUse { queue, .. }) = shard.partitions.borrow().get(&key) {
         return Some(queue.clone());
     }
-    if core.shard.closed.get() {
+    if shard.closed.get() {
         return None;
     }
     let image = core.shared.image();
     let (topic, _) = image.partition(key.0, key.1)?;
-    let queue = partition::start(core, topic.clone(), key.1);
-    core.shard.partitions.borrow_mut().insert(key, queue.clone());
+    let rested = match shard.partitions.borrow_mut().remove(&key) {
+        Some(State::Resting(rested)) => {
+            probe::hit(Probe::Woken);
+            shard.upkeep.borrow_mut().remove(key, &rested.stand);
+            Some(*rested)
+        }
+        _ => None,
+    };
+    let queue = partition::start(core, topic.clone(), key.1, rested);
+    let state = State::InUse { queue: queue.clone(), used: Cell::new(shard.use_number()) };
+    shard.partitions.borrow_mut().insert(key, state);
+    shard.in_use.set(shard.in_use.get() + 1);
+    shard.started.set(shard.started.get().saturating_add(1));
+    let most = core.in_use_max();
+    if shard.in_use.get() > most && shard.started.get() > most / 16 {
+        shard.started.set(0);
+        shard.make_room();
+    }
     Some(queue)
 }
 
-/// Follows the cluster's metadata: opens what is new one after another, removes what was deleted,
-/// and passes changed settings on, those of topics and those of the broker.
+/// Whether a partition has been opened, or a clean stop told of it.
+fn knows<I: Io>(core: &Core<I>, key: Key) -> bool {
+    core.shard.partitions.borrow().contains_key(&key)
+}
+
+/// Follows the cluster's metadata: opens what is new, removes what was deleted, and passes changed
+/// settings on, those of topics and those of the broker.
 pub async fn follow<I: Io>(core: Rc<Core<I>>) {
     let mut images = core.shared.images();
     let mut known: BTreeMap<TopicId, Arc<Topic>> = BTreeMap::new();
+    let mut first = true;
     loop {
         let image = images.borrow_and_update().clone();
         // Before any log is opened with them.
@@ -115,36 +272,30 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
         let reconfigured = core.reconfigured.take();
         let current: BTreeMap<TopicId, Arc<Topic>> =
             image.topics().map(|topic| (topic.id, topic.clone())).collect();
-        if core.tally.logs_to_open.get() == 0 {
-            let logs = current.values().map(|topic| owned(&core, topic).len()).sum::<usize>();
-            core.tally.logs_to_open.set(logs as u64 + 1);
-        }
+        let mut new = Vec::new();
         for topic in current.values() {
             let before = known.get(&topic.id);
             if !reconfigured && before.is_some_and(|before| Arc::ptr_eq(before, topic)) {
                 continue;
             }
             for key in owned(&core, topic) {
-                if before.is_some() {
+                if !knows(&core, key) {
+                    new.push(key);
+                } else if before.is_some() {
                     deliver(&core, key, Ask::Configure(topic.clone())).await;
-                } else {
-                    let (answer, ready) = oneshot::channel();
-                    deliver(&core, key, Ask::Ready(answer)).await;
-                    // One after another: what is asked for by clients need not wait in line.
-                    let _ = ready.await;
-                    if !core.has_opened.get() {
-                        core.tally.logs_opened.add(1);
-                    }
                 }
             }
         }
+        if first {
+            core.tally.logs_to_open.set(new.len() as u64 + 1);
+        }
+        open(&core, new, std::mem::take(&mut first)).await;
         // By the newest image, not by the one of this round: while the round waited, a client may
         // have been the first to ask for a partition of a topic that is newer than the round.
         for key in gone(&core, &core.shared.image()) {
             end(&core, key, Ask::Delete).await;
         }
         core.settings.retain(|id| current.contains_key(&id));
-        core.has_opened.set(true);
         known = current;
         if images.changed().await.is_err() {
             return;
@@ -152,7 +303,44 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
     }
 }
 
-/// The running partitions that the image does not have any more.
+/// Opens partitions, a few at a time: what clients ask for need not wait in line. At the start these
+/// are the ones that were not closed cleanly, and recovered by it; they rest if nobody asks for them.
+async fn open<I: Io>(core: &Rc<Core<I>>, keys: Vec<Key>, at_start: bool) {
+    let all = keys.len();
+    let begun = core.io.now();
+    let mut told = begun;
+    let mut keys = keys.into_iter();
+    let mut opening = FuturesUnordered::new();
+    let mut opened = 0;
+    loop {
+        while opening.len() < LOGS_OPENED_AT_ONCE_MAX
+            && let Some(key) = keys.next()
+        {
+            opening.push(async move {
+                let (answer, ready) = oneshot::channel();
+                let ask = if at_start { Ask::Upkeep(answer) } else { Ask::Ready(answer) };
+                deliver(core, key, ask).await;
+                // One that fails says so itself.
+                let _ = ready.await;
+            });
+        }
+        if opening.next().await.is_none() {
+            break;
+        }
+        opened += 1;
+        core.tally.logs_opened.add(u64::from(at_start));
+        if at_start && core.io.now().since(told) >= PROGRESS {
+            told = core.io.now();
+            info!(core = core.id.0, "{opened} of {all} partitions looked at");
+        }
+    }
+    if at_start && all > 0 {
+        let ms = core.io.now().since(begun).as_millis();
+        info!(core = core.id.0, ms, "looked at {all} partitions that were not closed cleanly");
+    }
+}
+
+/// The partitions that the image does not have any more.
 fn gone<I: Io>(core: &Core<I>, image: &Image) -> Vec<Key> {
     let partitions = core.shard.partitions.borrow();
     partitions.keys().filter(|key| image.partition(key.0, key.1).is_none()).copied().collect()
@@ -166,10 +354,20 @@ fn owned<I: Io>(core: &Core<I>, topic: &Topic) -> Vec<Key> {
 /// Closes every partition cleanly; those asked for afterwards are refused.
 pub async fn close<I: Io>(core: &Rc<Core<I>>) {
     core.shard.closed.set(true);
+    let mut closing = FuturesUnordered::new();
     loop {
-        let next = core.shard.partitions.borrow().keys().next().copied();
-        let Some(key) = next else { return };
-        end(core, key, Ask::Close).await;
+        while closing.len() < LOGS_CLOSED_AT_ONCE_MAX {
+            let next = core.shard.partitions.borrow().keys().next().copied();
+            let Some(key) = next else { break };
+            // Taken out of the table by the first poll, so that the next one is another.
+            let mut ending = Box::pin(end(core, key, Ask::Close));
+            if poll_immediate(&mut ending).await.is_none() {
+                closing.push(ending);
+            }
+        }
+        if closing.next().await.is_none() {
+            return;
+        }
     }
 }
 
@@ -178,11 +376,36 @@ async fn end<I: Io>(
     key: Key,
     how: impl FnOnce(oneshot::Sender<()>) -> Ask<I::File>,
 ) {
-    let queue = core.shard.partitions.borrow_mut().remove(&key);
-    if let Some(queue) = queue {
-        let (done, ended) = oneshot::channel();
-        if queue.send(how(done)).await.is_ok() {
-            let _ = ended.await;
+    let state = core.shard.partitions.borrow_mut().remove(&key);
+    let (done, ended) = oneshot::channel();
+    match (state, how(done)) {
+        (Some(State::InUse { queue, .. }), how) => {
+            core.shard.in_use.set(core.shard.in_use.get() - 1);
+            if queue.send(how).await.is_ok() {
+                let _ = ended.await;
+            }
         }
+        (Some(State::Resting(mut resting)), how) => {
+            core.shard.upkeep.borrow_mut().remove(key, &resting.stand);
+            core.shared.gauges.close(key);
+            resting.parked.wake_all();
+            if matches!(how, Ask::Delete(_)) {
+                probe::hit(Probe::DeletedAtRest);
+                delete(core, key, &resting.gauge).await;
+            } else {
+                core.shard.closed_at(key, resting.stand);
+            }
+        }
+        (None, _) => {}
+    }
+}
+
+/// Removes the folder of a partition at rest whose topic is gone.
+async fn delete<I: Io>(core: &Core<I>, key: Key, gauge: &Gauge) {
+    let folder = data::folder(&core.shared.data, gauge.topic(), key.0, key.1);
+    if let Err(error) = data::remove_tree(&core.io, &folder).await {
+        core.shared.left_behind.store(true, Ordering::Relaxed);
+        error!(folder = %folder.display(), %error,
+            "could not remove a deleted partition; the next start tries again");
     }
 }

@@ -36,6 +36,20 @@ pub fn carrier(asked: IoMode) -> Result<Carrier, Failure> {
     }
 }
 
+/// How many files this process may have open, after it has asked for as many as it may ask for.
+pub fn open_files_max() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call fills a structure that lives through it.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return u64::MAX;
+    }
+    let before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the call reads a structure that lives through it.
+    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
+    if raised { limit.rlim_max } else { before }
+}
+
 /// How many cores this process may run on.
 pub fn cores_available() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -44,6 +44,8 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
     let admin = admin(&config)?;
     check_advertised(&config.advertised_listeners)?;
     runtime::show_reports("info");
+    let files = usize::try_from(runtime::open_files_max()).unwrap_or(usize::MAX);
+    config.partitions_open_max = config.partitions_open_max.min(files / 2).max(1);
     let carrier = runtime::carrier(config.io)?;
     let data = config.log_dir.clone();
     let options = Options { data, cores: config.cores, listen, admin, config };

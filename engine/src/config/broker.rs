@@ -93,6 +93,20 @@ pub const KEYS: &[Key] = &[
          blocking calls (pool), or io_uring unless the kernel refuses it (auto).",
     ),
     key(
+        "trialog.partition.idle.ms",
+        Kind::Long(1, i64::MAX),
+        "60000",
+        "How many milliseconds after the last request a partition's files are closed. The next \
+         request opens them again.",
+    ),
+    key(
+        "trialog.partitions.open.max",
+        Kind::Int(1, 1_000_000),
+        "16384",
+        "How many partitions may have their files open. With more, those that were not asked for \
+         longest are closed. Half of the limit of open files of the process, if that is less.",
+    ),
+    key(
         "num.partitions",
         Kind::Int(1, 10_000),
         "1",
@@ -434,6 +448,10 @@ pub struct Broker {
     pub cores: u16,
     /// `trialog.io`
     pub io: IoMode,
+    /// `trialog.partition.idle.ms`
+    pub partition_idle_ms: u64,
+    /// `trialog.partitions.open.max`; of all cores together.
+    pub partitions_open_max: usize,
     /// `num.partitions`
     pub num_partitions: i32,
     /// `default.replication.factor`
@@ -546,6 +564,8 @@ impl Broker {
                 "pool" => IoMode::Pool,
                 _ => IoMode::Auto,
             },
+            partition_idle_ms: narrow(number("trialog.partition.idle.ms")),
+            partitions_open_max: narrow(number("trialog.partitions.open.max")),
             num_partitions: narrow(number("num.partitions")),
             default_replication_factor: narrow(number("default.replication.factor")),
             auto_create_topics_enable: truth("auto.create.topics.enable"),

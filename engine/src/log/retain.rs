@@ -81,6 +81,34 @@ impl<I: Io> Log<I> {
         next.clamp(TICK_MS_MIN, TICK_MS_MAX)
     }
 
+    /// From when on a log that is closed now has something to do by itself once it is opened:
+    /// segments to remove or to compact. `None` if only an append or other settings can change that.
+    pub fn upkeep_due(&self, now: Wall) -> Option<Wall> {
+        let mut due = None;
+        let mut by = |ms: i64| due = Some(due.map_or(ms, |due: i64| due.min(ms)));
+        let written = |segment: &&Segment<I::File>| segment.size > 0;
+        if let Some(oldest) = self.segments.first().filter(written)
+            && self.retains_by_time()
+        {
+            by(newest_ms(oldest).saturating_add(self.config.retention_ms));
+        }
+        if self.config.compact
+            && !self.closed
+            && let Some(active) = self.segments.last().filter(written)
+        {
+            by(active.created_ms.saturating_add(self.config.roll_ms()));
+        }
+        if let Some(ms) = self.compaction_tick_ms() {
+            by(now.0.saturating_add(ms));
+        }
+        due.map(Wall)
+    }
+
+    /// Whether nothing is under way, so that it may be closed and opened again.
+    pub fn is_at_rest(&self) -> bool {
+        self.ticket.is_none() && self.failure.is_none() && !self.compaction.is_running()
+    }
+
     fn retains_by_time(&self) -> bool {
         self.config.delete && self.config.retention_ms >= 0
     }
@@ -416,6 +444,14 @@ impl<I: Io> Log<I> {
             Ok(()) => Ok(()),
             Err(error) => Err(self.poison("closing", &error)),
         }
+    }
+
+    /// Closes a log that is at rest ([`Log::is_at_rest`]), to be opened again later. After a failure
+    /// it is as after a crash: the next open recovers it.
+    pub async fn rest(mut self) -> io::Result<()> {
+        assert!(self.is_at_rest(), "nothing is under way in a log that rests");
+        self.saver.overtake(self.jobs).await;
+        self.close_cleanly().await
     }
 
     /// Flushes everything without a ticket; nobody appends meanwhile.

@@ -7,6 +7,7 @@ mod hostile;
 mod operator;
 pub(crate) mod peer;
 mod quotas;
+mod rest;
 mod upkeep;
 
 use std::sync::Arc;

@@ -161,12 +161,14 @@ fn every_version_of_produce_and_fetch_is_spoken() {
 fn places_are_found_by_name_and_by_time() {
     with_client(3, Options::default(), async |ram, client| {
         create(&client, "t", 1).await;
+        // Not so long ago that retention would take them.
+        let begin = ram.wall().0;
         let producer = client.producer(ProducerOptions::default());
         for number in 0..10i64 {
             let record = NewRecord {
                 topic: "t",
                 partition: Some(P0),
-                timestamp: Some(1_000 * number),
+                timestamp: Some(begin + 1_000 * number),
                 ..NewRecord::default()
             };
             assert_eq!(stored(producer.send(record).await), (P0, Offset(number)));
@@ -175,13 +177,13 @@ fn places_are_found_by_name_and_by_time() {
         let at = async |start| admin.list_offset("t", P0, start).await.expect("listed");
         assert_eq!(at(Start::Earliest).await.map(|(offset, _)| offset), Some(Offset(0)));
         assert_eq!(at(Start::Latest).await.map(|(offset, _)| offset), Some(Offset(10)));
-        assert_eq!(at(Start::Time(3_000)).await, Some((Offset(3), 3_000)));
-        assert_eq!(at(Start::Time(3_001)).await, Some((Offset(4), 4_000)));
-        assert_eq!(at(Start::Time(9_001)).await, None);
+        assert_eq!(at(Start::Time(begin + 3_000)).await, Some((Offset(3), begin + 3_000)));
+        assert_eq!(at(Start::Time(begin + 3_001)).await, Some((Offset(4), begin + 4_000)));
+        assert_eq!(at(Start::Time(begin + 9_001)).await, None);
 
         let mut consumer = client.consumer(ConsumerOptions::default());
         for (start, first) in
-            [(Start::Time(6_500), 7), (Start::Offset(Offset(2)), 2), (Start::Earliest, 0)]
+            [(Start::Time(begin + 6_500), 7), (Start::Offset(Offset(2)), 2), (Start::Earliest, 0)]
         {
             consumer.seek("t", P0, start);
             let records = consumer.poll(Duration::from_secs(5)).await.expect("readable");

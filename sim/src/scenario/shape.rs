@@ -364,7 +364,11 @@ impl Shape {
                 clients.push(client);
             }
         }
-        let brokers = (0..brokers).map(|broker| host(&mut seed.stream("host", broker as u64)));
+        let brokers = (0..brokers).map(|broker| {
+            let mut host = host(&mut seed.stream("host", broker as u64));
+            host.settings.extend(rest(&mut seed.stream("rest", broker as u64)));
+            host
+        });
         let (brokers, disk_bytes) = (brokers.collect(), 64 << 20);
         Shape { brokers, groups, clients, topics, chaos, goal, disk_bytes }
     }
@@ -440,6 +444,19 @@ fn host(random: &mut Stream) -> BrokerShape {
     let mut broker = BrokerShape { cores, settings };
     group::settings(random, &mut broker);
     broker
+}
+
+/// When partitions rest: never in some runs, all the time in others.
+fn rest(random: &mut Stream) -> BTreeMap<&'static str, String> {
+    let mut settings = BTreeMap::new();
+    if random.chance(2, 3) {
+        let idle = random.pick(&[1, 30, 400, 3000]).to_string();
+        settings.insert("trialog.partition.idle.ms", idle);
+    }
+    if random.chance(1, 4) {
+        settings.insert("trialog.partitions.open.max", random.pick(&[1, 3]).to_string());
+    }
+    settings
 }
 
 fn client(random: &mut Stream, home: usize, role: Role, all: &[TopicShape]) -> ClientShape {

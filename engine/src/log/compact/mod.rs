@@ -85,6 +85,11 @@ impl State {
         self.cuts += 1;
     }
 
+    /// Whether one is out.
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// The log was opened, and files up to this generation were found.
     pub(super) fn begin(&mut self, generation: Option<u32>) {
         self.generation = self.generation.max(generation.unwrap_or(0));
