@@ -373,7 +373,10 @@ impl<I: Io> Log<I> {
         if self.closed {
             return;
         }
-        let Some(active) = self.segments.last_mut() else { return };
+        // Without a batch it goes on: the next segment would have its name.
+        let Some(active) = self.segments.last_mut().filter(|active| active.size > 0) else {
+            return;
+        };
         self.closed = true;
         let size = active.size;
         let cut = (active.allocated > size).then_some(size);

@@ -156,6 +156,33 @@ fn a_full_disk_refuses_and_recovers() {
 }
 
 #[test]
+fn a_segment_that_found_no_room_for_its_first_batch_is_used_later() {
+    let ram = Ram::new(13);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        add(&mut log, vec![batch(&[1000; 9])]).await;
+        ram.set_capacity(ram.used());
+        while log.append(vec![batch(&[1000; 9])], EPOCH, Wall(1000)).await
+            != [Err(AppendError::Full)]
+        {}
+        assert_eq!(
+            log.segments.last().map(|last| last.size),
+            Some(0),
+            "no roll found the disk full"
+        );
+        ram.set_capacity(u64::MAX);
+        let end = flush(&mut log).await;
+        // Retention takes all that there is, and the empty segment has the name of the next one.
+        log.set_config(Config { retention_ms: 500, ..small() });
+        log.tick(Wall(5000)).await.unwrap();
+        assert_eq!((log.start(), log.end()), (end, end));
+        let appended = add(&mut log, vec![batch(&[5000])]).await;
+        assert_eq!(appended[0].base, end);
+        assert_eq!(flush(&mut log).await, end.plus(1));
+    });
+}
+
+#[test]
 fn finds_offsets_by_time() {
     let ram = Ram::new(4);
     ram.block_on(async {
