@@ -118,8 +118,11 @@ impl Service {
                 (entry[0], entry[1]) = (value, value ^ MARK ^ place as u64);
                 let entry = words(&entry);
                 *self.poisoned.borrow_mut() = true;
-                write_all_at(&self.file, vec![entry], (place * ENTRY) as u64).await.0?;
-                *self.poisoned.borrow_mut() = false;
+                let written = write_all_at(&self.file, vec![entry], (place * ENTRY) as u64).await.0;
+                // A full disk passes: the next entry goes to the same place.
+                let is_full = |error: &std::io::Error| error.kind() == ErrorKind::StorageFull;
+                *self.poisoned.borrow_mut() = written.as_ref().is_err_and(|it| !is_full(it));
+                written?;
                 self.values.borrow_mut().push(value);
                 self.by_value.borrow_mut().insert(value, place);
                 place

@@ -272,9 +272,10 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     let gone = Gone::new(&view);
     phantom::check(&view, &mut report);
     inconsistent_offsets::check(&view, &mut report);
-    lost_write::check(&view, &gone, &mut report);
     if expect.caught_up {
+        lost_write::check(&view, &gone, &mut report);
         unseen::check(&view, &gone, &mut report);
+        offsets_dense::check(&view, &gone, &mut report);
     }
     duplicate::check(&view, &mut report);
     nonmonotonic_send::check(&view, &mut report);
@@ -282,7 +283,6 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     let Moves { jumps, lows, resumes } = walk::moves(&view, &gone, &starts);
     nonmonotonic_poll::check(&view, &jumps, &mut report);
     poll_skip::check(&view, &gone, &jumps, &mut report);
-    offsets_dense::check(&view, &gone, &mut report);
     start_offset::check(&view, &gone, &starts, &lows, &mut report);
     end_offset::check(&view, &calls, &mut report);
     time_lookup::check(&view, &gone, &calls, &mut report);

@@ -155,6 +155,23 @@ fn a_history_that_contradicts_itself_is_malformed() {
     assert_eq!(report.count(Anomaly::Malformed), 3, "{report}");
 }
 
+#[test]
+fn what_readers_jumped_over_is_lost_only_after_a_reading_of_everything() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"value":1}
+{"time":2,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"value":1,"offset":1}
+{"time":3,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"value":2}
+{"time":4,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"value":2,"offset":3}
+{"time":5,"process":2,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":6,"process":2,"type":"ok","f":"seek","topic":"t","partition":0,"offset":3}
+{"time":7,"process":2,"type":"ok","f":"poll","records":[["t",0,3,2]]}
+"#;
+    let history = History::read(&mut text.as_bytes()).expect("a history");
+    let found = |caught_up| names(&all(&history, &Expect { caught_up, ..Expect::default() }));
+    assert_eq!(found(false), []);
+    assert!(found(true).contains(&Anomaly::LostWrite));
+}
+
 /// What the published reports describe; the first line of each file names the report.
 #[test]
 fn anomalies_of_published_reports_are_named() {

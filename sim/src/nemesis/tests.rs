@@ -97,9 +97,12 @@ async fn write_a_log(io: &SimIo) -> std::io::Result<()> {
         fill_at(&log, Buf::with_capacity(4000), 0).await.0?;
         if round % 3 == 0 {
             let mut checkpoint = b"TLCP".to_vec();
-            checkpoint.resize(32, 0);
+            checkpoint.extend([2_u32, 0, 0].map(u32::to_be_bytes).concat());
+            checkpoint.extend([0_u64, 7, 0].map(u64::to_be_bytes).concat());
             checkpoint.extend(1_u32.to_be_bytes());
-            checkpoint.extend([0, 7, end, 0, 0].map(u64::to_be_bytes).concat());
+            checkpoint.extend(0_u64.to_be_bytes());
+            checkpoint.extend(0_u32.to_be_bytes());
+            checkpoint.extend([7, end, 0, 0].map(u64::to_be_bytes).concat());
             let new = io.open(&dir.join("checkpoint.new"), Open::Create).await?;
             write_all_at(&new, vec![checkpoint.into()], 0).await.0?;
             new.sync().await?;

@@ -21,6 +21,8 @@ use crate::scenario::stage::{Actor, Voice};
 
 /// How long a member goes on without looking whether the group has read everything.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The longest pause between two polls in the second act.
+const HURRY: Duration = Duration::from_millis(50);
 
 /// A member's program.
 pub async fn perform(actor: Actor, shape: MemberShape) {
@@ -51,7 +53,9 @@ pub async fn perform(actor: Actor, shape: MemberShape) {
                 reader = None;
             }
         }
-        actor.pause(&mut random, shape.pause).await;
+        // In the second act it has to catch up, however slow it was.
+        let pause = if over { shape.pause.min(HURRY) } else { shape.pause };
+        actor.pause(&mut random, pause).await;
     }
     if let Some(reader) = reader {
         reader.end().await;
