@@ -202,6 +202,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "real threads are what is tested")]
     fn an_answer_from_another_core_wakes_who_waits() {
         let slots = Slots::default();
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));

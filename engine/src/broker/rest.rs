@@ -50,7 +50,7 @@ impl Resting {
                 if let Some(wait) = &fetch.wait {
                     self.parked.park(wait);
                 }
-                let _ = fetch.answer.send(Fetched {
+                fetch.answer.send(Fetched {
                     high_watermark: self.stand.end,
                     start: self.stand.start,
                     leader_epoch: self.epoch,
