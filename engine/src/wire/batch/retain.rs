@@ -23,7 +23,9 @@ pub enum Retained {
 
 /// Takes out of `batch` the records that `keep` does not want. If what remains holds a tombstone
 /// (a record with a key and no value) and the batch has no delete horizon yet, it gets `horizon_ms`
-/// (KIP-534): in the place of the base timestamp, with every delta taken anew from it.
+/// (KIP-534): in the place of the base timestamp, with every delta taken anew from it. Where a
+/// record is so far from the horizon that 64 bits do not hold the delta, there is none, and the
+/// tombstone stays.
 ///
 /// # Errors
 /// [`BatchError`] if the records cannot be read.
@@ -42,7 +44,10 @@ pub fn retain(
             kept.push(record);
         }
     }
-    let begins = tombstones && !batch.has_delete_horizon();
+    let append_time = batch.timestamp_type() == TimestampType::LogAppendTime;
+    let fits = |record: &Record<'_>| record.timestamp.checked_sub(horizon_ms).is_some();
+    let begins =
+        tombstones && !batch.has_delete_horizon() && (append_time || kept.iter().all(fits));
     if kept.is_empty() {
         return Ok(Retained::Nothing);
     }
@@ -52,7 +57,9 @@ pub fn retain(
     let base_timestamp = if begins { horizon_ms } else { batch.base_timestamp() };
     let mut plain = batch.bytes()[..HEADER_BYTES].to_vec();
     for record in &kept {
-        put_record(&mut plain, batch, base_timestamp, record);
+        // The records of a batch with an append time have the header's, whatever their deltas say.
+        let delta = if append_time { 0 } else { record.timestamp - base_timestamp };
+        put_record(&mut plain, batch, delta, record);
     }
     let mut out = plain;
     if batch.compression() != Compression::None {
@@ -82,8 +89,7 @@ pub fn emptied(batch: &Batch<'_>) -> Vec<u8> {
     out
 }
 
-fn put_record(out: &mut Vec<u8>, batch: &Batch<'_>, base_timestamp: i64, record: &Record<'_>) {
-    let delta = record.timestamp.wrapping_sub(base_timestamp);
+fn put_record(out: &mut Vec<u8>, batch: &Batch<'_>, delta: i64, record: &Record<'_>) {
     let offset_delta = record.offset.0 - batch.base_offset().0;
     let headers = i64::from(record.headers);
     let body = 1
@@ -171,6 +177,27 @@ mod tests {
             assert_eq!(retain(&after, |_| true, 5), Ok(Retained::Whole));
             assert_eq!(retain(&after, |_| false, 5), Ok(Retained::Nothing));
         }
+    }
+
+    #[test]
+    fn a_horizon_that_no_delta_reaches_is_left_out() {
+        let mut builder = Builder::new();
+        builder.push(i64::MIN, Some(b"a"), Some(b"1"), &[]);
+        builder.push(i64::MIN + 5, Some(b"b"), None, &[]);
+        let mut bytes = builder.finish();
+        let batch = Batch::parse(&bytes).expect("a batch");
+        assert_eq!(retain(&batch, |_| true, 9999), Ok(Retained::Whole));
+        let kept = retain(&batch, |record| record.key == Some(b"b"), 9999).expect("readable");
+        let Retained::Part(part) = kept else { panic!("{kept:?}") };
+        assert_eq!(show(&part), show(&bytes)[1..]);
+        assert!(!Batch::parse(&part).expect("a batch").has_delete_horizon());
+        // With an append time the deltas do not count.
+        stamp_append_time(&mut bytes, 5000);
+        let batch = Batch::parse(&bytes).expect("a batch");
+        let kept = retain(&batch, |record| record.key == Some(b"b"), 9999).expect("readable");
+        let Retained::Part(part) = kept else { panic!("{kept:?}") };
+        assert_eq!(show(&part), show(&bytes)[1..]);
+        assert!(Batch::parse(&part).expect("a batch").has_delete_horizon());
     }
 
     #[test]
