@@ -187,7 +187,8 @@ impl Groups {
                 id
             }
         };
-        self.drop_if_vacant(&id);
+        // A group that is deleted forgets the ids it had promised, and when they would be missed.
+        self.settle(&id);
     }
 
     /// Gives the groups the members that their records name, once all records are applied. Every

@@ -676,6 +676,15 @@ fn groups_and_offsets_can_be_deleted_when_nobody_uses_them() {
     let decision = desk.groups.decide(desk.now, Command::TopicsGone { topics });
     desk.take(decision);
     assert_eq!((desk.state(), desk.committed()), ("Dead", None));
+
+    // Somebody who was promised an id has not come back with it yet.
+    let members = stable(&mut desk, 1);
+    assert_eq!(desk.leave(&members[0].id, None), 0);
+    let ticket = desk.join(&somebody());
+    assert_eq!(desk.joined(ticket).error_code, ErrorCode::MemberIdRequired.code());
+    assert_eq!(desk.delete(), ErrorCode::None);
+    assert_eq!(desk.state(), "Dead");
+    desk.pass(60_000);
 }
 
 /// What one of several random clients does next.
