@@ -94,31 +94,7 @@ impl Broker {
 
     /// Makes a topic.
     pub fn create_as(&self, name: &str, partitions: i32, durability: Durability) {
-        let config = |name: &str, value: &str| CreatableTopicConfig {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-        };
-        let topic = CreatableTopic {
-            name: name.to_owned(),
-            num_partitions: partitions,
-            replication_factor: 1,
-            configs: vec![
-                config("trialog.durability", durability.name()),
-                config("max.message.bytes", "4000000"),
-            ],
-            ..CreatableTopic::default()
-        };
-        let request = CreateTopicsRequest {
-            topics: vec![topic],
-            timeout_ms: 30_000,
-            ..CreateTopicsRequest::default()
-        };
-        let bytes = frame_of(ApiKey::CreateTopics as i16, 7, |out| request.encode(out, 7));
-        let answer = load::call(&mut load::connect(self.address), &bytes);
-        let body = frame::response_body(&answer, ApiKey::CreateTopics as i16, 7).expect("a header");
-        let response = CreateTopicsResponse::decode(&mut Reader::new(&answer[body..]), 7);
-        let topic = &response.expect("an answer").topics[0];
-        assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);
+        create_at(self.address, name, partitions, durability);
     }
 
     /// Deletes a topic.
@@ -174,6 +150,10 @@ pub fn serve(data: &Path, settings: &[(&str, &str)]) {
 
 /// Makes a topic whose records are acknowledged from the page cache.
 pub fn create(address: SocketAddr, name: &str, partitions: i32) {
+    create_at(address, name, partitions, Durability::PageCache);
+}
+
+fn create_at(address: SocketAddr, name: &str, partitions: i32, durability: Durability) {
     let config = |name: &str, value: &str| CreatableTopicConfig {
         name: name.to_owned(),
         value: Some(value.to_owned()),
@@ -183,7 +163,7 @@ pub fn create(address: SocketAddr, name: &str, partitions: i32) {
         num_partitions: partitions,
         replication_factor: 1,
         configs: vec![
-            config("trialog.durability", "page-cache"),
+            config("trialog.durability", durability.name()),
             config("max.message.bytes", "4000000"),
         ],
         ..CreatableTopic::default()

@@ -250,8 +250,8 @@ impl Reader {
         }
     }
 
-    /// The broker may be without its topic or its disk, or a batch may have rotted. What else is wrong must have a reason in
-    /// the nature of the topic.
+    /// The broker may be without its topic or its disk, or a batch may have rotted. What else is
+    /// wrong must have a reason in the nature of the topic.
     fn on_error(&mut self, error: &ConsumeError) {
         let actor = self.voice.actor.clone();
         match error {
