@@ -79,9 +79,20 @@ fn config() -> impl Strategy<Value = Config> {
     let memory = prop_oneof![Just(0u64), Just(1 << 20)];
     let lag = prop_oneof![2 => Just(0i64), 1 => Just(300)];
     let bytes = prop_oneof![3 => Just(-1i64), 1 => 1500i64..4000];
-    (300u32..1200, 100u32..400, memory, 0i64..700, lag, bytes).prop_map(
-        |(segment_bytes, index_interval_bytes, memory, delete_retention_ms, lag, bytes)| Config {
+    // A segment that rolls by its age leaves an empty one behind it, and nothing may come after.
+    let segment_ms = prop_oneof![1 => Just(i64::MAX), 1 => 200i64..1500];
+    (300u32..1200, 100u32..400, memory, 0i64..700, lag, bytes, segment_ms).prop_map(
+        |(
             segment_bytes,
+            index_interval_bytes,
+            memory,
+            delete_retention_ms,
+            lag,
+            bytes,
+            segment_ms,
+        )| Config {
+            segment_bytes,
+            segment_ms,
             index_interval_bytes,
             compact: true,
             delete: bytes >= 0,
@@ -199,7 +210,7 @@ impl Player {
         let mut at = start;
         let mut contents = Contents::default();
         while at < end {
-            let plan = self.log.plan(at, end, 700, First::AtLeastOneBatch).await;
+            let plan = self.log.plan(at, end, 150, First::AtLeastOneBatch).await;
             let plan = self.tried(plan)?;
             let bytes = self.read(&plan).await?;
             if bytes.is_empty() {
@@ -497,7 +508,9 @@ impl Player {
             return true;
         }
         let base = self.witness.borrow().sent.get(&to).map_or(to, |sent| sent.batch);
-        self.witness.borrow_mut().pending = Pending::Cut(base);
+        let Some((before, _)) = self.contents().await else { return false };
+        let below = before.range(..base).next_back().map_or(start, |(offset, _)| offset + 1);
+        self.witness.borrow_mut().pending = Pending::Cut(below);
         // What runs beside was begun before, and is noticed to be too old.
         match self.log.truncate(Offset(to)).await {
             Ok(()) => {}
@@ -505,7 +518,7 @@ impl Player {
             Err(error) => panic!("{error}"),
         }
         let end = self.log.end().0;
-        assert!(end >= base && end <= to, "{base} <= {end} <= {to}");
+        assert!(end >= below && end <= to, "{below} <= {end} <= {to}");
         let Some((records, _)) = self.contents().await else { return false };
         // A reader whose bytes are cut off reads on elsewhere.
         self.held.clear();
@@ -659,6 +672,40 @@ fn a_log_that_has_changed_meanwhile_overtakes_its_compaction() {
         reached(&[Probe::CompactionOvertaken]);
         aftermath(ram.crash(Loss::Everything), &script, &witness, 1);
     }
+}
+
+/// Plays this on a log whose segments close by their age only, and reads all of it.
+fn on_one_segment(ops: &[Op]) {
+    let config = Config {
+        segment_ms: 1000,
+        compact: true,
+        delete: false,
+        min_dirty_ratio: 0.0,
+        compaction_backoff_ms: 0,
+        ..Config::default()
+    };
+    let script = Script { seed: 1, config, lives: vec![(ops.to_vec(), None)] };
+    let (ram, witness) = lead_up(&script);
+    ram.block_on(live(&ram, &script, &witness, ops, false));
+    reached(&[Probe::Compacted]);
+    aftermath(ram.crash(Loss::Everything), &script, &witness, 1);
+}
+
+#[test]
+fn a_reader_gets_to_the_end_though_nothing_is_left_there() {
+    let append = |key| Op::Append { notes: vec![(key, Some(9))], producer: 0, compression: 0 };
+    let fills = [append(Some(1)), append(None), Op::Flush, Op::Tick(2000), append(Some(2))];
+    let compacts = [Op::Flush, Op::Tick(0), Op::Compact, Op::Tick(0)];
+    // What came behind the compacted segment goes again.
+    on_one_segment(&[&fills[..], &compacts, &[Op::Truncate(170)]].concat());
+}
+
+#[test]
+fn a_reader_gets_a_large_batch_behind_a_hole() {
+    let notes = |keys: std::ops::Range<u8>| keys.map(|key| (Some(key), Some(59))).collect();
+    let append = |keys| Op::Append { notes: notes(keys), producer: 0, compression: 0 };
+    let fills = [append(0..4), append(0..4), Op::Flush, Op::Tick(2000), append(5..6)];
+    on_one_segment(&[&fills[..], &[Op::Flush, Op::Tick(0), Op::Compact, Op::Tick(0)]].concat());
 }
 
 #[test]

@@ -230,9 +230,11 @@ impl<I: Io> Log<I> {
         Ok(())
     }
 
-    /// Removes everything from `to` on (a batch that contains `to` goes whole), durably. At or
-    /// below the start it empties the log, which then begins at `to`. `Busy` while a flush ticket
-    /// is out. A failed read changes nothing; any other failure of the disk poisons the log.
+    /// Removes everything from `to` on (a batch that contains `to` goes whole), durably. The log
+    /// ends where the last batch that stays does: below `to` if compaction has removed what was
+    /// before it. At or below the start it empties the log, which then begins at `to`. `Busy` while
+    /// a flush ticket is out. A failed read changes nothing; any other failure of the disk poisons
+    /// the log.
     pub async fn truncate(&mut self, to: Offset) -> Result<(), ChangeError> {
         self.usable()?;
         if self.ticket.is_some() {
@@ -248,10 +250,10 @@ impl<I: Io> Log<I> {
             Some(segment) if to > self.start() => self.locate(segment, to).await?,
             _ => Place { position: 0, base: to.min(self.start()) },
         };
-        // Where compaction has removed `to`, the place is the next batch's or the end of the hole.
+        // Where compaction has removed what was before the place, the log ends before the hole.
         let base = match self.segments.get(number) {
-            Some(segment) if place.position == 0 && to > self.start() => segment.base,
-            _ => place.base.min(to),
+            Some(segment) if to > self.start() => self.end_before(segment, place).await?,
+            _ => place.base,
         };
         let place = Place { base, ..place };
         let result = if place.base <= self.start() {
@@ -386,6 +388,28 @@ impl<I: Io> Log<I> {
             time = time.max(header.max_timestamp());
         }
         Ok(time)
+    }
+
+    /// Where the batch before `place` ends, or the segment begins.
+    async fn end_before(
+        &self,
+        segment: &Segment<I::File>,
+        place: Place,
+    ) -> Result<Offset, PlanError> {
+        if place.position == 0 {
+            return Ok(segment.base);
+        }
+        if segment.generation == 0 {
+            return Ok(place.base);
+        }
+        let entry = self.ask(segment, |index| index.floor_position(place.position - 1)).await?;
+        let mut end = segment.base;
+        let mut walk = segment.walk_at(self.file(segment).await?, &self.pool, entry);
+        while walk.place().position < place.position {
+            let Some((_, header)) = self.noticed(walk.next().await)? else { break };
+            end = header.last_offset().plus(1);
+        }
+        Ok(end)
     }
 
     /// The producer table as of `place` in segment `number`, and the encoded one at that segment's

@@ -350,7 +350,8 @@ impl<I: Io> Log<I> {
         let mut to = from;
         while let Some((place, _)) = self.noticed(walk.next().await)? {
             let next = walk.place();
-            let fits = next.position <= limit || (whole && place == from);
+            let is_first = place.position == from.position;
+            let fits = next.position <= limit || (whole && is_first);
             if fits && next.position > limit {
                 probe::hit(Probe::PlanOfOneLarge);
             }

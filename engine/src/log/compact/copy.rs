@@ -119,11 +119,12 @@ impl<I: Io> Compaction<I> {
         let file = create(&self.io, self.dir.join(id.log_name())).await?;
         let mut copied = Copied::new(id, file, self.config.index_interval_bytes);
         let mut changed = sources.len() > 1;
+        let end = sources.last().expect("a group has a source").end;
         for row in sources {
             let (mut scan, mut chain) = self.source(row).await?;
             while let Some(header) = self.read(&mut scan, &mut chain, row).await? {
                 let bytes = scan.bytes(&header);
-                match self.remains(bytes, &header, mapped)? {
+                match self.remains(bytes, &header, mapped, end)? {
                     Retained::Whole => copied.push(bytes.to_vec()).await?,
                     Retained::Part(part) => {
                         changed = true;
@@ -158,16 +159,25 @@ impl<I: Io> Compaction<I> {
         Ok(Some(row))
     }
 
-    /// What is to remain of one batch.
-    fn remains(&self, bytes: &[u8], header: &Header, mapped: Offset) -> Result<Retained, Failure> {
+    /// What is to remain of one batch of a segment that reaches up to `end`. Its last batch stays,
+    /// though it may have no record any more: after it there may be nothing, and only a batch tells
+    /// a reader that the offsets before it are done with.
+    fn remains(
+        &self,
+        bytes: &[u8],
+        header: &Header,
+        mapped: Offset,
+        end: Offset,
+    ) -> Result<Retained, Failure> {
         if header.last_offset() >= mapped || header.is_control() || header.is_transactional() {
             return Ok(Retained::Whole);
         }
         let batch = Batch::parse(bytes).map_err(|_| Failure::Corrupt)?;
-        let is_last_of_producer = self.lasts.contains(&header.base_offset());
+        let is_last = header.last_offset().plus(1) == end;
+        let stays = is_last || self.lasts.contains(&header.base_offset());
         if header.count() == 0 {
-            // Kept for its producer before; whether that goes on is asked anew.
-            let kept = if is_last_of_producer { Retained::Whole } else { Retained::Nothing };
+            // It stayed before; whether that goes on is asked anew.
+            let kept = if stays { Retained::Whole } else { Retained::Nothing };
             return Ok(kept);
         }
         // The base timestamp of a batch with a horizon is the horizon.
@@ -183,7 +193,7 @@ impl<I: Io> Compaction<I> {
         };
         let horizon = self.now_ms.saturating_add(self.config.delete_retention_ms);
         Ok(match retain(&batch, keep, horizon).map_err(|_| Failure::Corrupt)? {
-            Retained::Nothing if is_last_of_producer => {
+            Retained::Nothing if stays => {
                 probe::hit(Probe::BatchEmptied);
                 Retained::Part(emptied(&batch))
             }

@@ -14,7 +14,8 @@
 //!   offsets, ends at the first thing that does not go as expected, and gives tombstones a horizon
 //!   only below what it has mapped. A log whose end was cut takes in nothing of a pass that was
 //!   begun before: what made older records needless may be gone.
-//! * Offsets, producers' last sequences and the table of leader epochs stay what they were.
+//! * Offsets, producers' last sequences and the table of leader epochs stay what they were. The last
+//!   batch of a segment stays, emptied if need be, so that readers get to the end.
 //!
 //! What belongs to a transaction is not touched, and nothing behind it is.
 

@@ -273,7 +273,10 @@ impl Reader {
             let name = &self.voice.actor.topic(at).name;
             let end = self.client.admin().list_offset(name, partition, Start::Latest).await;
             let Ok(Some((end, _))) = end else { return false };
-            if self.consumer.position(name, partition) != Some(end) {
+            let position = self.consumer.position(name, partition);
+            if position != Some(end) {
+                let world = self.voice.actor.io.world();
+                world.say(&format!("{name}-{partition} is read up to {position:?} of {end}"));
                 return false;
             }
         }

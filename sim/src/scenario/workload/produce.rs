@@ -23,8 +23,10 @@ use crate::seed::Stream;
 const PENDING_MAX: u64 = 60;
 /// So many keys at most in a compacted topic: each is to be written again and again.
 const KEYS_COMPACTED: u64 = 30;
-/// After the curtain, producers that are not done yet hurry.
+/// After the curtain, producers that are not done yet hurry: they rest no longer than this ...
 const HURRY: Duration = Duration::from_millis(300);
+/// ... and their bursts are drawn up to this at least. One alone may have all the rest to send.
+const BURST_HURRIED: u64 = 12;
 
 /// A producer's program.
 pub async fn perform(actor: Actor, shape: ProducerShape) {
@@ -37,7 +39,9 @@ pub async fn perform(actor: Actor, shape: ProducerShape) {
             break;
         }
         let (mut random, left_out) = actor.step();
-        let burst = random.within(1..shape.burst + 1);
+        let hurries = actor.stage.curtain();
+        let most = if hurries { shape.burst.max(BURST_HURRIED) } else { shape.burst };
+        let burst = random.within(1..most + 1);
         // What runs far ahead of the goal would only make the run long.
         let enough = done >= 2 * goal;
         if left_out {
@@ -52,8 +56,8 @@ pub async fn perform(actor: Actor, shape: ProducerShape) {
                 writer.write(&mut random).await;
             }
         }
-        let most = if actor.stage.curtain() { shape.pause.min(HURRY) } else { shape.pause };
-        actor.pause(&mut random, most).await;
+        let pause = if hurries { shape.pause.min(HURRY) } else { shape.pause };
+        actor.pause(&mut random, pause).await;
         while pending.get() > PENDING_MAX {
             actor.io.sleep(Duration::from_millis(10)).await;
         }
