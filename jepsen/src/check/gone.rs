@@ -3,11 +3,13 @@
 //! Every checker that calls something lost asks here first. Where the history leaves it open, the
 //! answer is yes: no alarm without proof.
 
+use std::collections::BTreeSet;
+
 use trialog_engine::id::Offset;
 
 use super::expect::Retention;
 use super::view::{Fate, Part, Place, Send, Source, View};
-use crate::history::{END, Op, Phase, Topic, Value};
+use crate::history::{BEGINNING, END, Op, Phase, Topic, Value};
 
 /// What a history allows to be missing.
 pub struct Gone<'v, 'a> {
@@ -15,7 +17,7 @@ pub struct Gone<'v, 'a> {
     /// Trims by part, in the order of their invocations: event, and the largest offset so far below
     /// which anything may be gone.
     trims: Vec<Vec<(usize, Offset)>>,
-    /// The lowest offset that the final reading saw, by part.
+    /// Where the final reading found the beginning the last time it went there, by part.
     fronts: Vec<Option<Offset>>,
     /// Keyed records whose offset is known: topic, key, part, offset, and the send's event.
     keyed: Vec<(Topic, &'a str, Part, Offset, usize)>,
@@ -25,10 +27,6 @@ pub struct Gone<'v, 'a> {
 
 impl<'v, 'a> Gone<'v, 'a> {
     pub fn new(view: &'v View<'a>) -> Gone<'v, 'a> {
-        let fronts = view.parts().map(|part| {
-            let seen = |place: &&Place| place.source == Source::ReadFinally;
-            view.places_in(part).iter().find(seen).map(|place| place.offset)
-        });
         let mut keyed = Vec::new();
         let mut strays = Vec::new();
         for send in view.sends.iter().filter(|send| send.fate != Fate::Failed) {
@@ -48,7 +46,7 @@ impl<'v, 'a> Gone<'v, 'a> {
         }
         keyed.sort_unstable();
         strays.sort_unstable();
-        Gone { view, trims: trims(view), fronts: fronts.collect(), keyed, strays }
+        Gone { view, trims: trims(view), fronts: fronts(view), keyed, strays }
     }
 
     /// The largest offset below which a trim that was asked before event `at` may have taken
@@ -59,7 +57,7 @@ impl<'v, 'a> Gone<'v, 'a> {
         count.checked_sub(1).map_or(Offset(0), |last| trims[last].1)
     }
 
-    /// The lowest offset that the final reading saw.
+    /// Where the final reading found the partition's beginning.
     pub fn front(&self, part: Part) -> Option<Offset> {
         self.fronts[part as usize]
     }
@@ -120,6 +118,33 @@ impl<'v, 'a> Gone<'v, 'a> {
         });
         strays.any(|(.., place)| place.is_none_or(|place| place == part))
     }
+}
+
+/// The lowest offset that the final reading saw; or, if a reader went to the beginning more than
+/// once, where the last such time led: what is below may have gone between the two.
+fn fronts(view: &View<'_>) -> Vec<Option<Offset>> {
+    let seen = |place: &&Place| place.source == Source::ReadFinally;
+    let lowest = |part| view.places_in(part).iter().find(seen).map(|place| place.offset);
+    let mut fronts: Vec<Option<Offset>> = view.parts().map(lowest).collect();
+    let mut went = BTreeSet::new();
+    for event in view.history.events().iter().skip(view.final_from()) {
+        match &event.op {
+            Op::Seek { topic, partition, offset } if *offset == BEGINNING => {
+                went.insert((event.process, view.part(*topic, *partition)));
+            }
+            Op::Poll { records } => {
+                for record in records {
+                    let part = view.part(record.topic, record.partition);
+                    if went.remove(&(event.process, part)) {
+                        let front = &mut fronts[part as usize];
+                        *front = (*front).max(Some(record.offset));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    fronts
 }
 
 fn trims(view: &View<'_>) -> Vec<Vec<(usize, Offset)>> {

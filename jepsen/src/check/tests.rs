@@ -172,6 +172,39 @@ fn what_readers_jumped_over_is_lost_only_after_a_reading_of_everything() {
     assert!(found(true).contains(&Anomaly::LostWrite));
 }
 
+/// Retention goes on while the final reading does: a reader that begins again finds the beginning
+/// elsewhere, and what it has not met is not lost for that. What is missing behind is.
+#[test]
+fn what_goes_during_the_final_reading_is_not_lost() {
+    let sends: String = (0..4)
+        .map(|value| {
+            let (asked, at) = (2 * value + 1, 2 * value + 2);
+            let send =
+                format!(r#""process":1,"f":"send","topic":"t","partition":0,"value":{value}"#);
+            format!(
+                "{{\"time\":{asked},\"type\":\"invoke\",{send}}}\n\
+                 {{\"time\":{at},\"type\":\"ok\",{send},\"offset\":{value}}}\n"
+            )
+        })
+        .collect();
+    let text = r#"{"format":"trialog-history","version":2}
+SENDS{"time":20,"process":900,"type":"info","f":"final"}
+{"time":21,"process":50,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":22,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+{"time":23,"process":50,"type":"ok","f":"poll","records":[["t",0,0,0]]}
+{"time":24,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+{"time":25,"process":50,"type":"ok","f":"poll","records":[["t",0,FIRST,FIRST],["t",0,3,3]]}
+"#;
+    let judged = |first: &str| {
+        let text = text.replace("SENDS", &sends).replace("FIRST", first);
+        let history = History::read(&mut text.as_bytes()).expect("a history");
+        let promise = Promise { dense: false, ..Promise::retained(Retention::Anytime) };
+        names(&all(&history, &Expect::of_all(promise)))
+    };
+    assert_eq!(judged("2"), []);
+    assert!(judged("1").contains(&Anomaly::LostWrite));
+}
+
 /// What the published reports describe; the first line of each file names the report.
 #[test]
 fn anomalies_of_published_reports_are_named() {

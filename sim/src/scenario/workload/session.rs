@@ -8,6 +8,7 @@
 //! fetch that waits; the answers must come in the order of the requests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use trialog_engine::client::Start;
 use trialog_engine::id::{Offset, PartitionIndex};
@@ -28,6 +29,10 @@ use crate::seed::Stream;
 const VERSION: i16 = 12;
 /// A version of ApiVersions, for the request behind a fetch.
 const OTHER_VERSION: i16 = 0;
+
+/// After the curtain it rests no longer than this: a fetch may bring it no more than one batch, and
+/// there may be thousands.
+const HURRY: Duration = Duration::from_millis(20);
 
 /// A partition: the place of its topic in the shape, and its number.
 type Part = (usize, PartitionIndex);
@@ -54,7 +59,9 @@ pub async fn perform(actor: Actor, shape: SessionShape) {
             }
             reader.fetch(&mut random).await;
         }
-        actor.pause(&mut random, reader.shape.pause).await;
+        let pause = reader.shape.pause;
+        let most = if actor.stage.curtain() { pause.min(HURRY) } else { pause };
+        actor.pause(&mut random, most).await;
     }
 }
 
