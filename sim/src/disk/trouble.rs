@@ -11,6 +11,9 @@ use crate::cause::{Bites, Cause};
 use crate::seed::Stream;
 
 const MILLISECOND: u64 = 1_000_000;
+/// What a call takes at most, whatever slows it down together: a disk that needs longer is stalled,
+/// and a stall ends when everything heals.
+const DELAY_MAX: u64 = 10_000 * MILLISECOND;
 
 /// The sorts of calls that a fault can single out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -243,7 +246,7 @@ impl Troubles {
             }
             bites.count(*cause);
         }
-        let mut end = start + delay;
+        let mut end = start + delay.min(DELAY_MAX);
         for (cause, until) in &self.stalls {
             if end < *until {
                 end = *until;
@@ -310,6 +313,8 @@ mod tests {
         assert_eq!(end(&mut troubles(&[]), &[500], random), 110);
         let mut slow = troubles(&[Trouble::Slow(5), Trouble::Slow(3)]);
         assert_eq!(end(&mut slow, &[], random), 250);
+        let mut slow = troubles(&vec![Trouble::Slow(300); 9]);
+        assert_eq!(end(&mut slow, &[], random), 100 + DELAY_MAX);
         let mut stalled = troubles(&[Trouble::Stalled]);
         assert_eq!(end(&mut stalled, &[], random), 900 * MILLISECOND);
         stalled.lift(Cause(0));

@@ -6,7 +6,9 @@
 //! not; a static one falls silent instead, and may come back within its session (KIP-62, KIP-345).
 //!
 //! The leader watches the topics that it has shared out: when they have other partitions than then,
-//! it wants a new generation.
+//! it wants a new generation. So it does when some are still held back for whoever read them last
+//! (cooperative) and a rebalance's time has passed: a static member that was replaced before it
+//! heard of its share does not know what it was to give up, and joins no next round.
 //!
 //! One task for each seat, on the member's core. It ends with the seat.
 
@@ -25,7 +27,16 @@ use crate::wire::api::{HeartbeatRequest, LeaveGroupRequest, MemberIdentity};
 use crate::wire::code::ErrorCode;
 
 /// Topics with the partitions that they had.
-pub type Watched = BTreeMap<String, BTreeSet<PartitionIndex>>;
+pub type Topics = BTreeMap<String, BTreeSet<PartitionIndex>>;
+
+/// What a leader shared out; nothing, for everybody else.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// What there was to share out.
+    pub topics: Topics,
+    /// Some of it is held back until its former owner has given it up.
+    pub held_back: bool,
+}
 
 /// What the group has said, the last word of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,13 +66,14 @@ pub struct Pulse<I: Io> {
     polled_at: Cell<Instant>,
     heard_at: Cell<Instant>,
     sign: watch::Sender<Sign>,
-    watched: Watched,
+    watched: Topics,
     looked_at: Cell<Instant>,
+    /// When what is held back should be in other hands.
+    next_round: Option<Instant>,
 }
 
 impl<I: Io> Pulse<I> {
-    /// The pulse of a seat that has just been taken, beating. `watched` is what its leader shared
-    /// out; nothing, if it is another's.
+    /// The pulse of a seat that has just been taken, beating.
     pub fn start(
         cluster: Rc<Cluster<I>>,
         options: Rc<GroupOptions>,
@@ -70,6 +82,7 @@ impl<I: Io> Pulse<I> {
         watched: Watched,
     ) -> Rc<Pulse<I>> {
         let (io, now) = (cluster.io.clone(), cluster.io.now());
+        let next_round = watched.held_back.then(|| now.after(options.rebalance_timeout));
         let pulse = Rc::new(Pulse {
             cluster,
             options,
@@ -79,8 +92,9 @@ impl<I: Io> Pulse<I> {
             polled_at: Cell::new(now),
             heard_at: Cell::new(now),
             sign: watch::channel(Sign::Fine).0,
-            watched,
+            watched: watched.topics,
             looked_at: Cell::new(now),
+            next_round,
         });
         io.spawn(beat(io.clone(), Rc::downgrade(&pulse)));
         pulse
@@ -202,8 +216,9 @@ impl<I: Io> Pulse<I> {
             let known = self.cluster.known_topic(name);
             known.is_some_and(|topic| !topic.partitions.keys().eq(shared.iter()))
         });
-        if changed && *self.sign.borrow() == Sign::Fine {
-            tracing::debug!(group = self.options.group, "topics have other partitions now");
+        let overdue = self.next_round.is_some_and(|at| now >= at);
+        if (changed || overdue) && *self.sign.borrow() == Sign::Fine {
+            tracing::debug!(group = self.options.group, changed, overdue, "wants new shares");
             self.tell(Sign::Rebalance);
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::pulse::{Pulse, Watched};
+use super::pulse::{Pulse, Topics, Watched};
 use super::{GroupError, GroupOptions};
 use crate::client::cluster::Cluster;
 use crate::client::fault::CallError;
@@ -132,16 +132,19 @@ async fn attempt<I: Io>(
     }
     accepted(joined.error_code)?;
     past.member_id.clone_from(&joined.member_id);
-    let (mut watched, mut assignments) = (Watched::new(), Vec::new());
+    let (mut watched, mut assignments) = (Watched::default(), Vec::new());
     if joined.leader == joined.member_id {
         let members = subscriptions(&joined)?;
-        watched = topics_of(cluster, &members).await?;
+        watched.topics = topics_of(cluster, &members).await?;
         if joined.skip_assignment {
             // A static leader that comes back finds the shares made (KIP-814), and watches them: by
             // what they are, because topics may have grown while it was away.
-            shared_out(cluster, &link, &options.group, &mut watched).await?;
+            shared_out(cluster, &link, &options.group, &mut watched.topics).await?;
         } else {
-            assignments = share_out(options, &members, &watched);
+            let shares = options.strategy.share_out(&members, &watched.topics);
+            let given: usize = shares.values().flat_map(Partitions::values).map(Vec::len).sum();
+            watched.held_back = given < watched.topics.values().map(BTreeSet::len).sum();
+            assignments = encoded(shares);
         }
     }
     let request = SyncGroupRequest {
@@ -238,7 +241,7 @@ fn subscriptions(joined: &JoinGroupResponse) -> Result<BTreeMap<String, Subscrip
 async fn topics_of<I: Io>(
     cluster: &Rc<Cluster<I>>,
     members: &BTreeMap<String, Subscription>,
-) -> Result<Watched, CallError> {
+) -> Result<Topics, CallError> {
     let names: BTreeSet<&String> = members.values().flat_map(|member| &member.topics).collect();
     names.iter().for_each(|name| cluster.follow(name));
     cluster.refresh().await?;
@@ -255,7 +258,7 @@ async fn shared_out<I: Io>(
     cluster: &Rc<Cluster<I>>,
     link: &Link<I>,
     group: &str,
-    topics: &mut Watched,
+    topics: &mut Topics,
 ) -> Result<(), CallError> {
     let request = DescribeGroupsRequest {
         groups: vec![group.to_owned()],
@@ -276,18 +279,13 @@ async fn shared_out<I: Io>(
     Ok(())
 }
 
-/// The leader's work.
-fn share_out(
-    options: &GroupOptions,
-    members: &BTreeMap<String, Subscription>,
-    topics: &Watched,
-) -> Vec<SyncGroupRequestAssignment> {
-    let shares = options.strategy.share_out(members, topics);
-    let given = shares.into_iter().map(|(member_id, share)| SyncGroupRequestAssignment {
+/// The leader's work, as the coordinator passes it on.
+fn encoded(shares: BTreeMap<String, Partitions>) -> Vec<SyncGroupRequestAssignment> {
+    let encoded = shares.into_iter().map(|(member_id, share)| SyncGroupRequestAssignment {
         member_id,
         assignment: assignment_to_bytes(&share),
     });
-    given.collect()
+    encoded.collect()
 }
 
 /// The part of an answer that says whether it worked.

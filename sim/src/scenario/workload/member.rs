@@ -279,14 +279,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a refused commit came to. Some codes are all that is known of a write that failed midway.
+/// What a refused commit came to. Some codes are all that is known of a write that failed midway,
+/// and one that is given for a partition says nothing of the others.
 pub fn fate(code: ErrorCode) -> Phase {
     match code {
         ErrorCode::NotCoordinator
         | ErrorCode::CoordinatorNotAvailable
         | ErrorCode::RequestTimedOut
         | ErrorCode::KafkaStorageError
-        | ErrorCode::UnknownServerError => Phase::Info,
+        | ErrorCode::UnknownServerError
+        | ErrorCode::UnknownTopicOrPartition => Phase::Info,
         _ => Phase::Fail,
     }
 }
