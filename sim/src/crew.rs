@@ -5,7 +5,8 @@
 //! the next for long; and two runs of one seed can be compared in processes that share nothing.
 //!
 //! The parent writes a request a line (`seed size cut`), the worker answers with a line of JSON,
-//! an [`Outcome`]. Real time is used for the limit only.
+//! an [`Outcome`]. The time that a run may take is the processor's, so that a machine that is
+//! suspended or crowded makes nothing hang.
 
 #![allow(clippy::disallowed_methods, reason = "processes and their patience are real")]
 
@@ -33,7 +34,7 @@ pub struct Crew {
     pub program: PathBuf,
     /// How many at a time.
     pub jobs: usize,
-    /// A run that takes longer, in real time, hangs.
+    /// A run that takes more of a processor's time hangs; so does one that takes none for so long.
     pub limit: Duration,
     /// The disks under the brokers of every run.
     pub disk: BrokerDisk,
@@ -102,8 +103,11 @@ impl Crew {
     #[must_use]
     pub fn confirm(&self, run: &Run, first: Outcome) -> Outcome {
         let second = self.alone(run);
-        if first.agrees(&second) {
+        if first.agrees(&second) || first.hung() {
             return first;
+        }
+        if second.hung() {
+            return second;
         }
         let text = |outcome: &Outcome| {
             let digest = outcome.digest.as_deref().unwrap_or("no hash");
@@ -209,7 +213,7 @@ impl Worker {
         self.runs += 1;
         let sent = writeln!(self.requests, "{} {} {}", run.seed, run.size, run.cut);
         let answer = match sent {
-            Ok(()) => self.answers.recv_timeout(limit),
+            Ok(()) => self.hear(limit),
             Err(_) => Err(RecvTimeoutError::Disconnected),
         };
         let broken = |text: String| (Failed::Panic, text);
@@ -217,7 +221,7 @@ impl Worker {
             Ok(line) => serde_json::from_str(&line)
                 .map_err(|error| broken(format!("not an outcome ({error}): {line}"))),
             Err(RecvTimeoutError::Timeout) => {
-                let text = format!("no end after {} real seconds", limit.as_secs());
+                let text = format!("no end after {} s of a processor's time", limit.as_secs());
                 Err((Failed::Liveness, text))
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -226,6 +230,34 @@ impl Worker {
                 Err(broken(format!("the process ended with {status}\n{words}")))
             }
         }
+    }
+}
+
+impl Worker {
+    /// Waits for an answer while the worker gets on and has not used up its time.
+    fn hear(&self, limit: Duration) -> Result<String, RecvTimeoutError> {
+        let begun = self.used();
+        let mut before = begun;
+        loop {
+            let heard = self.answers.recv_timeout(limit);
+            let now = self.used();
+            let waits = now > before && now.saturating_sub(begun) < limit;
+            if heard != Err(RecvTimeoutError::Timeout) || !waits {
+                return heard;
+            }
+            before = now;
+        }
+    }
+
+    /// The processor's time that the worker has used.
+    fn used(&self) -> Duration {
+        // Fields 14 and 15 of `proc(5)`, in hundredths of a second, counted behind the name, which
+        // may hold spaces.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default().split(' ').skip(12).take(2);
+        let ticks = fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        Duration::from_millis(10 * ticks)
     }
 }
 

@@ -70,6 +70,9 @@ pub struct Wrong {
     pub text: String,
 }
 
+/// What found that a run does not end.
+const HUNG: &str = "hung";
+
 impl Outcome {
     /// The outcome of a run that took `took` of real time.
     #[must_use]
@@ -116,13 +119,19 @@ impl Outcome {
     /// The outcome of a run that never told: its process died, or was killed because it hung.
     #[must_use]
     pub fn silent(run: &Run, how: Failed, text: String) -> Self {
-        let found_by = vec![if how == Failed::Liveness { "hung" } else { "abort" }.to_owned()];
+        let found_by = vec![if how == Failed::Liveness { HUNG } else { "abort" }.to_owned()];
         Outcome {
             seed: run.seed,
             command: command(run),
             wrong: Some(Wrong { how, found_by, text }),
             ..Outcome::default()
         }
+    }
+
+    /// Whether it was killed because it hung; then there is nothing to compare it by.
+    #[must_use]
+    pub fn hung(&self) -> bool {
+        self.wrong.as_ref().is_some_and(|wrong| wrong.found_by == [HUNG])
     }
 
     /// The same, for a run whose brokers were on such disks: its command says so.

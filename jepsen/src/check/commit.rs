@@ -13,7 +13,7 @@ use trialog_engine::id::Offset;
 
 use super::calls::Call;
 use super::view::{Part, View};
-use crate::history::{Group, Membership, Op, Process};
+use crate::history::{Group, Membership, Op, Phase, Process};
 
 /// So many commits are looked at for one that was over: they come one after the other, so the first
 /// few tell.
@@ -184,6 +184,8 @@ pub struct Lives {
     ends: BTreeMap<Group, Vec<(usize, usize)>>,
     /// Acknowledged commits, from the question to the answer, if groups go without them.
     kept_by: Option<BTreeMap<Group, Vec<(usize, usize)>>>,
+    /// When members were told of a share, or that they lost one.
+    told: BTreeMap<(Group, Process), Vec<usize>>,
 }
 
 impl Lives {
@@ -204,7 +206,28 @@ impl Lives {
                 _ => {}
             }
         }
-        Lives { ends, kept_by: vacant_groups_go.then_some(kept_by) }
+        let mut told: BTreeMap<(Group, Process), Vec<usize>> = BTreeMap::new();
+        for (at, event) in view.history.events().iter().enumerate() {
+            let Op::Group(group, membership) = &event.op else { continue };
+            let tells =
+                matches!(**membership, Membership::Assigned { .. } | Membership::Revoked { .. });
+            if tells && event.phase == Phase::Ok {
+                told.entry((*group, event.process)).or_default().push(at);
+            }
+        }
+        Lives { ends, kept_by: vacant_groups_go.then_some(kept_by), told }
+    }
+
+    /// The life of a group in which a member was given the share that it is told of at an event. The
+    /// news may come late: it is sure to be of this life if it is the first one, or if the member
+    /// has been told something in it before, since it has joined anew after that.
+    pub fn of_share(&self, group: Group, process: Process, event: usize) -> Option<usize> {
+        let life = self.at(group, event)?;
+        let ends = self.ends.get(&group).map_or(&[][..], Vec::as_slice);
+        let begun = ends.iter().map(|(_, ended)| *ended).filter(|ended| *ended < event).max();
+        let told = self.told.get(&(group, process)).map_or(&[][..], Vec::as_slice);
+        let told_before = |begun| told.iter().any(|&told| begun < told && told < event);
+        begun.is_none_or(told_before).then_some(life)
     }
 
     /// The life of a group at an event; `None` while nobody can tell.

@@ -25,7 +25,7 @@ pub fn check(view: &View<'_>, lives: &Lives, report: &mut Report) {
         if event.phase != Phase::Ok {
             continue;
         }
-        let Some(life) = lives.at(*group, at) else { continue };
+        let Some(life) = lives.of_share(*group, event.process, at) else { continue };
         for (topic, partition) in partitions {
             let part = view.part(*topic, *partition);
             let new = (event.process, member.as_deref(), at);

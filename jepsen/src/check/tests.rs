@@ -302,6 +302,29 @@ fn a_deleted_group_begins_anew() {
     assert_eq!(judged(&refused), [Anomaly::LostCommit, Anomaly::DoubleOwnership]);
 }
 
+/// A member may hear of its share so late that the group has been deleted meanwhile: what others do
+/// in the group that began anew is not measured by it. By what it hears later, it is.
+#[test]
+fn a_share_that_is_heard_of_late_is_of_the_deleted_group() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":3,"type":"invoke","f":"forget","group":"g","partitions":[["t",0]]}
+{"time":2,"process":3,"type":"ok","f":"forget","group":"g","partitions":[["t",0]]}
+{"time":3,"process":1,"type":"ok","f":"assigned","group":"g","generation":18,"partitions":[["t",0]]}
+LATER{"time":5,"process":2,"type":"ok","f":"assigned","group":"g","generation":1,"partitions":[["t",0]]}
+{"time":6,"process":2,"type":"invoke","f":"commit","group":"g","generation":1,"offsets":[["t",0,5]]}
+{"time":7,"process":2,"type":"ok","f":"commit","group":"g","generation":1,"offsets":[["t",0,5]]}
+"#;
+    let later = r#"{"time":4,"process":1,"type":"ok","f":"assigned","group":"g","generation":2,"partitions":[["t",0]]}
+"#;
+    let judged = |later: &str| {
+        let text = text.replace("LATER", later);
+        let history = History::read(&mut text.as_bytes()).expect("a history");
+        names(&all(&history, &Expect { caught_up: false, ..Expect::default() }))
+    };
+    assert_eq!(judged(""), []);
+    assert_eq!(judged(later), [Anomaly::ZombieCommit]);
+}
+
 /// A large history takes no time to speak of; the bound is loose because test builds are little
 /// optimised and machines are shared. `cargo jepsen bench` measures.
 #[test]

@@ -8,9 +8,10 @@ use super::view::View;
 use super::{Anomaly, Report};
 use crate::history::{Membership, Op, Phase, Process};
 
-/// Who was given a partition by which event.
+/// Who was given a partition by which event, in which life of the group.
 struct Given {
     event: usize,
+    life: usize,
     generation: i32,
     process: Process,
 }
@@ -29,8 +30,7 @@ pub fn check(
             // Generations grow with time: the last one given before is the highest.
             let before = given.partition_point(|given| given.event < write.invoked);
             let Some(given) = given[..before].last() else { continue };
-            let life = |event| lives.at(key.0, event);
-            if life(given.event) != life(write.invoked) || life(write.invoked).is_none() {
+            if lives.at(key.0, write.invoked) != Some(given.life) {
                 continue;
             }
             if given.generation > generation && given.process != write.process {
@@ -48,15 +48,13 @@ fn given(view: &View<'_>, lives: &Lives) -> BTreeMap<Key, Vec<Given>> {
         if event.phase != Phase::Ok {
             continue;
         }
+        let Some(life) = lives.of_share(*group, event.process, at) else { continue };
         for (topic, partition) in partitions {
             let list = all.entry((*group, view.part(*topic, *partition))).or_default();
             let (event, generation, process) = (at, *generation, event.process);
-            let newer = |last: &Given| {
-                lives.at(*group, last.event) != lives.at(*group, event)
-                    || last.generation < generation
-            };
+            let newer = |last: &Given| (last.life, last.generation) < (life, generation);
             if list.last().is_none_or(newer) {
-                list.push(Given { event, generation, process });
+                list.push(Given { event, life, generation, process });
             }
         }
     }
