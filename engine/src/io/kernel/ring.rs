@@ -54,31 +54,44 @@ impl Ring {
     /// Hands over what was gathered, in one system call.
     pub(super) fn submit(&mut self) {
         while !self.uring.submission().is_empty() {
-            match self.uring.submit() {
-                Ok(_) => {}
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR) => {}
-                    // The kernel is out of room or memory for the moment. Nothing was taken.
-                    Some(libc::EBUSY | libc::EAGAIN) => {
-                        let Ring { uring, early } = self;
-                        let taken = uring.completion();
-                        early.extend(taken.map(|entry| (entry.user_data(), entry.result())));
-                        std::thread::yield_now();
-                    }
-                    _ => panic!("the storage ring refuses entries: {error}"),
-                },
-            }
+            self.enter();
+        }
+    }
+
+    /// One system call, which hands over what was gathered and, where completions had no room, gets
+    /// those for which there is room now.
+    fn enter(&mut self) {
+        match self.uring.submit() {
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // The kernel is out of room or memory for the moment. Nothing was taken.
+                Some(libc::EBUSY | libc::EAGAIN) => {
+                    let Ring { uring, early } = self;
+                    let taken = uring.completion();
+                    early.extend(taken.map(|entry| (entry.user_data(), entry.result())));
+                    std::thread::yield_now();
+                }
+                _ => panic!("the storage ring refuses entries: {error}"),
+            },
         }
     }
 
     /// The next completion: whose, and the result.
     pub(super) fn take(&mut self) -> Option<(usize, i32)> {
         loop {
-            let (data, result) = self.early.pop_front().or_else(|| {
+            let next = self.early.pop_front().or_else(|| {
                 self.uring.completion().next().map(|entry| (entry.user_data(), entry.result()))
-            })?;
-            if data != NOBODY {
-                return Some((usize::try_from(data).expect("a slot's key"), result));
+            });
+            match next {
+                Some((NOBODY, _)) => {}
+                Some((data, result)) => {
+                    return Some((usize::try_from(data).expect("a slot's key"), result));
+                }
+                // More had completed than the queue holds. The kernel keeps the others, and hands
+                // them out only when it is entered: it announces nothing by itself.
+                None if self.uring.submission().cq_overflow() => self.enter(),
+                None => return None,
             }
         }
     }

@@ -12,7 +12,8 @@ use futures_util::future::poll_immediate;
 
 use super::*;
 use crate::io::{
-    Buf, Connection, File, Flow, Listener, Pool, fill_at, send_file_all, write_all, write_all_at,
+    Buf, Connection, ErrorKind, File, Flow, Listener, Pool, fill_at, send_file_all, write_all,
+    write_all_at,
 };
 
 /// What can carry files here; says so if it is not everything.
@@ -85,6 +86,30 @@ fn read_and_send_cold(carrier: Carrier) {
             }
         }
         assert!(*buf == pattern(LEN)[1..]);
+    })
+    .expect("a core");
+}
+
+/// More complete together than a ring's queue of completions holds: none of them gets lost, although
+/// nothing else is ever asked of the kernel.
+#[test]
+fn thousands_of_operations_complete_at_once() {
+    carriers().into_iter().for_each(complete_at_once);
+}
+
+fn complete_at_once(carrier: Carrier) {
+    const MANY: usize = 10_000;
+    let dir = folder();
+    let path = dir.path().join("missing");
+    run_by(carrier, 0, |io| async move {
+        // The kernel refuses these at once, so they complete while they are handed over.
+        let all = futures_util::future::join_all((0..MANY).map(|_| io.open(&path, Open::Read)));
+        let in_time = tokio::time::timeout(Duration::from_secs(60), all).await;
+        let outcomes = in_time.expect("all of them complete");
+        let refused = |outcome: &Result<KernelFile>| {
+            matches!(outcome, Err(error) if error.kind() == ErrorKind::NotFound)
+        };
+        assert!(outcomes.iter().all(refused));
     })
     .expect("a core");
 }
