@@ -304,6 +304,8 @@ fn benches_count_what_they_did() {
     assert_eq!(produced[0]["records"], 500);
     assert_eq!(produced[0]["bytes"], 500 * 1024);
     assert_eq!(produced[0]["partitions"], 3);
+    assert_eq!(produced[0]["rate"], "unlimited");
+    assert!(produced[0]["records_per_second"].as_f64().is_some_and(|rate| rate > 0.0));
     assert!(produced[0]["latency_ms"]["p99"].as_f64().is_some_and(|ms| ms > 0.0), "{produced:?}");
     let consumed = broker.ask(&["bench", "consume", "b"], "");
     assert_eq!(consumed[0]["records"], 500);

@@ -151,7 +151,8 @@ impl Figures {
         for (name, value) in settings {
             let words = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let _ = writeln!(text, "  {name:<20}{words}");
-            object.insert(name.replace(' ', "_"), value.clone());
+            let before = object.insert(name.replace(' ', "_"), value.clone());
+            debug_assert!(before.is_none(), "the setting {name} hides what was measured");
         }
         output.line(text.trim_end(), &Value::Object(object))
     }

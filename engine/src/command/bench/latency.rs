@@ -37,10 +37,11 @@ struct Writing {
     failed: Cell<Option<client::Failure>>,
 }
 
-/// Writes at a rate and reads along.
+/// Writes at a rate by way of `writer` and reads along.
 pub async fn run(
     io: &KernelIo,
     reached: &Reached,
+    writer: &Reached,
     target: &Target,
     load: &BenchLoad,
 ) -> Result<Figures, Failure> {
@@ -52,7 +53,7 @@ pub async fn run(
         consumer.assign(topic, PartitionIndex(partition), start);
     }
     let run = io.random();
-    let producer = reached.client.producer(writing(load));
+    let producer = writer.client.producer(writing(load));
     let writing = Rc::new(Writing::default());
     io.spawn(write(io.clone(), producer, topic.to_owned(), load.clone(), run, writing.clone()));
 
@@ -60,7 +61,7 @@ pub async fn run(
     let mut quiet_since = io.now();
     while !writing.is_done.get() || figures.records() < writing.handed_over.get() {
         if let Some(error) = writing.failed.take() {
-            return Err(reached.undelivered(&error));
+            return Err(writer.undelivered(&error));
         }
         let polled = consumer.poll(ROUND).await.map_err(|error| reached.unread(&error))?;
         let now = io.now();

@@ -51,8 +51,11 @@ pub fn run(command: Bench, output: &mut Output) -> Result<(), Failure> {
         Bench::Latency { topic, load } => runtime::client(async |io| {
             let load = BenchLoad { rate: load.rate.or(Some(latency::RATE)), ..load };
             let reached = reach(io.clone(), &topic.bootstrap).await?;
+            // Connections of its own, as a producer and a consumer have that are two programs: on a
+            // shared one a record may wait behind a fetch that waits for it.
+            let writer = reach(io.clone(), &topic.bootstrap).await?;
             let target = Target::find(&reached, &topic, Missing::Make).await?;
-            let figures = latency::run(&io, &reached, &target, &load).await?;
+            let figures = latency::run(&io, &reached, &writer, &target, &load).await?;
             figures.print(output, "sent and read", &settings(&topic, &target, Some(&load)))
         }),
     }
@@ -73,7 +76,7 @@ fn settings(
     if let Some(load) = load {
         settings.extend([
             ("record bytes", json!(load.size)),
-            ("records per second", load.rate.map_or(json!("unlimited"), |rate| json!(rate))),
+            ("rate", load.rate.map_or(json!("unlimited"), |rate| json!(rate))),
             ("acks", json!(format!("{:?}", load.acks).to_lowercase())),
             ("compression", json!(format!("{:?}", load.compression).to_lowercase())),
             ("batch bytes", json!(load.batch_bytes)),
