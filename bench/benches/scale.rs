@@ -8,23 +8,20 @@
 
 #![allow(clippy::disallowed_methods, reason = "this side of the wire is real, and not simulated")]
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use trialog_bench::broker::{create, fetch_from, metadata, produce_to, serve};
-use trialog_bench::load::{Stream, answer, call, connect, each, send};
-use trialog_bench::machine::{LOAD_CORE, SERVER_CORE, cpu_of, load_average, pin, private_network};
+use trialog_bench::broker::{create, fetch_from, metadata, produce_to};
+use trialog_bench::floor::tell_each;
+use trialog_bench::load::{Stream, answer, connect, each, send};
+use trialog_bench::machine::{LOAD_CORE, load_average, pin, private_network, raise_descriptors};
+use trialog_bench::process::{Broker, served};
+use trialog_bench::verdict::{Row, print_head};
 use trialog_bench::versus::median;
 
 /// Partitions of each topic but the last.
 const PER_TOPIC: i32 = 1000;
-
-/// The folder of the data, when this program is started again as the broker.
-const SERVE: &str = "TRIALOG_BENCH_SERVE";
 
 /// How long a partition rests before its files are closed, in milliseconds: short, so that the bench
 /// need not wait.
@@ -35,11 +32,9 @@ fn main() {
     if std::env::args().any(|argument| argument == "--list" || argument == "--test") {
         return;
     }
-    if let Some(data) = std::env::var_os(SERVE) {
-        pin(SERVER_CORE);
-        let idle = IDLE_MS.to_string();
-
-        return serve(Path::new(&data), &[("trialog.partition.idle.ms", &idle)]);
+    let idle = IDLE_MS.to_string();
+    if served(&[("trialog.partition.idle.ms", &idle)]) {
+        return;
     }
     let many: i32 = match std::env::var("SCALE_PARTITIONS") {
         Ok(number) => number.parse().expect("a number of partitions"),
@@ -48,7 +43,7 @@ fn main() {
     raise_descriptors();
     println!("{}; load average {}", private_network(), load_average());
     pin(LOAD_CORE);
-    println!("{:52} {:>10} {:>10} {:>8}", "row", "floor", "trialog", "bar");
+    print_head();
     let dir = tempfile::tempdir_in("target").or_else(|_| tempfile::tempdir()).expect("a folder");
     let data = dir.path().join("data");
     let met = rows(&data, many);
@@ -162,6 +157,9 @@ fn parked(broker: &Broker, written: &Written, many: i32) -> bool {
     std::thread::sleep(Duration::from_millis(20));
     let each = (broker.cpu() - before).as_secs_f64() * 1e6 / f64::from(many);
     let mut met = Row("15 one expiry of a fetch, with its answer, µs").judge(each, 7.0);
+    // A quarter as many: both ends are in this process, beside those that wait.
+    let bare = tell_each(streams.len() / 4).as_secs_f64() * 1e6;
+    println!("{:52} {bare:>10.2}", "   a bare loop that only sends as many answers");
     ask(&mut streams, 300_000);
     settle();
     let (before, begun) = (broker.cpu(), Instant::now());
@@ -169,64 +167,6 @@ fn parked(broker: &Broker, written: &Written, many: i32) -> bool {
     let share = (broker.cpu() - before).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
     met &= Row("15 idle CPU with as many parked, % of a core").judge(share, 1.0);
     met
-}
-
-/// A broker in a process of its own.
-struct Broker {
-    child: Child,
-    address: SocketAddr,
-    /// From the start of the process to an answer.
-    first_answer: Duration,
-}
-
-impl Broker {
-    /// Starts one and asks it `first`, or which topics there are of a name that is not there.
-    fn start(data: &Path, first: Option<&[u8]>) -> Broker {
-        let begun = Instant::now();
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .env(SERVE, data)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this program starts again");
-        let mut line = String::new();
-        let mut words = BufReader::new(child.stdout.take().expect("piped"));
-        words.read_line(&mut line).expect("it speaks");
-        let address = line.trim().parse().expect("an address");
-        let none = metadata("none");
-        call(&mut connect(address), first.unwrap_or(&none));
-        Broker { child, address, first_answer: begun.elapsed() }
-    }
-
-    /// Bytes of memory that it has.
-    fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.expect("a number") << 10
-    }
-
-    /// Descriptors that it has open.
-    fn descriptors(&self) -> u64 {
-        let dir = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
-        dir.expect("it runs").count() as u64
-    }
-
-    fn cpu(&self) -> Duration {
-        cpu_of(self.child.id())
-    }
-
-    /// Has it close its logs and end.
-    fn stop(mut self) {
-        drop(self.child.stdin.take());
-        assert!(self.child.wait().expect("it ends").success(), "it ends cleanly");
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it ends");
-    }
 }
 
 /// What has been written, and so where each partition ends.
@@ -306,36 +246,4 @@ fn place(number: i32) -> (String, i32) {
 
 fn topics(many: i32) -> i32 {
     (many + PER_TOPIC - 1) / PER_TOPIC
-}
-
-/// As many descriptors as this process may have; the broker inherits it.
-fn raise_descriptors() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls read or fill a structure that lives through them.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-    }
-}
-
-/// Prints one row and says whether it is met.
-struct Row<'a>(&'a str);
-
-impl Row<'_> {
-    fn judge(self, found: f64, bar: f64) -> bool {
-        let met = found <= bar;
-        let word = if met { "met" } else { "MISSED" };
-        println!("{:52} {:>10} {found:>10.2} {bar:>8.2} {word}", self.0, "");
-        met
-    }
-
-    /// Against a floor of the same run.
-    fn ratio(self, floor: f64, found: f64, bar: f64) -> bool {
-        let ratio = found / floor;
-        let met = ratio <= bar;
-        let word = if met { "met" } else { "MISSED" };
-        println!("{:52} {floor:>10.2} {found:>10.2} {bar:>8.2} {ratio:.2} {word}", self.0);
-        met
-    }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use trialog_engine::broker::{self, Options, Shared};
+use trialog_engine::broker::{self, AdminWish, Options, Shared};
 use trialog_engine::config;
 use trialog_engine::id::{
     CoreId, CorrelationId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
@@ -42,7 +42,9 @@ pub enum Durability {
 }
 
 impl Durability {
-    fn name(self) -> &'static str {
+    /// The value of `trialog.durability`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Durability::PageCache => "page-cache",
             Durability::Flushed => "flush",
@@ -94,7 +96,7 @@ impl Broker {
 
     /// Makes a topic.
     pub fn create_as(&self, name: &str, partitions: i32, durability: Durability) {
-        create_at(self.address, name, partitions, durability);
+        create_as(self.address, name, partitions, durability);
     }
 
     /// Deletes a topic.
@@ -119,15 +121,19 @@ impl Drop for Broker {
     }
 }
 
-/// Runs a broker of one core on this thread, with its data in `data`: prints where it listens and
-/// serves until standard input ends, and closes its logs then.
+/// Runs a broker of one core on this thread, with its data in `data`: prints where it listens for
+/// clients and, in a second line, for operators, and serves until standard input ends, and closes its
+/// logs then.
 pub fn serve(data: &Path, settings: &[(&str, &str)]) {
     let shared = Shared::new(Options {
         config: config::Broker::parse(settings.iter().copied()).expect("settings are legal"),
         data: data.to_owned(),
         listen: "127.0.0.1:0".parse().expect("an address"),
         cores: 1,
-        admin: None,
+        admin: Some(AdminWish {
+            address: "127.0.0.1:0".parse().expect("an address"),
+            optional: false,
+        }),
     });
     let ends = shared.clone();
     std::thread::spawn(move || {
@@ -141,7 +147,8 @@ pub fn serve(data: &Path, settings: &[(&str, &str)]) {
         let listening = shared.clone();
         io.spawn(async move {
             let address = listening.listening().await.expect("it listens");
-            println!("{address}");
+            let admin = listening.admin_listening().await.expect("it listens");
+            println!("{address}\n{admin}");
         });
         broker::run(io, CoreId(0), shared).await.expect("it runs");
     };
@@ -150,10 +157,11 @@ pub fn serve(data: &Path, settings: &[(&str, &str)]) {
 
 /// Makes a topic whose records are acknowledged from the page cache.
 pub fn create(address: SocketAddr, name: &str, partitions: i32) {
-    create_at(address, name, partitions, Durability::PageCache);
+    create_as(address, name, partitions, Durability::PageCache);
 }
 
-fn create_at(address: SocketAddr, name: &str, partitions: i32, durability: Durability) {
+/// Makes a topic.
+pub fn create_as(address: SocketAddr, name: &str, partitions: i32, durability: Durability) {
     let config = |name: &str, value: &str| CreatableTopicConfig {
         name: name.to_owned(),
         value: Some(value.to_owned()),

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::machine::{SERVER_CORE, pin};
+use crate::machine::{SERVER_CORE, pin, thread_cpu};
 
 /// What a floor answers with.
 pub const ANSWER_BYTES: usize = 64;
@@ -132,6 +132,20 @@ pub fn pieces(path: &Path, size: usize, count: u64) {
     }
 }
 
+/// The same into a new file with allocated space, and flushes each piece before the next; how long
+/// that took.
+pub fn flush_pieces(path: &Path, size: usize, count: u64) -> Duration {
+    let file = fresh(path, count * size as u64);
+    let piece = vec![1; size];
+    file.sync_all().expect("it can be flushed");
+    let begun = Instant::now();
+    for at in 0..count {
+        file.write_all_at(&piece, at * size as u64).expect("there is room");
+        file.sync_data().expect("it can be flushed");
+    }
+    begun.elapsed()
+}
+
 /// Answers each request of [`ANSWER_BYTES`] with `head` bytes from memory and the next `size` bytes
 /// of `path`, from the page cache by `sendfile`.
 #[must_use]
@@ -163,6 +177,68 @@ pub fn send_file(path: &Path, size: usize, head: usize) -> SocketAddr {
             }
         }
     })
+}
+
+/// Hands each frame of a first connection on to a second one that asks for it with a frame of its own,
+/// and answers the first with an empty one; pairs of connections one after another. What end to end
+/// costs when nothing is kept: in, out, and the next question.
+#[must_use]
+pub fn forward() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        pin(SERVER_CORE);
+        let next = || {
+            let (stream, _) = listener.accept().expect("a connection");
+            stream.set_nodelay(true).expect("a socket");
+            stream
+        };
+        loop {
+            let (writer, reader) = (next(), next());
+            // Ends when either is closed.
+            let _ = forward_all(writer, reader);
+        }
+    });
+    address
+}
+
+fn forward_all(mut writer: TcpStream, mut reader: TcpStream) -> std::io::Result<()> {
+    let mut frame = Vec::new();
+    let mut question = [0; 5];
+    loop {
+        let mut size = [0; 4];
+        writer.read_exact(&mut size)?;
+        frame.clear();
+        frame.extend_from_slice(&size);
+        frame.resize(4 + usize::try_from(u32::from_be_bytes(size)).expect("64 bits"), 0);
+        writer.read_exact(&mut frame[4..])?;
+        writer.write_all(&[0; 4])?;
+        reader.read_exact(&mut question)?;
+        reader.write_all(&frame)?;
+    }
+}
+
+/// What a thread spends that only sends [`ANSWER_BYTES`] on each of `many` connections, of each of
+/// them. Nothing is near in the caches, as in a broker whose waiting consumers are all told together.
+#[must_use]
+pub fn tell_each(many: usize) -> Duration {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let told = std::thread::spawn(move || {
+        pin(SERVER_CORE);
+        let accept = |_| listener.accept().expect("a connection").0;
+        let mut streams: Vec<_> = (0..many).map(accept).collect();
+        let begun = thread_cpu();
+        for stream in &mut streams {
+            stream.write_all(&[0; ANSWER_BYTES]).expect("it has room");
+        }
+        (thread_cpu() - begun, streams)
+    });
+    let clients: Vec<_> =
+        (0..many).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+    let (spent, streams) = told.join().expect("it ends");
+    drop((clients, streams));
+    spent / u32::try_from(many).expect("a few")
 }
 
 /// Sends back what one receive brought, on as many connections as come, with one epoll.

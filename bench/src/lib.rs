@@ -11,4 +11,6 @@ pub mod broker;
 pub mod floor;
 pub mod load;
 pub mod machine;
+pub mod process;
+pub mod verdict;
 pub mod versus;

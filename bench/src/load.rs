@@ -115,6 +115,45 @@ pub fn send(stream: &mut Stream, request: &[u8]) {
     stream.send(request);
 }
 
+/// What has come, if anything; how many bytes that is.
+pub fn poll(stream: &mut Stream, buffer: &mut [u8]) -> usize {
+    match stream.0.read(buffer) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+        Ok(0) | Err(_) => panic!("the server closed the connection"),
+        Ok(read) => read,
+    }
+}
+
+/// Cuts what comes on one stream into frames, without waiting for any.
+#[derive(Default)]
+pub struct Frames {
+    held: Vec<u8>,
+    taken: usize,
+    piece: Vec<u8>,
+}
+
+impl Frames {
+    /// The next frame without its size, if all of it has come. One piece is read at a time, so that
+    /// whoever else is waited for does not wait for a long frame.
+    pub fn next(&mut self, stream: &mut Stream) -> Option<&[u8]> {
+        const PIECE: usize = 64 << 10;
+        self.held.drain(..std::mem::take(&mut self.taken));
+        if self.size().is_none_or(|size| self.held.len() < size + 4) {
+            self.piece.resize(PIECE, 0);
+            let read = poll(stream, &mut self.piece);
+            self.held.extend_from_slice(&self.piece[..read]);
+        }
+        let size = self.size().filter(|size| self.held.len() >= size + 4)?;
+        self.taken = size + 4;
+        Some(&self.held[4..size + 4])
+    }
+
+    fn size(&self) -> Option<usize> {
+        let size = self.held.first_chunk::<4>()?;
+        Some(usize::try_from(u32::from_be_bytes(*size)).expect("64 bits"))
+    }
+}
+
 /// One request, and the whole frame it is answered with.
 pub fn call(stream: &mut Stream, request: &[u8]) -> Vec<u8> {
     stream.send(request);

@@ -13,7 +13,13 @@ pub const LOAD_CORE: usize = 1;
 /// together with the kernel workers that act for it.
 #[must_use]
 pub fn server_cpu() -> Duration {
-    process_cpu().saturating_sub(clock(libc::CLOCK_THREAD_CPUTIME_ID))
+    process_cpu().saturating_sub(thread_cpu())
+}
+
+/// Processor time of the calling thread.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Processor time of the whole process, its kernel workers included.
@@ -86,6 +92,17 @@ fn loopback_up() -> io::Result<()> {
         let error = io::Error::last_os_error();
         libc::close(socket);
         if failed { Err(error) } else { Ok(()) }
+    }
+}
+
+/// As many open descriptors as this process may have; those that it starts inherit that.
+pub fn raise_descriptors() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or fill a structure that lives through them.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
     }
 }
 
