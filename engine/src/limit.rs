@@ -28,7 +28,8 @@ pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
 /// when a topic is made.
 pub const LOGS_OPENED_AT_ONCE_MAX: usize = 32;
 
-/// Logs of one core that are closed at the same time when a broker stops.
+/// Logs of one core that are closed at the same time when a broker stops, and when nobody asks for
+/// them any more: each flushes, and who waits for a flush is not to wait for those of thousands.
 pub const LOGS_CLOSED_AT_ONCE_MAX: usize = 64;
 
 /// Partitions of all topics of one cluster together.

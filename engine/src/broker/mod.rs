@@ -57,8 +57,8 @@ use crate::config;
 use crate::id::{CoreId, NodeId};
 use crate::io::{self, Connection, Io, Listener, Pool, watch};
 use crate::limit::{
-    CONNECTIONS_MAX, INBOX_MESSAGES_MAX, METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX,
-    REQUEST_MEMORY_UNIT, ROOM_RETRY_PAUSE, TURN_INTERVAL,
+    CONNECTIONS_MAX, INBOX_MESSAGES_MAX, LOGS_CLOSED_AT_ONCE_MAX, METADATA_ORDERS_MAX,
+    REQUEST_MEMORY_MAX, REQUEST_MEMORY_UNIT, ROOM_RETRY_PAUSE, TURN_INTERVAL,
 };
 use crate::machine::group::Ticket;
 use crate::machine::{BrokerConfigs, Command, Image, Refusal, Reply, Topic, place};
@@ -175,6 +175,8 @@ pub struct Core<I: Io> {
     request_memory_units: usize,
     /// Whose turn it is to compact its log.
     compactions: Arc<Semaphore>,
+    /// A partition that is to rest closes its log when it has its turn.
+    rests: Arc<Semaphore>,
     sessions: RefCell<session::Sessions>,
     producer_ids: producer_id::Block,
     connections: Cell<usize>,
@@ -410,6 +412,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         request_memory: Arc::new(Semaphore::new(request_memory_units)),
         request_memory_units,
         compactions: Arc::new(Semaphore::new(1)),
+        rests: Arc::new(Semaphore::new(LOGS_CLOSED_AT_ONCE_MAX)),
         sessions: RefCell::new(session::Sessions::new(shared.config.fetch_sessions_max)),
         producer_ids: producer_id::Block::default(),
         connections: Cell::new(0),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{error, info, warn};
 
 use super::answer;
@@ -81,6 +81,8 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 type Flushing = Pin<Box<dyn Future<Output = Flushed>>>;
 
+type Turn = Pin<Box<dyn Future<Output = OwnedSemaphorePermit>>>;
+
 struct Owner<I: Io> {
     core: Rc<Core<I>>,
     topic: Arc<Topic>,
@@ -107,6 +109,8 @@ struct Owner<I: Io> {
     used: Option<Instant>,
     /// It is to rest, whenever it was used.
     rest_asked: bool,
+    /// It waits for its turn to rest.
+    turn: Option<Turn>,
 }
 
 /// How an owner's work ended.
@@ -288,6 +292,7 @@ async fn open<I: Io>(
         rescheduled: false,
         used: None,
         rest_asked: false,
+        turn: None,
     })
 }
 
@@ -338,7 +343,7 @@ impl<I: Io> Owner<I> {
             let mut may_rest = false;
             tokio::select! {
                 biased; // Finished flushes first: they let others go. Upkeep comes last.
-                flushed = under_way(&mut self.flushing) => {
+                flushed = or_never(&mut self.flushing) => {
                     self.flushing = None;
                     self.on_flushed(flushed);
                 }
@@ -352,6 +357,13 @@ impl<I: Io> Owner<I> {
                 compacted = compacting::under_way(&mut self.compacting) => {
                     self.on_compacted(compacted);
                 }
+                turn = or_never(&mut self.turn) => {
+                    self.turn = None;
+                    let wanted = std::mem::take(&mut self.rest_asked) || self.is_idle();
+                    if wanted && self.has_nothing_to_do(asks) {
+                        return self.rest(turn).await;
+                    }
+                }
                 () = &mut tick => {
                     self.rescheduled = true;
                     may_rest = self.is_idle() && self.has_nothing_to_do(asks);
@@ -360,9 +372,15 @@ impl<I: Io> Owner<I> {
                     }
                 }
             }
-            may_rest |= std::mem::take(&mut self.rest_asked);
-            if may_rest && self.has_nothing_to_do(asks) {
-                return self.rest().await;
+            if may_rest || self.rest_asked {
+                if !self.has_nothing_to_do(asks) {
+                    self.rest_asked = false;
+                } else if self.turn.is_none() {
+                    let turn = self.core.rests.clone().acquire_owned();
+                    self.turn = Some(Box::pin(async {
+                        turn.await.expect("the semaphore is never closed")
+                    }));
+                }
             }
             if std::mem::take(&mut self.rescheduled) {
                 let next = self.tick_in();
@@ -393,8 +411,8 @@ impl<I: Io> Owner<I> {
             && asks.is_empty()
     }
 
-    /// Closes the log. What is asked meanwhile waits in the queue.
-    async fn rest(mut self) -> Ended {
+    /// Closes the log, while it has its turn. What is asked meanwhile waits in the queue.
+    async fn rest(mut self, _turn: OwnedSemaphorePermit) -> Ended {
         let stand = self.stand();
         self.report();
         let Owner { topic, epoch, log, parked, gauge, .. } = self;
@@ -813,9 +831,9 @@ pub(super) fn retention_check<I: Io>(core: &Core<I>) -> Duration {
     Duration::from_millis(core.shared.config.retention_check_interval_ms)
 }
 
-async fn under_way(flushing: &mut Option<Flushing>) -> Flushed {
-    match flushing {
-        Some(flushing) => flushing.await,
+async fn or_never<F: Future + Unpin>(work: &mut Option<F>) -> F::Output {
+    match work {
+        Some(work) => work.await,
         None => std::future::pending().await,
     }
 }
