@@ -94,11 +94,19 @@ impl Coverage {
         names.filter(|name| !self.faults.contains_key(name)).collect()
     }
 
-    /// Rare paths that were never taken.
+    /// Rare paths that were never taken and could have been.
     #[must_use]
     pub fn probes_missed(&self) -> Vec<Probe> {
-        let missed = |probe: &Probe| !self.probes.contains_key(probe.name());
+        let missed =
+            |probe: &Probe| probe.beyond().is_none() && !self.probes.contains_key(probe.name());
         Probe::ALL.iter().copied().filter(missed).collect()
+    }
+
+    /// Rare paths that were taken, of those that can be.
+    #[must_use]
+    pub fn probes_taken(&self) -> Share {
+        let all = Probe::ALL.iter().filter(|probe| probe.beyond().is_none()).count();
+        Share { reached: all - self.probes_missed().len(), all }
     }
 
     /// Versions of APIs that answered, of those that brokers serve.
@@ -183,8 +191,7 @@ impl fmt::Display for Coverage {
         writeln!(f, "\nversions of APIs that answered: {}", self.versions())?;
         list(f, "never", self.versions_missed())?;
         writeln!(f, "\npairs of options of one client: {}", self.option_pairs.len())?;
-        let probes = Share { reached: self.probes.len(), all: Probe::ALL.len() };
-        writeln!(f, "\nrare paths taken: {probes}")?;
+        writeln!(f, "\nrare paths taken: {}", self.probes_taken())?;
         for probe in Probe::ALL {
             if let Some(count) = self.probes.get(probe.name()) {
                 writeln!(f, "  {:24} {count:>8}  {}", probe.name(), probe.about())?;
@@ -193,6 +200,12 @@ impl fmt::Display for Coverage {
         writeln!(f, "never taken:")?;
         for probe in self.probes_missed() {
             writeln!(f, "  {:24}           {}", probe.name(), probe.about())?;
+        }
+        writeln!(f, "beyond any run:")?;
+        for probe in Probe::ALL {
+            if let Some(why) = probe.beyond() {
+                writeln!(f, "  {:24}           {why}", probe.name())?;
+            }
         }
         Ok(())
     }
@@ -232,7 +245,7 @@ mod tests {
         assert_eq!(coverage.versions().reached, 2);
         assert!(coverage.faults_missed().contains(&"PowerLoss".to_owned()));
         assert!(!coverage.pairs_missed().contains(&"Cut with Kill".to_owned()));
-        assert_eq!(coverage.probes_missed().len(), Probe::ALL.len());
+        assert_eq!(coverage.probes_missed().len(), coverage.probes_taken().all);
         assert!(coverage.to_string().contains("3 seeds"));
     }
 }

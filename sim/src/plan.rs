@@ -45,6 +45,10 @@ pub struct Scope {
     pub crashes_min: usize,
 }
 
+/// Kinds that seldom meet what they are about.
+const RARE: [Kind; 4] =
+    [Kind::AllocateError, Kind::NoAllocation, Kind::FullDisk, Kind::AlteredBatch];
+
 /// What a seed is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mood {
@@ -108,7 +112,7 @@ fn swarm(random: &mut Stream, mood: Mood) -> Vec<Kind> {
     };
     let on: Vec<Kind> = Kind::ALL.into_iter().filter(|_| random.chance(part, 10)).collect();
     let weighted = on.into_iter().flat_map(|kind| {
-        let weight = random.pick(&[1, 1, 1, 3, 8]);
+        let weight = random.pick(&[1, 1, 1, 3, 8]) * if RARE.contains(&kind) { 4 } else { 1 };
         std::iter::repeat_n(kind, weight)
     });
     weighted.collect()

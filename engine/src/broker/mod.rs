@@ -327,6 +327,13 @@ impl<I: Io> Shared<I> {
         self.gauges.read()
     }
 
+    /// Whether producers are refused because there is no room on the disk. May be called from any
+    /// thread.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.room.is_none()
+    }
+
     fn cores(&self) -> u16 {
         u16::try_from(self.inboxes.len()).expect("made from a u16")
     }

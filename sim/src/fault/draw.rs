@@ -60,7 +60,11 @@ pub fn draw(random: &mut Stream, scope: &Scope, kind: Kind) -> Fault {
                 // Some calls are rare.
                 let rare =
                     matches!(kind, Kind::NoAllocation | Kind::AllocateError | Kind::TruncateError);
-                let lasting = if rare { 10 * lasting } else { lasting };
+                let lasting = match kind {
+                    _ if rare => 10 * lasting,
+                    Kind::FullDisk => 3 * lasting,
+                    _ => lasting,
+                };
                 Some(Fault::Disk { machine, trouble, lasting })
             })
             .or_else(|| clock(random, kind).map(|mischief| Fault::Clock { machine: any, mischief }))
@@ -112,7 +116,11 @@ fn disk(random: &mut Stream, kind: Kind, per_mille: u64) -> Option<Trouble> {
         Kind::AllocateError => Trouble::Fails(Call::Allocate, count),
         Kind::TruncateError => Trouble::Fails(Call::Truncate, count),
         Kind::NoAllocation => Trouble::NoAllocation,
-        Kind::FullDisk => Trouble::Full(random.below(20_000)),
+        Kind::FullDisk => {
+            // To the last page, so that not even an empty file can be made, or somewhere in one.
+            let pages = random.below(5) * 4096;
+            Trouble::Full(if random.chance(1, 2) { pages } else { random.below(20_000) })
+        }
         Kind::ShortTransfer => Trouble::Short(per_mille),
         Kind::Interrupted => Trouble::Interrupted(per_mille.min(300)),
         Kind::SlowDisk => Trouble::Slow(random.pick(&[10, 50, 300])),
@@ -133,7 +141,11 @@ fn clock(random: &mut Stream, kind: Kind) -> Option<Mischief> {
         Kind::ClockBack => Mischief::Jump(-by_ms),
         Kind::ClockDrift => Mischief::Drift(rate),
         Kind::ClockSlew => Mischief::Slew(rate),
-        Kind::MonotonicLeap => Mischief::Leap(random.within(1..20_000) * 1_000_000),
+        // A guest may have been suspended for minutes.
+        Kind::MonotonicLeap => {
+            let most = random.pick(&[20_000, 20_000, 20_000, 200_000]);
+            Mischief::Leap(random.within(1..most) * 1_000_000)
+        }
         Kind::DeadBattery => Mischief::DeadBattery,
         _ => return None,
     })

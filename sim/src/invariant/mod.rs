@@ -5,12 +5,14 @@
 //! randomness, starts no tasks and changes nothing, so that a run with it and one without are the
 //! same run. Each violation carries the id of `engine/docs/invariants.md`.
 //!
+//! [`quota`] judges what clients with a quota were let through; they tell it themselves.
 //! [`after`] and [`groups`] look at what a last power cut left on the disks, without a broker.
 
 pub mod after;
 mod disk;
 pub mod groups;
 mod offsets;
+pub mod quota;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +25,11 @@ use crate::world::{Process, World};
 
 /// How long between two looks at the disks, in simulated nanoseconds.
 const DISK_EVERY: u64 = 200_000_000;
+/// More room than any mark of any run asks for, in bytes.
+const ROOM_AMPLE: u64 = 128 << 10;
+/// How long a broker may refuse records for want of room when there is ample room, in simulated
+/// nanoseconds: it looks once a second, on a disk that may stall for a while.
+const ROOM_UNSEEN_MAX: u64 = 20_000_000_000;
 /// Violations that are kept; the first ones tell the most.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -52,6 +59,8 @@ pub struct Watch {
     /// Below it, everything of a lasting topic was acknowledged or read.
     floors: BTreeMap<Part, Offset>,
     disk_seen: BTreeMap<usize, u64>,
+    /// Since when processes of brokers have refused records although there is ample room.
+    refusing: BTreeMap<u64, u64>,
     violations: Vec<Violation>,
 }
 
@@ -114,6 +123,24 @@ impl Watch {
         }
         if disk_due {
             self.disk_seen.insert(broker.machine, at);
+        }
+    }
+
+    /// ROOM-1: a broker takes records again once there is room. Looks at a running one that refuses
+    /// them, or does not.
+    pub fn look_at_room(&mut self, world: &World, broker: Process, refuses: bool) {
+        let ample = || world.machine(broker.machine, |machine| machine.disk.free()) >= ROOM_AMPLE;
+        if !refuses || !ample() {
+            self.refusing.remove(&broker.number);
+            return;
+        }
+        let now = world.now();
+        let since = *self.refusing.entry(broker.number).or_insert(now);
+        if now - since > ROOM_UNSEEN_MAX {
+            self.refusing.insert(broker.number, now);
+            let seconds = ROOM_UNSEEN_MAX / 1_000_000_000;
+            let text = format!("a broker takes no records after {seconds} s with ample room");
+            self.report(Violation { id: "ROOM-1", text });
         }
     }
 

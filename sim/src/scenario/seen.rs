@@ -155,6 +155,18 @@ fn options(client: &ClientShape) -> Vec<String> {
             add("session renewed", &shape.renewed_every);
             add("pipelined", &shape.pipelined_every);
         }
+        Role::Stranger(shape) => {
+            shape.oddities.iter().for_each(|oddity| add("oddity", oddity));
+            add("stranger pause", &shape.pause);
+        }
+        Role::Limited(shape) => {
+            add("quota", &shape.quota);
+            add("rate", &shape.rates[0]);
+            add("rate changes", &shape.changes_every);
+            add("connections", &shape.connections);
+            add("size", &shape.size_max);
+            add("limited pause", &shape.pause);
+        }
         Role::Operator { .. } => {}
     }
     options

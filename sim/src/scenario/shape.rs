@@ -5,6 +5,7 @@
 //! shape can be printed, and the same seed and size always draw the same one.
 
 mod group;
+mod odd;
 mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use super::Size;
 use crate::seed::{Seed, Stream};
 
 pub use group::{Care, CaretakerShape, Commits, GroupShape, MemberShape};
+pub use odd::{LimitedShape, Oddity, StrangerShape};
 pub use topic::{Nature, TopicShape};
 
 /// Everything that is drawn for one run.
@@ -83,6 +85,10 @@ pub enum Role {
     Caretaker(CaretakerShape),
     /// Reads with incremental fetch sessions.
     Session(SessionShape),
+    /// Asks wrongly.
+    Stranger(StrangerShape),
+    /// Asks for more than its quota.
+    Limited(LimitedShape),
     /// Stops brokers in order.
     Operator {
         /// The longest time between two stops.
@@ -275,6 +281,8 @@ impl Role {
             Role::Member(_) => "member",
             Role::Caretaker(_) => "caretaker",
             Role::Session(_) => "session",
+            Role::Limited(_) => "limited",
+            Role::Stranger(_) => "stranger",
             Role::Operator { .. } => "operator",
         }
     }
@@ -302,9 +310,18 @@ impl Shape {
         let mut homes: Vec<(usize, u8)> = Vec::new();
         homes.extend((0..writers).map(|number| (number % brokers, 0)));
         homes.extend((0..readers).map(|number| (number % brokers, 1)));
+        let fleeting: Vec<usize> = (0..brokers)
+            .filter(|&broker| {
+                let of_broker = topics.iter().filter(|topic| topic.broker == broker);
+                of_broker.into_iter().any(|topic| topic.nature == Nature::Fleeting)
+            })
+            .collect();
         for (kind, chance) in [(2, 3), (3, 2), (4, 1), (5, 2)] {
             if random.chance(chance, 5) {
-                homes.push((random.below(brokers as u64) as usize, kind));
+                let home = random.below(brokers as u64) as usize;
+                // An admin has most to do where topics come and go.
+                let busy = kind == 2 && !fleeting.is_empty() && random.chance(2, 3);
+                homes.push((if busy { random.pick(&fleeting) } else { home }, kind));
             }
         }
         let pace = Pace { chaos, goal, writers: writers as u64 };
@@ -314,12 +331,15 @@ impl Shape {
             let role = match kind {
                 0 => Role::Producer(producer(random, &pace, number == 0)),
                 1 => Role::Consumer(consumer(random)),
-                2 => Role::Admin(admin(random)),
+                2 => Role::Admin(admin(random, fleeting.contains(&home))),
                 3 => Role::Zombie(zombie(random)),
                 5 => Role::Session(session(random)),
                 _ => Role::Operator { pause: chaos / random.within(2..5) as u32 },
             };
             let mut client = client(random, home, role, &topics);
+            if matches!(client.role, Role::Admin(_)) {
+                client.topics = (0..topics.len()).filter(|&at| topics[at].broker == home).collect();
+            }
             if number == 0 && !client.is_heard() {
                 // Somebody must bring the run to its goal.
                 client.versions_max.remove(&ApiKey::Produce);
@@ -364,9 +384,25 @@ impl Shape {
                 clients.push(client);
             }
         }
+        if random.chance(1, 5) {
+            let home = random.below(brokers as u64) as usize;
+            let random = &mut seed.stream("stranger", 0);
+            let role = Role::Stranger(odd::stranger(random));
+            clients.push(client(random, home, role, &topics));
+        }
+        if random.chance(2, 5) {
+            let home = random.below(brokers as u64) as usize;
+            let random = &mut seed.stream("limited", 0);
+            let role = Role::Limited(odd::limited(random));
+            clients.push(client(random, home, role, &topics));
+        }
         let brokers = (0..brokers).map(|broker| {
             let mut host = host(&mut seed.stream("host", broker as u64));
             host.settings.extend(rest(&mut seed.stream("rest", broker as u64)));
+            if fleeting.contains(&broker) {
+                // Old clients cannot say that a topic is not to be made by asking for it.
+                host.settings.insert("auto.create.topics.enable", "false".to_owned());
+            }
             host
         });
         let (brokers, disk_bytes) = (brokers.collect(), 64 << 20);
@@ -418,7 +454,7 @@ fn host(random: &mut Stream) -> BrokerShape {
     let mut settings = BTreeMap::new();
     let mut set = |key, value: String| settings.insert(key, value);
     set("log.retention.check.interval.ms", random.within(300..3000).to_string());
-    set("auto.create.topics.enable", "false".to_owned());
+    set("auto.create.topics.enable", random.chance(1, 4).to_string());
     set("log.cleaner.backoff.ms", random.pick(&[0, 200, 2000]).to_string());
     if random.chance(1, 2) {
         set("internal.segment.bytes", random.pick(&[1024, 4000, 20_000]).to_string());
@@ -434,6 +470,10 @@ fn host(random: &mut Stream) -> BrokerShape {
     }
     if random.chance(1, 4) {
         set("max.incremental.fetch.session.cache.slots", random.pick(&[0, 1]).to_string());
+    }
+    if random.chance(1, 4) {
+        // So few keys that a compaction needs several passes.
+        set("log.cleaner.dedupe.buffer.size", random.pick(&[0, 200, 1000]).to_string());
     }
     let count = random.within(1..4);
     let cores = (0..count).map(|_| random.pick(&[1, 2, 3])).collect();
@@ -538,8 +578,12 @@ fn consumer(random: &mut Stream) -> ConsumerShape {
     }
 }
 
-fn admin(random: &mut Stream) -> AdminShape {
+/// An admin; one that is `busy` deletes and makes topics again and again.
+fn admin(random: &mut Stream, busy: bool) -> AdminShape {
     let mut calls: Vec<Call> = Call::ALL.into_iter().filter(|_| random.chance(1, 2)).collect();
+    if busy {
+        calls.extend([Call::Delete, Call::Delete, Call::Create, Call::Create]);
+    }
     if calls.is_empty() {
         calls.push(random.pick(&Call::ALL));
     }
@@ -607,6 +651,8 @@ mod tests {
             "Admin",
             "Zombie",
             "Session",
+            "Limited",
+            "Stranger",
             "Operator",
             "Member",
             "Caretaker",

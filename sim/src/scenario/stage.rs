@@ -17,7 +17,7 @@ use std::time::Duration;
 use trialog_engine::broker::Shared;
 use trialog_engine::client::{Client, Observer, Options};
 use trialog_engine::id::{Offset, PartitionIndex};
-use trialog_engine::io::{Io, Pool};
+use trialog_engine::io::{Instant, Io, Pool};
 use trialog_engine::wire::api::ApiKey;
 use trialog_jepsen::history::{History, Membership, Op, Phase, Process, Topic, Value};
 
@@ -272,9 +272,10 @@ impl Stage {
             if world.is_alive(*process) {
                 let hurt = self.expects_damage()
                     || world.machine(process.machine, |machine| machine.disk.hurt);
-                let look =
-                    || watch.look(world, *process, Path::new(DATA), &shared.readings(), hurt);
-                crate::timing::judging(look);
+                crate::timing::judging(|| {
+                    watch.look(world, *process, Path::new(DATA), &shared.readings(), hurt);
+                    watch.look_at_room(world, *process, shared.is_full());
+                });
             }
         }
     }
@@ -299,7 +300,10 @@ impl Stage {
     /// Examines the disk of a broker that does not run any more.
     pub async fn examine(&self, io: &SimIo, broker: usize) {
         let proven = self.proven(broker);
-        let (wrong, committed) = invariant::after::examine(io, Path::new(DATA), &proven).await;
+        let fleeting = self.shape.topics.iter().filter(|topic| topic.nature == Nature::Fleeting);
+        let fleeting = fleeting.map(|topic| topic.name.clone()).collect();
+        let examined = invariant::after::examine(io, Path::new(DATA), &proven, &fleeting);
+        let (wrong, committed) = examined.await;
         for group in self.shape.groups.iter().filter(|group| group.broker == broker) {
             self.look_at_group(io, group, committed.get(&group.name));
         }
@@ -352,6 +356,16 @@ impl Stage {
             }
         }
         proven
+    }
+
+    /// The process of a broker and what its monotonic clock shows, if it runs.
+    #[must_use]
+    pub fn broker_clock(&self, broker: usize) -> Option<(world::Process, Instant)> {
+        let world = self.recorder.world();
+        let process = self.brokers.lock().expect("nobody panics with it").get(&broker)?.0;
+        let now = world.now();
+        let shown = || world.machine(process.machine, |machine| machine.clock.monotonic(now));
+        world.is_alive(process).then(|| (process, shown()))
     }
 
     /// Asks a broker to stop in order, if it runs.

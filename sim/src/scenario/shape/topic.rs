@@ -48,9 +48,17 @@ impl TopicShape {
         self.configs.get("delete.retention.ms").is_some_and(|ms| *ms == FOR_EVER_MS.to_string())
     }
 
+    /// Whether a client may delete its records. In the page cache it may do so to what is not flushed
+    /// yet.
+    #[must_use]
+    pub fn may_be_shortened(&self) -> bool {
+        matches!(self.nature, Nature::Shortened | Nature::Cached)
+    }
+
     /// Whether there is something to change that not every topic has.
     pub(super) fn may_change(&self) -> bool {
-        matches!(self.nature, Nature::Shortened | Nature::Compacted)
+        self.may_be_shortened()
+            || self.nature == Nature::Compacted
             || self.partitions_most > self.partitions
     }
 

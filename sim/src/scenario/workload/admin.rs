@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use trialog_engine::client::{CallError, Client};
 use trialog_engine::id::{PartitionIndex, TopicId};
 use trialog_engine::io::Io;
@@ -77,10 +78,16 @@ impl Desk {
         let actor = self.actor().clone();
         let at = random.pick(&actor.shape().topics);
         let partition = PartitionIndex(random.below(actor.topic(at).partitions as u64) as i32);
-        let fleeting = actor.topic(at).nature == Nature::Fleeting;
+        let is_fleeting = |at: &usize| actor.topic(*at).nature == Nature::Fleeting;
+        let fleeting: Vec<usize> =
+            actor.shape().topics.iter().copied().filter(is_fleeting).collect();
         match call {
-            Call::Create => self.create(at).await,
-            Call::Delete if fleeting => self.delete(at).await,
+            Call::Create => {
+                let at = if fleeting.is_empty() { at } else { random.pick(&fleeting) };
+                // Now and then too short for its partitions to be ready.
+                self.create_within(at, random.pick(&[0, 1, 5000, 5000])).await;
+            }
+            Call::Delete if !fleeting.is_empty() => self.delete(random.pick(&fleeting)).await,
             // Only what is made to be deleted is.
             Call::Delete | Call::Metadata => self.describe().await,
             Call::MetadataOfUnknown => self.ask_unknown(random).await,
@@ -151,6 +158,11 @@ impl Desk {
 
     /// Creates a topic of the shape.
     async fn create(&mut self, at: usize) {
+        self.create_within(at, 5000).await;
+    }
+
+    /// The same, and waits so many ms at most until it is ready.
+    async fn create_within(&mut self, at: usize, timeout_ms: i32) {
         let shape = self.actor().topic(at);
         let (partitions, configs) = (shape.partitions, shape.configs.clone());
         let topic = self.actor().stage.topic(at);
@@ -166,7 +178,7 @@ impl Desk {
             configs: configs.collect(),
             ..CreatableTopic::default()
         };
-        let request = create_request(vec![wanted]);
+        let request = CreateTopicsRequest { timeout_ms, ..create_request(vec![wanted]) };
         self.voice.record(Phase::Invoke, op.clone());
         let outcome = self.client.call(&request).await;
         let code = outcome.map(|answer| answer.topics.first().map(|topic| topic.error_code));
@@ -241,19 +253,27 @@ impl Desk {
         Some(response)
     }
 
-    /// Asks about topics that do not exist, by name and by id.
+    /// Asks about topics that do not exist, by name and by id. Some brokers make such topics, and two
+    /// clients may ask at once.
     async fn ask_unknown(&mut self, random: &mut Stream) {
         let by_id = random.chance(1, 2);
+        let nowhere = format!("nowhere-{}", random.below(3));
+        let names = [nowhere.as_str(), &nowhere, "", "no/such.name"];
         let asked = MetadataRequestTopic {
             topic_id: if by_id { TopicId([7; 16]) } else { TopicId::NONE },
-            name: (!by_id).then(|| random.pick(&["nowhere", "", "no/such.name"]).to_owned()),
+            name: (!by_id).then(|| random.pick(&names).to_owned()),
         };
         let request = MetadataRequest {
             topics: Some(vec![asked]),
             allow_auto_topic_creation: random.chance(1, 2),
             ..MetadataRequest::default()
         };
-        let _ = self.client.call(&request).await;
+        if random.chance(1, 2) {
+            let other = self.actor().client();
+            let _ = join(self.client.call(&request), other.call(&request)).await;
+        } else {
+            let _ = self.client.call(&request).await;
+        }
     }
 
     /// Asks for an offset, by name or by time.

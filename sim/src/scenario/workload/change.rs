@@ -13,7 +13,7 @@ use trialog_engine::wire::api::{
 use trialog_jepsen::history::{Admin, BEGINNING, END, Op, PartialConfigs, Phase};
 
 use super::admin::{Desk, phase};
-use crate::scenario::shape::{Change, ChangerShape, Nature};
+use crate::scenario::shape::{Change, ChangerShape};
 use crate::scenario::stage::Actor;
 use crate::seed::Stream;
 
@@ -44,7 +44,7 @@ impl Desk {
         let shape = actor.topic(at);
         let partition = PartitionIndex(random.below(shape.partitions as u64) as i32);
         let mut shortened = actor.shape().topics.clone();
-        shortened.retain(|&at| actor.topic(at).nature == Nature::Shortened);
+        shortened.retain(|&at| actor.topic(at).may_be_shortened());
         match call {
             Change::Trim | Change::TrimToEnd if !shortened.is_empty() => {
                 let at = random.pick(&shortened);

@@ -8,12 +8,14 @@ mod admin;
 mod caretaker;
 mod change;
 mod consume;
+mod limited;
 mod member;
 mod operate;
 mod produce;
 mod puppet;
 mod scrape;
 mod session;
+mod stranger;
 mod wire;
 mod zombie;
 
@@ -34,6 +36,8 @@ pub async fn perform(io: SimIo, stage: Stage) {
         Role::Zombie(shape) => zombie::perform(actor, shape).await,
         Role::Member(shape) => member::perform(actor, shape).await,
         Role::Caretaker(shape) => caretaker::perform(actor, shape).await,
+        Role::Limited(shape) => limited::perform(actor, shape).await,
+        Role::Stranger(shape) => stranger::perform(actor, shape).await,
         Role::Session(shape) => session::perform(actor, shape).await,
         Role::Operator { pause } => operate::perform(actor, pause).await,
     }

@@ -16,30 +16,49 @@ use crate::seed::Stream;
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often it tries to connect.
+const KNOCKS_MAX: u32 = 300;
+/// How soon it tries again.
+const KNOCK_EVERY: Duration = Duration::from_millis(5);
+
 /// Asks the actor's broker once.
 pub async fn scrape(actor: &Actor, random: &mut Stream) {
     let path = random.pick(&["/metrics", "/livez", "/readyz", "/startupz"]);
-    let whole = format!("GET {path} HTTP/1.1\r\nHost: broker\r\n\r\n");
-    let length = if random.chance(1, 4) { random.below(20) as usize } else { whole.len() };
-    let sent = &whole[..length];
-    let address = SocketAddr::new(Machine::address(actor.shape().home), ADMIN_PORT);
-    let asking = pin!(ask(actor, address, sent.to_owned()));
+    let length = if random.chance(1, 4) { random.below(20) as usize } else { usize::MAX };
+    let asking = pin!(ask(actor, path, length));
     let limit = pin!(actor.io.sleep(PATIENCE));
     // The first is asked first: an answer that is there counts, however late it is.
-    let Either::Left((Ok(answer), _)) = select(asking, limit).await else { return };
+    let Either::Left((Ok((path, answer)), _)) = select(asking, limit).await else { return };
     if let Err(wrong) = check(path, &answer) {
         actor.stage.complain(format!("{path} was answered with {answer:?}: {wrong}"));
     }
 }
 
-async fn ask(actor: &Actor, address: SocketAddr, text: String) -> io::Result<String> {
-    let connection = actor.io.connect(address).await?;
-    io::write_all(&connection, Buf::from(text.into_bytes()), Flow::Done).await?;
+/// Asks for `path`, or for as much of it as `length` allows; tells what was asked for, and the answer.
+/// A broker that is down is asked whether it is ready as soon as it can be.
+async fn ask(
+    actor: &Actor,
+    mut path: &'static str,
+    length: usize,
+) -> io::Result<(&'static str, String)> {
+    let address = SocketAddr::new(Machine::address(actor.shape().home), ADMIN_PORT);
+    let mut refused = 0;
+    let connection = loop {
+        match actor.io.connect(address).await {
+            Err(_) if refused < KNOCKS_MAX => refused += 1,
+            told => break told?,
+        }
+        path = "/readyz";
+        actor.io.sleep(KNOCK_EVERY).await;
+    };
+    let mut text = format!("GET {path} HTTP/1.1\r\nHost: broker\r\n\r\n").into_bytes();
+    text.truncate(length);
+    io::write_all(&connection, Buf::from(text), Flow::Done).await?;
     let mut all = Vec::new();
     loop {
         let (read, buf) = connection.read(Buf::with_capacity(16 << 10)).await;
         match read? {
-            0 => return Ok(String::from_utf8_lossy(&all).into_owned()),
+            0 => return Ok((path, String::from_utf8_lossy(&all).into_owned())),
             _ => all.extend_from_slice(&buf),
         }
     }

@@ -9,6 +9,9 @@
 //! Now and then it begins a new epoch of its identity, as an idempotent producer does that has lost
 //! its sequence (KIP-360), and then sends a batch of the old epoch: one that was under way for too
 //! long. From a fenced epoch nothing may be stored.
+//!
+//! And now and then one of its batches is not what its checksum says, as if bits had flipped in its
+//! memory: the broker must refuse it.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -34,6 +37,8 @@ use crate::scenario::stage::{Actor, Voice};
 const VERSION: i16 = 12;
 /// Batches that a broker must recognise: the last ones of an epoch.
 const KEPT: u32 = 5;
+/// One in so many batches is followed by one that is broken.
+const BROKEN_EVERY: u64 = 6;
 
 /// A zombie's program.
 pub async fn perform(actor: Actor, shape: ZombieShape) {
@@ -46,6 +51,7 @@ pub async fn perform(actor: Actor, shape: ZombieShape) {
         let repeated = random.chance(1, shape.repeats_every).then(|| random.bits());
         let fences = random.chance(1, shape.fences_every);
         let twice = random.chance(1, shape.repeats_every);
+        let broken = random.chance(1, BROKEN_EVERY);
         if !left_out && actor.is_lasting(at) {
             if zombie.is_none() {
                 zombie = Zombie::new(&actor, at).await;
@@ -55,6 +61,9 @@ pub async fn perform(actor: Actor, shape: ZombieShape) {
                 let is_known = now.send(records, repeated, twice).await;
                 if let Some(old) = old.filter(|_| is_known) {
                     now.come_late(old).await;
+                }
+                if is_known && broken {
+                    now.send_broken().await;
                 }
                 zombie = is_known.then_some(now);
             }
@@ -201,6 +210,24 @@ impl Zombie {
                 ),
             );
         }
+        values.iter().for_each(|value| self.record(phase, *value, None));
+    }
+
+    /// READ-3: a batch that is not what its checksum says is refused. It has the next sequence, so
+    /// that nothing else is wrong with it.
+    async fn send_broken(&mut self) {
+        let (values, mut bytes) = self.batch(1, self.epoch, self.sequence);
+        // In the record's value: behind it stands only how many headers it has.
+        let place = bytes.len() - 2;
+        bytes[place] ^= 1;
+        let told = exchange(&self.voice, self.at, &mut self.wire, &bytes).await;
+        let code = told.map(|told| told.error);
+        let refused = code == Some(ErrorCode::CorruptMessage);
+        if code == Some(ErrorCode::None) {
+            let text = format!("zombie {}: a batch with a wrong checksum was taken", self.voice);
+            self.voice.actor.stage.accuse("READ-3", text);
+        }
+        let phase = if refused { Phase::Fail } else { Phase::Info };
         values.iter().for_each(|value| self.record(phase, *value, None));
     }
 

@@ -1,0 +1,77 @@
+//! What a seed draws of clients that do what no well-behaved client does.
+
+use std::time::Duration;
+
+use trialog_engine::machine::quota::Quota;
+
+use crate::seed::Stream;
+
+/// How a stranger asks.
+#[derive(Clone, Debug)]
+pub struct StrangerShape {
+    /// The longest pause between two requests.
+    pub pause: Duration,
+    /// What is odd about them; picked from evenly.
+    pub oddities: Vec<Oddity>,
+}
+
+/// What is odd about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Oddity {
+    /// It is too short, or means nothing.
+    Malformed,
+    /// Its version is not served.
+    Version,
+    /// It names a fetch session that is not there.
+    SessionOfNobody,
+    /// It names a turn of its fetch session that is yet to come.
+    SessionEpoch,
+    /// It tells of a history that parts from the log's.
+    Diverging,
+}
+
+impl Oddity {
+    /// All of them.
+    pub const ALL: [Oddity; 5] = [
+        Oddity::Malformed,
+        Oddity::Version,
+        Oddity::SessionOfNobody,
+        Oddity::SessionEpoch,
+        Oddity::Diverging,
+    ];
+}
+
+/// How a client with a quota asks.
+#[derive(Clone, Debug)]
+pub struct LimitedShape {
+    /// What is limited: the bytes that it writes, or those that it reads.
+    pub quota: Quota,
+    /// Bytes in a second, one of these at a time.
+    pub rates: Vec<u64>,
+    /// One in so many steps begins with another rate.
+    pub changes_every: u64,
+    /// How many connections it asks on at the same time.
+    pub connections: usize,
+    /// The size of what it asks for, in bytes, at most.
+    pub size_max: u64,
+    /// The longest pause between two steps.
+    pub pause: Duration,
+}
+
+pub(super) fn stranger(random: &mut Stream) -> StrangerShape {
+    let mut oddities: Vec<Oddity> =
+        Oddity::ALL.into_iter().filter(|_| random.chance(2, 3)).collect();
+    oddities.push(random.pick(&Oddity::ALL));
+    StrangerShape { pause: Duration::from_millis(random.pick(&[500, 2000, 5000])), oddities }
+}
+
+pub(super) fn limited(random: &mut Stream) -> LimitedShape {
+    LimitedShape {
+        quota: random.pick(&[Quota::ProducerByteRate, Quota::ConsumerByteRate]),
+        rates: vec![random.pick(&[400, 1000]), random.pick(&[1000, 3000])],
+        changes_every: random.pick(&[u64::MAX, u64::MAX, 30]),
+        connections: random.pick(&[1, 2]),
+        size_max: random.pick(&[400, 1200]),
+        pause: Duration::from_millis(random.pick(&[100, 400, 3000])),
+    }
+}
