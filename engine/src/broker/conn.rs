@@ -21,7 +21,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use super::Core;
-use super::dispatch::{self, Client, Train};
+use super::dispatch::{self, Begun, Client, Train};
 use super::reply::{Pending, Piece, Reply};
 use super::tally::{self, Slot};
 use crate::io::{self, Buf, Connection, Flow, Instant, Io};
@@ -157,23 +157,34 @@ async fn unmuted<I: Io>(core: &Core<I>, queue: &Queue<I::File>, link: &Link) -> 
 const UNWRITABLE: &str = "its answers could not be written";
 
 impl<F> Queue<F> {
-    /// Has `requests` requests wait for their answers, once there is room for them. False if
-    /// answers cannot be written any more.
-    async fn put(
-        &self,
-        pending: Pending<F>,
-        asked: Asked,
-        memory: &mut Vec<OwnedSemaphorePermit>,
-    ) -> bool {
-        let count = u32::try_from(asked.requests).expect("a train is short");
-        let places = match self.room.clone().try_acquire_many_owned(count) {
+    /// Whether nothing waits for an answer, where `places` is the number of all places.
+    fn is_idle(&self, places: usize) -> bool {
+        self.room.available_permits() == places
+    }
+
+    /// Places for `requests` requests, once there is room for them.
+    async fn places(&self, requests: usize) -> OwnedSemaphorePermit {
+        let count = u32::try_from(requests).expect("a train is short");
+        match self.room.clone().try_acquire_many_owned(count) {
             Ok(places) => places,
             Err(_) => {
                 probe::hit(Probe::AnswersQueueFull);
                 let places = self.room.clone().acquire_many_owned(count).await;
                 places.expect("the connection never closes its semaphore")
             }
-        };
+        }
+    }
+
+    /// Has requests wait for their answers in their places. False if answers cannot be written any
+    /// more. (Not together with taking the places: what is pending is large, and a future that held
+    /// it would be moved about with every request.)
+    fn put(
+        &self,
+        places: OwnedSemaphorePermit,
+        pending: Pending<F>,
+        asked: Asked,
+        memory: &mut Vec<OwnedSemaphorePermit>,
+    ) -> bool {
         let queued = Queued { pending, asked, _places: places, _memory: std::mem::take(memory) };
         // Each has a place, and there are as many as the queue has room for.
         self.answers.try_send(queued).is_ok()
@@ -188,10 +199,17 @@ async fn depart<I: Io>(
     memory: &mut Vec<OwnedSemaphorePermit>,
     received: Instant,
 ) -> bool {
-    let Some(train) = train.take() else { return true };
-    let asked = Asked { slot: Some(tally::PRODUCE), requests: train.len(), received };
-    let departed = train.depart(core).await;
-    queue.put(Pending::Departed(departed), asked, memory).await
+    let Some(requests) = train.as_ref().map(Train::len) else { return true };
+    let places = queue.places(requests).await;
+    let Some((departed, unsent)) = train.take().map(|train| train.depart(core)) else {
+        return true;
+    };
+    let asked = Asked { slot: Some(tally::PRODUCE), requests, received };
+    let writable = queue.put(places, Pending::Departed(departed), asked, memory);
+    if let Some(unsent) = unsent {
+        Box::pin(unsent.send(core)).await;
+    }
+    writable
 }
 
 /// Reads and hands on until the peer ends or misbehaves; says which.
@@ -281,9 +299,20 @@ async fn read_until_end<I: Io>(
                 };
             }
             let asked = Asked { slot: Slot::of_frame(&request), requests: 1, received };
-            let pending = dispatch::hand_on(core, client, request).await;
+            let is_oldest = queue.is_idle(core.shared.config.requests_in_flight_max);
+            let places = queue.places(1).await;
+            let mut pending = match dispatch::hand_on(core, client, request) {
+                Begun::Pending(pending) => pending,
+                Begun::Produce(produce) => produce.await,
+            };
+            if let Pending::Lone(lone, planned) = &mut pending
+                && is_oldest
+            {
+                // Its turn has come: the partition plans before the writer wakes.
+                *planned = Some(lone.ask(core).await);
+            }
             let last = matches!(pending, Pending::Now(Reply::Close));
-            if !queue.put(pending, asked, memory).await {
+            if !queue.put(places, pending, asked, memory) {
                 return UNWRITABLE.to_owned();
             }
             if last {
@@ -292,7 +321,7 @@ async fn read_until_end<I: Io>(
         };
         // Everything that the last receive brought in one piece goes together; nothing waits for
         // the next.
-        if !depart(core, queue, train, memory, received).await {
+        if train.is_some() && !depart(core, queue, train, memory, received).await {
             return UNWRITABLE.to_owned();
         }
         let wished = if missing > 0 { missing.min(want) } else { want / 2 };
@@ -428,16 +457,20 @@ async fn write_replies<I: Io>(
                 train.arrive(&core.io, &mut out.bytes).await;
                 Reply::Silence
             }
-            Pending::Lone(lone) => {
-                // The partition's task has to run first.
+            Pending::Lone(lone, planned) => {
+                // The partition's task may have to run first.
                 out.flush(Flow::Done).await?;
-                match lone.plan(core).await {
+                let planned = match planned {
+                    Some(planned) => planned,
+                    None => lone.ask(core).await,
+                };
+                match lone.plan(core, planned).await {
                     Some(fetched) => {
                         let cut = lone.put_head(core, &fetched, &mut out.bytes);
                         out.send_files(cut, fetched.slices).await?;
                         Reply::Silence
                     }
-                    None => lone.wait(core).await,
+                    None => Box::pin(lone.wait(core)).await,
                 }
             }
             Pending::Later(mut future) => {

@@ -4,8 +4,10 @@
 //! in its partition's queue) is done before [`hand_on`] returns, the rest in the answer's future.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -231,18 +233,27 @@ pub fn couple<I: Io>(
     handle::train::couple(core, client, train, (api_version, correlation_id), (bytes, body))
 }
 
+/// A request that has begun to be handled.
+pub enum Begun<'a, F> {
+    /// Handed on.
+    Pending(Pending<F>),
+    /// A produce on its way to its partitions, which may have no room: nothing else of its connection
+    /// is handed on before it is there. (Boxed, so that other requests do not carry its size.)
+    Produce(Pin<Box<dyn Future<Output = Pending<F>> + 'a>>),
+}
+
 /// Decodes `bytes`, one frame without its size, and hands it to its handler.
-pub async fn hand_on<I: Io>(
-    core: &Rc<Core<I>>,
+pub fn hand_on<'a, I: Io>(
+    core: &'a Rc<Core<I>>,
     client: &Rc<Client>,
     bytes: Buf,
-) -> Pending<I::File> {
+) -> Begun<'a, I::File> {
     let (header, body) = match RequestHeader::decode(&bytes) {
         Ok(decoded) => decoded,
         Err(error) => {
             warn!(client = %client.address, %error,
                 "closing: a frame without a request header; is the client a Kafka client?");
-            return Pending::Now(Reply::Close);
+            return Begun::Pending(Pending::Now(Reply::Close));
         }
     };
     client.called(header.client_id);
@@ -252,7 +263,7 @@ pub async fn hand_on<I: Io>(
         let api = api.map_or_else(|| header.api_key.to_string(), |api| api.name().to_owned());
         warn!(client = %client.address, client_id = header.client_id, api,
             "closing: this broker does not serve this API, and says so in its ApiVersions");
-        return Pending::Now(Reply::Close);
+        return Begun::Pending(Pending::Now(Reply::Close));
     };
     let incoming = Incoming {
         client: client.clone(),
@@ -263,25 +274,29 @@ pub async fn hand_on<I: Io>(
     };
     if !versions.contains(&header.api_version) {
         if *api == ApiKey::ApiVersions {
-            return Pending::now(handle::versions::unsupported(&incoming));
+            return Begun::Pending(Pending::now(handle::versions::unsupported(&incoming)));
         }
         probe::hit(Probe::VersionRefused);
         incoming.warn(
             &format!("versions {} to {} are served", versions.start(), versions.end()),
             "use a client that asks ApiVersions first, or set its protocol version",
         );
-        return Pending::Now(Reply::Close);
+        return Begun::Pending(Pending::Now(Reply::Close));
     }
-    match api {
+    Begun::Pending(match api {
         ApiKey::Produce if incoming.is_measured() => {
-            incoming.charge(core, Quota::ProducerByteRate, bytes.len() as f64);
-            let measured = incoming.clone();
-            let work = handle::produce::hand_on(core, incoming, bytes, body);
-            let (pending, busy) = Timed::new(&core.io, work).await;
-            measured.charge_time(core, busy);
-            pending
+            return Begun::Produce(Box::pin(async move {
+                incoming.charge(core, Quota::ProducerByteRate, bytes.len() as f64);
+                let measured = incoming.clone();
+                let work = handle::produce::hand_on(core, incoming, bytes, body);
+                let (pending, busy) = Timed::new(&core.io, work).await;
+                measured.charge_time(core, busy);
+                pending
+            }));
         }
-        ApiKey::Produce => handle::produce::hand_on(core, incoming, bytes, body).await,
+        ApiKey::Produce => {
+            return Begun::Produce(Box::pin(handle::produce::hand_on(core, incoming, bytes, body)));
+        }
         ApiKey::Fetch => handle::fetch::hand_on(core, incoming, &bytes[body..]),
         ApiKey::ListOffsets => later(core, incoming, &bytes[body..], handle::offsets::list),
         ApiKey::Metadata => later(core, incoming, &bytes[body..], handle::metadata::describe),
@@ -332,7 +347,7 @@ pub async fn hand_on<I: Io>(
             later(core, incoming, &bytes[body..], handle::describe::topic_partitions)
         }
         other => unreachable!("{} stands in the table of what is served", other.name()),
-    }
+    })
 }
 
 /// Decodes a request whose handling need not begin before its turn, and defers it to its answer.

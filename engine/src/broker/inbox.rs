@@ -84,7 +84,8 @@ impl<T> Sender<T> {
         }
     }
 
-    fn push(&self, message: T) -> Result<(), T> {
+    /// Puts `message` in, or gives it back if there is no room.
+    pub fn push(&self, message: T) -> Result<(), T> {
         self.0.queue.push(message)?;
         self.0.receiver.wake();
         Ok(())

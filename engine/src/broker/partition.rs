@@ -350,7 +350,7 @@ impl<I: Io> Owner<I> {
                 ask = asks.recv() => {
                     let Some(ask) = ask else { return Ended::Closed };
                     if let Some(end) = self.take(ask, asks).await {
-                        self.finish(end, asks).await;
+                        Box::pin(self.finish(end, asks)).await;
                         return Ended::Closed;
                     }
                 }
@@ -361,14 +361,14 @@ impl<I: Io> Owner<I> {
                     self.turn = None;
                     let wanted = std::mem::take(&mut self.rest_asked) || self.is_idle();
                     if wanted && self.has_nothing_to_do(asks) {
-                        return self.rest(turn).await;
+                        return Box::pin(self.rest(turn)).await;
                     }
                 }
                 () = &mut tick => {
                     self.rescheduled = true;
                     may_rest = self.is_idle() && self.has_nothing_to_do(asks);
                     if !may_rest && self.core.io.now() >= self.upkeep_at {
-                        self.tick().await;
+                        Box::pin(self.tick()).await;
                     }
                 }
             }
@@ -477,14 +477,14 @@ impl<I: Io> Owner<I> {
                 }
                 Ask::Fetch(fetch) => self.fetch(fetch).await,
                 Ask::Offset { timestamp, leader_epoch, answer } => {
-                    let _ = answer.send(self.find_offset(timestamp, leader_epoch).await);
+                    let _ = answer.send(Box::pin(self.find_offset(timestamp, leader_epoch)).await);
                 }
                 Ask::EpochEnd { current, asked, answer } => {
                     let found = self.check_epoch(current).map(|()| self.log.epoch_end(asked));
                     let _ = answer.send(found);
                 }
                 Ask::RaiseStart { to, answer } => {
-                    let _ = answer.send(self.raise_start(to).await);
+                    let _ = answer.send(Box::pin(self.raise_start(to)).await);
                 }
                 Ask::Describe(answer) => {
                     let size_bytes = self.log.size_bytes();
@@ -498,7 +498,7 @@ impl<I: Io> Owner<I> {
                     let _ = answer.send(Ok(()));
                 }
                 Ask::Upkeep(answer) => {
-                    self.tick().await;
+                    Box::pin(self.tick()).await;
                     self.rest_asked |= self.is_idle();
                     let _ = answer.send(Ok(()));
                 }

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::answer;
+use super::ask::Fetched;
 use super::handle::lone::Lone;
 use super::handle::train::Departed;
 use crate::log::Slice;
@@ -32,8 +34,9 @@ pub enum Pending<F> {
     Now(Reply<F>),
     /// Produces that will be answered together.
     Departed(Departed),
-    /// A fetch that is planned once it is the oldest of its connection.
-    Lone(Lone),
+    /// A fetch that is planned once it is the oldest of its connection; with the plan that was asked
+    /// for if it was that when it arrived.
+    Lone(Lone, Option<answer::Receiver<Fetched<F>>>),
     /// Will be answered; polled only once it is the oldest of its connection.
     Later(Pin<Box<dyn Future<Output = Reply<F>>>>),
 }

@@ -170,9 +170,28 @@ pub fn begin<I: Io>(core: &Core<I>, rows: Vec<Row>) {
 
 /// Sends `ask` to the partition's owner, whichever core that is. Waits while its queue is full.
 pub async fn ask<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) {
+    if let Err(ask) = ask_now(core, to, ask) {
+        Box::pin(ask_later(core, to, ask)).await;
+    }
+}
+
+/// Sends `ask` to the partition's owner, or gives it back if that cannot be done without waiting.
+/// Nearly always it can, and what waits is kept out of its callers' futures: those are moved as they
+/// are begun, all of them for every request.
+pub fn ask_now<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) -> Result<(), Ask<I::File>> {
     let owner = place::owner(to.0, to.1, core.shared.cores());
     if owner == core.id {
-        deliver(core, to, ask).await;
+        deliver_now(core, to, ask)
+    } else {
+        core.shared.inbox(owner).push(Message { to, ask }).map_err(|Message { ask, .. }| ask)
+    }
+}
+
+/// Sends what [`ask_now`] gave back.
+pub async fn ask_later<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) {
+    let owner = place::owner(to.0, to.1, core.shared.cores());
+    if owner == core.id {
+        deliver_later(core, to, ask).await;
     } else {
         core.shared.inbox(owner).send(Message { to, ask }).await;
     }
@@ -187,26 +206,33 @@ pub async fn pump<I: Io>(core: Rc<Core<I>>, mut inbox: inbox::Receiver<Message<I
 }
 
 /// Hands `ask` to a partition of this core.
-pub async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, mut ask: Ask<I::File>) {
-    // Nearly always the partition is in use and has room: then nothing is cloned and nothing waits.
+pub async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) {
+    if let Err(ask) = deliver_now(core, to, ask) {
+        deliver_later(core, to, ask).await;
+    }
+}
+
+/// Hands `ask` to a partition of this core, or gives it back if that has to be started or has no
+/// room: nothing is cloned and nothing waits.
+fn deliver_now<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) -> Result<(), Ask<I::File>> {
     match core.shard.partitions.borrow_mut().get_mut(&to) {
         Some(State::InUse { queue, used }) => match queue.try_send(ask) {
             Ok(()) => {
                 used.set(core.shard.use_number());
-                return;
+                Ok(())
             }
             Err(TrySendError::Full(unsent)) => {
                 probe::hit(Probe::QueueFull);
-                ask = unsent;
+                Err(unsent)
             }
-            Err(TrySendError::Closed(unsent)) => ask = unsent,
+            Err(TrySendError::Closed(unsent)) => Err(unsent),
         },
-        Some(State::Resting(resting)) => match resting.answer(ask) {
-            None => return,
-            Some(unanswered) => ask = unanswered,
-        },
-        None => {}
+        Some(State::Resting(resting)) => resting.answer(ask).map_or(Ok(()), Err),
+        None => Err(ask),
     }
+}
+
+async fn deliver_later<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) {
     match reach(core, to) {
         // While it waits for room the queue is this question's as well, and its task does not end.
         Some(queue) => {

@@ -92,7 +92,7 @@ impl<I: Io> Log<I> {
                     probe::hit(Probe::GroupAcrossSegments);
                 }
                 let rolled = match self.write(&mut group, epoch, now).await {
-                    Ok(()) => self.roll(now).await,
+                    Ok(()) => Box::pin(self.roll(now)).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = rolled {
@@ -212,7 +212,7 @@ impl<I: Io> Log<I> {
         group.bufs = returned;
         group.bufs.clear();
         if let Err(error) = result {
-            return Err(self.write_failed(&file, position, error).await);
+            return Err(Box::pin(self.write_failed(&file, position, error)).await);
         }
         self.written(group, position, epoch, now);
         Ok(())
@@ -249,7 +249,7 @@ impl<I: Io> Log<I> {
         let ahead = used.min(ALLOCATE_AHEAD_BYTES_MAX);
         let to = (size + ahead).min(segment_bytes).max(end);
         let from = allocated.max(size);
-        match file.allocate(from, to - from).await {
+        match Box::pin(file.allocate(from, to - from)).await {
             Ok(()) => {
                 probe::hit(Probe::AllocatedAhead);
                 self.active().allocated = to;

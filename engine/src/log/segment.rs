@@ -104,6 +104,14 @@ impl<F: File> Segment<F> {
         PlanError::Corrupt { segment: self.base, position }
     }
 
+    /// The file, if it is open and nothing is wrong with it.
+    pub(super) fn opened(&self) -> Option<F> {
+        if self.damage.get().is_some() {
+            return None;
+        }
+        self.file.borrow().clone()
+    }
+
     /// The open file; opens it if need be.
     pub(super) async fn open<I: Io<File = F>>(&self, io: &I, dir: &Path) -> Result<F, PlanError> {
         if let Some(position) = self.damage.get() {

@@ -227,6 +227,14 @@ impl<I: Io> Log<I> {
         let tick = self.uses.get() + 1;
         self.uses.set(tick);
         segment.used.set(tick);
+        if let Some(file) = segment.opened() {
+            return Ok(file);
+        }
+        // Rarely needed, and kept out of the futures of every append and plan (`docs/performance.md`).
+        Box::pin(self.open_file(segment)).await
+    }
+
+    async fn open_file(&self, segment: &Segment<I::File>) -> Result<I::File, PlanError> {
         let opens = segment.file.borrow().is_none();
         let file = segment.open(&self.io, &self.dir).await;
         if opens {
@@ -261,8 +269,11 @@ impl<I: Io> Log<I> {
         segment: &Segment<I::File>,
         question: impl FnOnce(&Index) -> T,
     ) -> Result<T, PlanError> {
-        let interval = self.config.index_interval_bytes;
-        self.noticed(segment.load_index(&self.io, &self.pool, &self.dir, interval).await)?;
+        if segment.index.borrow().is_none() {
+            let interval = self.config.index_interval_bytes;
+            let load = segment.load_index(&self.io, &self.pool, &self.dir, interval);
+            self.noticed(Box::pin(load).await)?;
+        }
         let index = segment.index.borrow();
         Ok(question(index.as_ref().expect("just loaded, and nobody else ran")))
     }
@@ -294,6 +305,15 @@ impl<I: Io> Log<I> {
                 return Ok(place);
             }
         }
+        Box::pin(self.locate_cold(segment, offset)).await
+    }
+
+    /// The same by the index and the headers in the file.
+    async fn locate_cold(
+        &self,
+        segment: &Segment<I::File>,
+        offset: Offset,
+    ) -> Result<Place, PlanError> {
         probe::hit(Probe::ColdRead);
         let relative = segment.relative(offset);
         let hint = self.ask(segment, |index| index.floor_offset(relative)).await?;
@@ -346,6 +366,18 @@ impl<I: Io> Log<I> {
         if let Some(entry) = hint.filter(|entry| u64::from(entry.position) > from.position) {
             return Ok(segment.place(entry));
         }
+        Box::pin(self.cut_cold(segment, from, limit, whole, stop)).await
+    }
+
+    /// The same by the headers in the file.
+    async fn cut_cold(
+        &self,
+        segment: &Segment<I::File>,
+        from: Place,
+        limit: u64,
+        whole: bool,
+        stop: Place,
+    ) -> Result<Place, PlanError> {
         let mut walk = segment.walk(self.file(segment).await?, &self.pool, from);
         let mut to = from;
         while let Some((place, _)) = self.noticed(walk.next().await)? {

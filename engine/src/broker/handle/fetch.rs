@@ -61,7 +61,7 @@ pub fn hand_on<I: Io>(core: &Rc<Core<I>>, incoming: Incoming, body: &[u8]) -> Pe
     let mut incoming = incoming;
     if !incoming.is_measured() {
         incoming = match Lone::begin(core, incoming, body) {
-            Ok(lone) => return Pending::Lone(lone),
+            Ok(lone) => return Pending::Lone(lone, None),
             Err(incoming) => incoming,
         };
     }

@@ -3,13 +3,14 @@
 //!
 //! Where there is less to read than the request wants to wait for, it becomes an ordinary fetch
 //! ([`super::fetch`]), which waits. Everything happens when its turn to be answered comes, on the
-//! connection's core.
+//! connection's core; where it is the oldest request already, that is when it arrives.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::fetch::{self, Limits};
 use super::find_topic;
+use crate::broker::answer;
 use crate::broker::ask::{Ask, Fetch, Fetched};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::Incoming;
@@ -61,8 +62,8 @@ impl Lone {
         })
     }
 
-    /// Asks the partition. `None` if that gave less than the request wants to wait for.
-    pub async fn plan<I: Io>(&self, core: &Rc<Core<I>>) -> Option<Fetched<I::File>> {
+    /// Asks the partition.
+    pub async fn ask<I: Io>(&self, core: &Rc<Core<I>>) -> answer::Receiver<Fetched<I::File>> {
         let limits = Limits::new(core, self.max_wait_ms, self.min_bytes, self.max_bytes);
         let partition = &self.partition;
         let (answer, planned) = core.plans.take();
@@ -77,6 +78,16 @@ impl Lone {
             answer,
         };
         shard::ask(core, (self.topic.id, partition.index), Ask::Fetch(fetch)).await;
+        planned
+    }
+
+    /// The partition's answer. `None` if that gave less than the request wants to wait for.
+    pub async fn plan<I: Io>(
+        &self,
+        core: &Rc<Core<I>>,
+        planned: answer::Receiver<Fetched<I::File>>,
+    ) -> Option<Fetched<I::File>> {
+        let limits = Limits::new(core, self.max_wait_ms, self.min_bytes, self.max_bytes);
         // A dropped answer: the partition closed meanwhile, and the client asks again.
         let fetched =
             planned.await.unwrap_or_else(|_| Fetched::failed(ErrorCode::NotLeaderOrFollower));

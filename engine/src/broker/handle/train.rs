@@ -161,14 +161,29 @@ impl Train {
         self.requests.len()
     }
 
-    /// Hands everything to the partition.
-    pub async fn depart<I: Io>(self, core: &Rc<Core<I>>) -> Departed {
+    /// Hands everything to the partition, or gives back what has to wait for that.
+    pub fn depart<I: Io>(self, core: &Rc<Core<I>>) -> (Departed, Option<Unsent<I::File>>) {
         let Train { route, batches, requests, .. } = self;
         assert_eq!(batches.len(), requests.len(), "ORDER-1: one batch for each request");
         let (answer, outcomes) = core.outcomes.take();
-        let partition = (route.topic.id, route.index);
-        shard::ask(core, partition, Ask::Produce(Produce { batches, answer })).await;
-        Departed { route, requests, answer: outcomes, outcomes: None }
+        let to = (route.topic.id, route.index);
+        let sent = shard::ask_now(core, to, Ask::Produce(Produce { batches, answer }));
+        let unsent = sent.err().map(|ask| Unsent { to, ask });
+        (Departed { route, requests, answer: outcomes, outcomes: None }, unsent)
+    }
+}
+
+/// What could not be handed to its partition at once. Nothing else of its connection may be before
+/// it was sent.
+pub struct Unsent<F> {
+    to: shard::Key,
+    ask: Ask<F>,
+}
+
+impl<F> Unsent<F> {
+    /// Hands it to the partition when there is room.
+    pub async fn send<I: Io<File = F>>(self, core: &Rc<Core<I>>) {
+        shard::ask_later(core, self.to, self.ask).await;
     }
 }
 
@@ -181,7 +196,7 @@ impl Departed {
     }
 
     /// Waits for the partition's answer, or until it is too late; appends all answers to `out`.
-    pub async fn arrive<I: Io>(mut self, io: &I, out: &mut Vec<u8>) {
+    pub async fn arrive<I: Io>(&mut self, io: &I, out: &mut Vec<u8>) {
         let outcomes = match self.outcomes.take() {
             Some(outcomes) => outcomes,
             None => self.settle(io).await,
