@@ -4,6 +4,7 @@
 //! `cargo bench -p trialog-bench --bench floors`; the server on one core, the load on the other,
 //! rounds in turn, medians.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use trialog_bench::broker::{Broker, batch, fetch, produce};
@@ -11,6 +12,7 @@ use trialog_bench::floor::{self, ANSWER_BYTES};
 use trialog_bench::load::{call, connect, in_turn, pipelined};
 use trialog_bench::machine::{LOAD_CORE, load_average, pin, private_network};
 use trialog_bench::versus::{Row, Unit, print_head, versus};
+use trialog_engine::limit::DIRTY_BYTES_PER_LOG_MAX;
 
 const MEBI: usize = 1 << 20;
 
@@ -31,12 +33,23 @@ fn main() {
         let row = ("2 hot fetch, 64 KiB", 64 << 10, 1.4);
         hot_fetch(&broker, dir.path(), row, Head::AsOurs).print();
     }
+    // The bars are against floors that never flush. Beside each stands what is left of the ratio when
+    // the floor flushes as often as the broker does.
+    let large = |name: &'static str, size, bar| {
+        let floor = floor::append;
+        produce_large(&broker, dir.path(), (name, size, bar), floor).print();
+        let floor = |dir: &Path, size, total| {
+            floor::append_flushing(dir, size, total, DIRTY_BYTES_PER_LOG_MAX)
+        };
+        produce_large(&broker, dir.path(), ("  against a floor that flushes", size, bar), floor)
+            .print();
+    };
     if asked_for("large") || asked_for("mebi") {
-        produce_large(&broker, dir.path(), ("4 produce D1, 1 MiB", MEBI, 1.3)).print();
+        large("4 produce D1, 1 MiB", MEBI, 1.3);
     }
     if asked_for("large") {
-        produce_large(&broker, dir.path(), ("4 produce D1, 256 KiB", 256 << 10, 1.3)).print();
-        produce_large(&broker, dir.path(), ("5 produce D1, 64 KiB", 64 << 10, 1.4)).print();
+        large("4 produce D1, 256 KiB", 256 << 10, 1.3);
+        large("5 produce D1, 64 KiB", 64 << 10, 1.4);
     }
     if asked_for("one") {
         produce_one(&broker).print();
@@ -116,12 +129,17 @@ fn hot_fetch(broker: &Broker, dir: &Path, (name, size, bar): Sized, head: Head) 
     )
 }
 
-fn produce_large(broker: &Broker, dir: &Path, (name, size, bar): Sized) -> Row {
+fn produce_large(
+    broker: &Broker,
+    dir: &Path,
+    (name, size, bar): Sized,
+    floor: impl Fn(&Path, usize, u64) -> SocketAddr,
+) -> Row {
     let count = records(size);
     let probe = produce("probe", count, 1024);
     let rounds = (64 * MEBI / probe.len()) as u64;
     let total = rounds * probe.len() as u64;
-    let floor = floor::append(dir, probe.len(), total);
+    let floor = floor(dir, probe.len(), total);
     versus(
         name,
         Unit::PerGigabyte,

@@ -17,16 +17,28 @@ pub const ANSWER_BYTES: usize = 64;
 /// file with `total` bytes of allocated space, and answers each. Serves one connection.
 #[must_use]
 pub fn append(dir: &Path, size: usize, total: u64) -> SocketAddr {
-    let path = dir.join("floor.log");
+    append_flushing(dir, size, total, u64::MAX)
+}
+
+/// The same, and flushes the file whenever `flush_bytes` more were written, as the broker's logs do
+/// on their own so that a kernel in want of memory need not.
+#[must_use]
+pub fn append_flushing(dir: &Path, size: usize, total: u64, flush_bytes: u64) -> SocketAddr {
+    let path = dir.join(format!("floor-{flush_bytes}.log"));
     serve(move |mut stream| {
         let file = fresh(&path, total);
         let mut buffer = vec![0; size];
-        let mut at = 0;
+        let (mut at, mut dirty) = (0, 0);
         while stream.read_exact(&mut buffer).is_ok() {
             let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &buffer);
             std::hint::black_box(crc);
             file.write_all_at(&buffer, at).expect("there is room");
             at += size as u64;
+            dirty += size as u64;
+            if dirty >= flush_bytes {
+                file.sync_data().expect("it can be flushed");
+                dirty = 0;
+            }
             stream.write_all(&[0; ANSWER_BYTES]).expect("the load reads its answers");
         }
         let _ = fs::remove_file(&path);
