@@ -1,24 +1,16 @@
 //! What a broker checks before it takes a client's batch.
 //!
 //! The header first, then the checksum, then every record once: in place if they are not
-//! compressed, through a small window if they are. In a large batch the checksum is taken in windows,
-//! just ahead of the walk over the records, which so finds them in the nearer caches; what the walk
-//! finds counts only if the checksum holds. Nothing is allocated for an uncompressed batch
+//! compressed, through a small window if they are. Nothing is allocated for an uncompressed batch
 //! that passes. The rules are those of Kafka's `LogValidator` and `ProduceRequest`, and where Kafka
 //! repairs silently (a wrong max timestamp), the caller is told the true value.
 
-use crc_fast::{CrcAlgorithm, Digest};
-
 use super::fault::{BatchError, RecordError, RecordFault};
 use super::walk::{self, Plain, Shape, Source, Stream};
-use super::{ATTRIBUTES_AT, Batch, Compression, TimestampType};
+use super::{Batch, Compression, TimestampType};
 use crate::id::ProducerId;
 use crate::limit::{BATCH_DECOMPRESSED_BYTES_MAX, RECORD_ERRORS_MAX};
 use crate::wire::compress::Decompress;
-
-/// How much of a large batch the checksum is taken of at once, in bytes: it stays in the nearer caches
-/// until the walk is there.
-const WINDOW_BYTES: usize = 64 << 10;
 
 /// The bytes of the smallest record: a length, an attribute byte and five varints.
 const RECORD_BYTES_MIN: usize = 7;
@@ -75,32 +67,22 @@ pub fn verify(bytes: &[u8], rules: &Rules) -> Result<Verified, BatchError> {
         return Err(BatchError::Trailing(bytes.len() - batch.size()));
     }
     verify_header(&batch, rules)?;
-    let compression = batch.compression();
-    let in_windows = compression == Compression::None && bytes.len() > 2 * WINDOW_BYTES;
-    if !in_windows && !batch.crc_matches() {
+    if !batch.crc_matches() {
         return Err(BatchError::Checksum);
     }
     let payload = batch.payload();
     let mut check = Check { batch: &batch, rules, max: i64::MIN, errors: Vec::new(), wrong: 0 };
+    let compression = batch.compression();
     if compression == Compression::None {
         let mut source = Plain::new(payload);
-        if in_windows {
-            let mut sum = Sum::of(bytes);
-            let walked = check.records(&mut source, |position| sum.reach(position));
-            if sum.finish() != batch.crc() {
-                return Err(BatchError::Checksum);
-            }
-            walked?;
-        } else {
-            check.records(&mut source, |_| ())?;
-        }
+        check.records(&mut source)?;
         if source.position() != payload.len() {
             return Err(BatchError::Trailing(payload.len() - source.position()));
         }
     } else {
         let limit = BATCH_DECOMPRESSED_BYTES_MAX;
         let mut source = Stream::new(Decompress::new(compression, payload, limit));
-        let result = check.records(&mut source, |_| ());
+        let result = check.records(&mut source);
         let rest = if result.is_ok() { source.byte() } else { None };
         // What the codec says explains best why a record was cut short.
         if let Some(fault) = source.fault() {
@@ -150,42 +132,6 @@ fn verify_header(batch: &Batch<'_>, rules: &Rules) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// A batch's checksum, taken a window at a time.
-struct Sum<'a> {
-    digest: Digest,
-    rest: &'a [u8],
-    /// How much of what it covers has been taken.
-    taken: usize,
-}
-
-impl<'a> Sum<'a> {
-    fn of(batch: &'a [u8]) -> Sum<'a> {
-        let digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        Sum { digest, rest: &batch[ATTRIBUTES_AT..], taken: 0 }
-    }
-
-    /// Takes what belongs before the `position` of the records, and not much more.
-    #[inline]
-    fn reach(&mut self, position: usize) {
-        while position >= self.taken && !self.rest.is_empty() {
-            self.window();
-        }
-    }
-
-    #[cold]
-    fn window(&mut self) {
-        let (window, rest) = self.rest.split_at(WINDOW_BYTES.min(self.rest.len()));
-        self.digest.update(window);
-        self.taken += window.len();
-        self.rest = rest;
-    }
-
-    fn finish(mut self) -> u32 {
-        self.digest.update(self.rest);
-        self.digest.finalize() as u32
-    }
-}
-
 /// One walk over the records.
 struct Check<'a> {
     batch: &'a Batch<'a>,
@@ -196,14 +142,8 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Checks all of them; `before` is told where each begins.
-    fn records<S: Source>(
-        &mut self,
-        source: &mut S,
-        mut before: impl FnMut(usize),
-    ) -> Result<(), BatchError> {
+    fn records<S: Source>(&mut self, source: &mut S) -> Result<(), BatchError> {
         for index in 0..self.batch.count() {
-            before(source.position());
             let at_record = |fault| BatchError::Record { index, fault };
             let shape = walk::record(source).map_err(at_record)?;
             if shape.offset_delta != index {

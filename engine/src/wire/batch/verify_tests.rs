@@ -130,25 +130,6 @@ proptest! {
     }
 }
 
-/// Its checksum is taken beside the walk.
-#[test]
-fn a_large_batch_is_held_to_its_checksum_first() {
-    let mut builder = Builder::new();
-    for index in 0..300 {
-        builder.push(index, None, Some(&[b'x'; 1000]), &[]);
-    }
-    let batch = builder.finish();
-    assert_eq!(verify(&batch, &lenient()).expect("a good batch").max_timestamp, 299);
-    for at in [HEADER_BYTES, batch.len() / 2, batch.len() - 1] {
-        let mut damaged = batch.clone();
-        damaged[at] ^= 0x40;
-        let refused = verify(&damaged, &lenient()).expect_err("damaged");
-        assert!(matches!(refused, BatchError::Checksum), "{refused:?} at {at}");
-    }
-    let refused = verify(&with(&batch, HEADER_BYTES, &[0xff]), &lenient()).expect_err("malformed");
-    assert!(matches!(refused, BatchError::Record { index: 0, .. }), "{refused:?}");
-}
-
 #[test]
 fn an_uncompressed_batch_is_verified_without_allocating() {
     let batch = plain();
