@@ -203,6 +203,9 @@ pub const DIRTY_BYTES_PER_LOG_MAX: u64 = 32 << 20;
 /// Bytes that a compaction reads before it lets others go.
 pub const COMPACTION_TURN_BYTES: usize = 64 << 10;
 
+/// A log whose compaction has failed at the disk is left alone for this long at least.
+pub const COMPACTION_FAILED_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Space that a busy log allocates ahead at once.
 pub const ALLOCATE_AHEAD_BYTES_MAX: u64 = 16 << 20;
 

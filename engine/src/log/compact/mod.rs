@@ -34,6 +34,7 @@ use super::segment::Segment;
 use super::{Config, Log};
 use crate::id::Offset;
 use crate::io::{self, Instant, Io, Wall};
+use crate::limit::COMPACTION_FAILED_PAUSE;
 use crate::probe::{self, Probe};
 
 use copy::Lasts;
@@ -353,10 +354,14 @@ impl<I: Io> Log<I> {
     }
 
     fn pass_failed(&mut self, failure: &Failure) {
-        self.compaction.retry_at = Some(self.retry_at());
+        let retry_at = self.retry_at();
+        self.compaction.retry_at = Some(retry_at);
         match failure {
             Failure::Overtaken => probe::hit(Probe::CompactionOvertaken),
             Failure::Storage(error) => {
+                // Nor is a disk that fails, or is full, asked at once again without a backoff.
+                let rested = self.io.now().after(COMPACTION_FAILED_PAUSE);
+                self.compaction.retry_at = Some(retry_at.max(rested));
                 probe::hit(Probe::CompactionFailed);
                 tracing::warn!(dir = %self.dir.display(), %error, "compaction will try again");
             }
