@@ -23,10 +23,12 @@ use crate::seed::Stream;
 const PENDING_MAX: u64 = 60;
 /// So many keys at most in a compacted topic: each is to be written again and again.
 const KEYS_COMPACTED: u64 = 30;
-/// After the curtain, producers that are not done yet hurry: they rest no longer than this ...
-const HURRY: Duration = Duration::from_millis(300);
-/// ... and their bursts are drawn up to this at least. One alone may have all the rest to send.
-const BURST_HURRIED: u64 = 12;
+/// After the curtain nobody rests longer than this ...
+const REST_MAX: Duration = Duration::from_millis(300);
+/// ... and who has records to get acknowledged hurries: it sends each burst at once, and hardly
+/// rests. One alone may have all of them to send. Larger bursts could make batches that are too
+/// large for the topic's segments.
+const HURRY: Duration = Duration::from_millis(20);
 
 /// A producer's program.
 pub async fn perform(actor: Actor, shape: ProducerShape) {
@@ -39,9 +41,7 @@ pub async fn perform(actor: Actor, shape: ProducerShape) {
             break;
         }
         let (mut random, left_out) = actor.step();
-        let hurries = actor.stage.curtain();
-        let most = if hurries { shape.burst.max(BURST_HURRIED) } else { shape.burst };
-        let burst = random.within(1..most + 1);
+        let burst = random.within(1..shape.burst + 1);
         // What runs far ahead of the goal would only make the run long.
         let enough = done >= 2 * goal;
         if left_out {
@@ -56,8 +56,15 @@ pub async fn perform(actor: Actor, shape: ProducerShape) {
                 writer.write(&mut random).await;
             }
         }
-        let pause = if hurries { shape.pause.min(HURRY) } else { shape.pause };
-        actor.pause(&mut random, pause).await;
+        let most = match (actor.stage.curtain(), actor.shape().is_heard()) {
+            (false, _) => shape.pause,
+            (true, false) => shape.pause.min(REST_MAX),
+            (true, true) => {
+                writer.producer.flush().await;
+                shape.pause.min(HURRY)
+            }
+        };
+        actor.pause(&mut random, most).await;
         while pending.get() > PENDING_MAX {
             actor.io.sleep(Duration::from_millis(10)).await;
         }
