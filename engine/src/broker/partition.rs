@@ -718,7 +718,9 @@ impl<I: Io> Owner<I> {
     async fn raise_start(&mut self, to: Option<Offset>) -> Result<Offset, ErrorCode> {
         let to = to.unwrap_or(self.log.readable_end());
         let mut raised = self.log.advance_start(to).await;
-        if let (Err(log::ChangeError::Busy), Some(flushing)) = (&raised, self.flushing.take()) {
+        if matches!(raised, Err(log::ChangeError::Busy))
+            && let Some(flushing) = self.flushing.take()
+        {
             probe::hit(Probe::StartWaitedForFlush);
             self.on_flushed(flushing.await);
             raised = self.log.advance_start(to).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::io::ram::{Loss, Ram};
 use trialog_engine::io::{Io, Wall};
@@ -62,6 +63,25 @@ fn a_raised_start_is_in_every_answer_and_survives_a_power_cut() {
         assert_eq!(delete_below(&mut peer, 2, &to, -1).await, (0, 11));
         assert_eq!(offset_at(&mut peer, 5, &to, -2).await, (0, 11, -1));
         assert_eq!(offset_at(&mut peer, 5, &to, -1).await, (0, 11, -1));
+    });
+}
+
+#[test]
+fn a_start_that_is_raised_during_a_flush_leaves_it_alone() {
+    with_broker(1, &[], async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "trimmed", &[]).await;
+        let mut other = Peer::connect(&ram, &shared).await;
+        for end in 0..40 {
+            // Sooner and later within the flush of what is produced.
+            let raised = async {
+                ram.sleep(Duration::from_micros(end as u64 * 5)).await;
+                delete_below(&mut other, 2, &to, end).await
+            };
+            let batch = batch(&["a"]);
+            let (answer, raised) = join(peer.produce(9, &to, &batch), raised).await;
+            assert_eq!((answer.error, answer.base_offset), (ErrorCode::None, Offset(end)));
+            assert_eq!(raised, (0, end));
+        }
     });
 }
 
