@@ -109,6 +109,8 @@ probes! {
     Compacted,
     /// Several segments became one.
     CompactedTogether,
+    /// What compaction has written is not taken into the log.
+    CompactedAbandoned,
     /// Nothing of a segment could go.
     CompactedInVain,
     /// The keys of a log do not fit the memory for them.
@@ -167,6 +169,8 @@ probes! {
     IndexCompleted,
     /// An index is made from its log alone.
     IndexRebuilt,
+    /// An index is made over a damaged batch.
+    IndexDoubtful,
     /// An index has led to a wrong place.
     IndexMistrusted,
     /// A reader asks for a place that is not among the recent ones.

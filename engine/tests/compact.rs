@@ -139,6 +139,8 @@ enum Pending {
 struct Model {
     /// Everything that was sent and is not known to be gone, by offset.
     sent: BTreeMap<i64, Sent>,
+    /// What readers have seen gone does not come back.
+    gone: BTreeSet<i64>,
     start: i64,
     acked: i64,
     end: i64,
@@ -199,6 +201,7 @@ impl Player {
         assert!(end >= floor.min(model.acked), "acknowledged {floor}, recovered {end}");
         assert!(start >= model.start && start <= start_max.max(model.start), "start {start}");
         model.sent.retain(|&offset, _| offset < end);
+        model.gone.retain(|&offset| offset < end);
         if let (Pending::Cut(_), Some((records, _))) = (pending, contents) {
             model.adopt(&records);
         }
@@ -251,7 +254,11 @@ impl Player {
         assert_eq!((self.log.start().0, self.log.end().0), (model.start, model.end));
         for (offset, record) in &records {
             assert_eq!(Some(record), model.sent.get(offset), "record {offset}");
+            assert!(!model.gone.contains(offset), "record {offset} is back");
         }
+        let gone = model.sent.range(model.start..).map(|(offset, _)| *offset);
+        let gone = gone.filter(|offset| !records.contains_key(offset));
+        self.witness.borrow_mut().gone.extend(gone);
         let mut newest: BTreeMap<&[u8], i64> = BTreeMap::new();
         let mut last_batch: BTreeMap<u8, i64> = BTreeMap::new();
         for (&offset, sent) in &model.sent {
@@ -563,6 +570,7 @@ impl Model {
     fn new() -> Model {
         Model {
             sent: BTreeMap::new(),
+            gone: BTreeSet::new(),
             start: 0,
             acked: 0,
             end: 0,
@@ -578,6 +586,7 @@ impl Model {
     /// what there is. Producers begin anew, because what was known of them may have gone.
     fn adopt(&mut self, records: &BTreeMap<i64, Sent>) {
         self.sent.retain(|offset, _| records.contains_key(offset));
+        self.gone.clear();
         self.producers_unknown = true;
     }
 }
@@ -663,14 +672,20 @@ fn a_log_that_has_changed_meanwhile_overtakes_its_compaction() {
         min_dirty_ratio: 0.0,
         ..Config::default()
     };
-    for change in [Op::AdvanceStart(255), Op::Truncate(60)] {
-        let mut ops: Vec<Op> = (0..12).map(|number| append(number % 3)).collect();
-        ops.extend([Op::Flush, Op::Tick(0), Op::Step, change, Op::Tick(0), Op::Step]);
-        let script = Script { seed: 1, config: config.clone(), lives: vec![(ops.clone(), None)] };
-        let (ram, witness) = lead_up(&script);
-        ram.block_on(live(&ram, &script, &witness, &ops, false));
-        reached(&[Probe::CompactionOvertaken]);
-        aftermath(ram.crash(Loss::Everything), &script, &witness, 1);
+    // When the file is written, when it is to be named, when it is named.
+    for steps in 1..=3 {
+        for change in [Op::AdvanceStart(255), Op::Truncate(60)] {
+            let mut ops: Vec<Op> = (0..12).map(|number| append(number % 3)).collect();
+            ops.extend([Op::Flush, Op::Tick(0)]);
+            ops.extend(std::iter::repeat_n(Op::Step, steps));
+            ops.extend([change, Op::Tick(0), Op::Step, Op::Step]);
+            let lives = vec![(ops.clone(), None)];
+            let script = Script { seed: 1, config: config.clone(), lives };
+            let (ram, witness) = lead_up(&script);
+            ram.block_on(live(&ram, &script, &witness, &ops, false));
+            reached(&[Probe::CompactionOvertaken]);
+            aftermath(ram.crash(Loss::Everything), &script, &witness, 1);
+        }
     }
 }
 

@@ -57,13 +57,15 @@ impl<I: Io> Compacting<I> {
         (&mut self.outcome).await.expect("a step runs to its end")
     }
 
-    /// Ends it before its log is closed or removed: nothing is written any more afterwards.
-    pub async fn end(self) {
+    /// Ends it before its log is closed or removed: nothing is written any more afterwards. Returns
+    /// how the step under way ended.
+    pub async fn end(self) -> Option<Compacted<I>> {
         self.stop.stop();
         // One that has not had its turn will find that it is to stop.
-        if self.begun.get() {
-            let _ = self.outcome.await;
+        if !self.begun.get() {
+            return None;
         }
+        self.outcome.await.ok().map(|(compacted, _turn)| compacted)
     }
 }
 

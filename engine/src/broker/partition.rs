@@ -795,7 +795,10 @@ impl<I: Io> Owner<I> {
         let delete = matches!(end, Ask::Delete(_));
         if let Some(compacting) = self.compacting.take() {
             probe::hit(Probe::ClosedInCompaction);
-            compacting.end().await;
+            if let Some(compacted) = compacting.end().await {
+                // Whatever is left of the pass is left to the next one.
+                drop(self.log.compacted(compacted));
+            }
         }
         if let Some(flushing) = self.flushing.take().filter(|_| !delete) {
             probe::hit(Probe::ClosedInFlush);

@@ -38,6 +38,8 @@ pub(super) struct Index {
     saved: usize,
     /// How long the file is; 0 if it must be written from its beginning.
     saved_bytes: u64,
+    /// Some of its times may be wrong: a batch was damaged when they were read.
+    doubtful: bool,
 }
 
 /// What an `.index` file holds.
@@ -77,6 +79,12 @@ impl Index {
         }
     }
 
+    /// Its times are from batches one of which is damaged. They may be right again later, so they
+    /// are neither asked nor saved; the places are checked by whoever goes there.
+    pub(super) fn doubt(&mut self) {
+        self.doubtful = true;
+    }
+
     /// The last entry at or below a relative offset.
     pub(super) fn floor_offset(&self, relative: u32) -> Option<Entry> {
         let after = self.entries.partition_point(|entry| entry.relative <= relative);
@@ -89,8 +97,16 @@ impl Index {
         Some(self.entries[after.checked_sub(1)?])
     }
 
+    /// The last entry at or below a position whose time can be believed.
+    pub(super) fn floor_position_timed(&self, position: u64) -> Option<Entry> {
+        self.floor_position(position).filter(|_| !self.doubtful)
+    }
+
     /// The last entry before which nothing is as late as `ms`.
     pub(super) fn floor_time(&self, ms: i64) -> Option<Entry> {
+        if self.doubtful {
+            return None;
+        }
         let after = self.entries.partition_point(|entry| entry.time_before < ms);
         Some(self.entries[after.checked_sub(1)?])
     }
@@ -110,7 +126,7 @@ impl Index {
 
     /// The bytes to write behind what is saved, and where, so that the file holds all entries of
     /// the first `covered` bytes; all of the file if there is none yet. From then on they count
-    /// as saved: an index that misses some is still right.
+    /// as saved: an index that misses some is still right. A doubtful one has no entry to save.
     pub(super) fn save(
         &mut self,
         covered: u64,
@@ -125,6 +141,9 @@ impl Index {
             if let Some(table) = producers {
                 put_block(&mut out, KIND_PRODUCERS, table, seal);
             }
+        }
+        if self.doubtful {
+            return (at, out);
         }
         let upto = self.entries.partition_point(|entry| u64::from(entry.position) < covered);
         let unsaved = self.entries.get(self.saved..upto).unwrap_or_default();

@@ -361,12 +361,9 @@ impl<I: Io> Log<I> {
 
     /// The checkpoint with the point of `saved` and this start.
     fn checkpoint(&self, saved: &Saved, start: Offset) -> Checkpoint {
-        let mut rows: Vec<Row> = self
-            .segments
-            .iter()
-            .map(Segment::row)
-            .take_while(|row| saved.row.is_some_and(|last| row.base < last.base))
-            .collect();
+        let before = |row: &Row| saved.row.is_some_and(|last| row.base < last.base);
+        let rows = self.segments.iter().map(Segment::row).take_while(before).collect();
+        let mut rows = self.compaction.named(rows);
         rows.extend(saved.row);
         let mut epochs = saved.epochs.clone();
         epochs.advance(start);

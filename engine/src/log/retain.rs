@@ -243,7 +243,7 @@ impl<I: Io> Log<I> {
         if to >= self.end() {
             return Ok(());
         }
-        self.compaction.cut();
+        self.compaction.cut(self.jobs);
         self.saver.overtake(self.jobs).await;
         let number = self.segments.partition_point(|segment| segment.end <= to);
         let place = match self.segments.get(number) {
@@ -380,7 +380,7 @@ impl<I: Io> Log<I> {
         if place.position == segment.size {
             return Ok(segment.max_timestamp);
         }
-        let entry = self.ask(segment, |index| index.floor_position(place.position)).await?;
+        let entry = self.ask(segment, |index| index.floor_position_timed(place.position)).await?;
         let mut time = entry.map_or(NO_TIME, |entry| entry.time_before);
         let mut walk = segment.walk_at(self.file(segment).await?, &self.pool, entry);
         while walk.place().position < place.position {
@@ -463,6 +463,7 @@ impl<I: Io> Log<I> {
         if self.ticket.is_some() {
             return Err(Poisoned);
         }
+        self.compaction.abandon(self.jobs);
         self.saver.overtake(self.jobs).await;
         match self.close_cleanly().await {
             Ok(()) => Ok(()),

@@ -80,6 +80,11 @@ impl<F: File> Scan<F> {
         Scan { holes: id.generation > 0, ..Scan::new(file, 0, length) }
     }
 
+    /// The same from a later position on.
+    pub(super) fn at(self, position: u64) -> Self {
+        Scan { position, ..self }
+    }
+
     /// Where the scan stands: behind the last good batch.
     pub(super) fn position(&self) -> u64 {
         self.position

@@ -10,7 +10,8 @@ use std::path::Path;
 use super::checkpoint::Row;
 use super::fault::PlanError;
 use super::index::{Entry, FileId, Index, NO_TIME};
-use crate::id::Offset;
+use super::scan::{Chain, Found, Scan};
+use crate::id::{LeaderEpoch, Offset};
 use crate::io::{self, Buf, ErrorKind, File, Io, Open, Pool, fill_at};
 use crate::probe::{self, Probe};
 use crate::wire::batch::{HEADER_BYTES, Header};
@@ -213,6 +214,9 @@ impl<F: File> Segment<F> {
         Ok(())
     }
 
+    /// Notes in `index` the batches from its last entry on. Only batches whose checksums match are
+    /// believed, for an index outlives the damage of a header; if one does not, its place is noted
+    /// all the same, and the index is doubtful.
     async fn complete<I: Io<File = F>>(
         &self,
         io: &I,
@@ -224,10 +228,35 @@ impl<F: File> Segment<F> {
         let file = self.open(io, dir).await?;
         let last = index.entries().last().copied();
         let mut time = last.map_or(NO_TIME, |entry| entry.time_before);
-        let mut walk = self.walk_at(file, pool, last);
-        while let Some((place, header)) = walk.next().await? {
-            if last.is_none_or(|entry| u64::from(entry.position) < place.position) {
-                index.note(self.relative(place.base), place.position, time, interval_bytes);
+        let from = last.map_or(Place { position: 0, base: self.base }, |last| self.place(last));
+        let mut scan = Scan::of_segment(file.clone(), self.id(), self.size).at(from.position);
+        let mut chain = Chain { next: from.base, epoch: LeaderEpoch::NONE };
+        while scan.position() < self.size {
+            let before = Place { position: scan.position(), base: chain.next };
+            let found = scan.next(&mut chain).await;
+            let found = found.map_err(|error| PlanError::Storage(error.kind()))?;
+            let is_first = before.position == from.position;
+            let Found::Batch(header) = found else {
+                probe::hit(Probe::IndexDoubtful);
+                index.doubt();
+                let mut walk = match last {
+                    Some(_) if is_first => self.walk_at(file, pool, last),
+                    _ => self.walk(file, pool, before),
+                };
+                while let Some((place, _)) = walk.next().await? {
+                    if last.is_none_or(|entry| u64::from(entry.position) < place.position) {
+                        index.note(self.relative(place.base), place.position, time, interval_bytes);
+                    }
+                }
+                break;
+            };
+            let base = header.base_offset();
+            let is_stranger = is_first && last.is_some() && base != from.base;
+            if is_stranger || header.last_offset() >= self.end {
+                return Err(self.corrupt(before.position));
+            }
+            if last.is_none_or(|entry| u64::from(entry.position) < before.position) {
+                index.note(self.relative(base), before.position, time, interval_bytes);
             }
             time = time.max(header.max_timestamp());
         }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::index::FileId;
 use super::*;
 use crate::id::ProducerEpoch;
 use crate::io::ram::Ram;
@@ -307,6 +308,43 @@ fn rot_below_the_checkpoint_is_reported_and_kept() {
 }
 
 /// A crash between the making of a folder and its first checkpoint leaves nothing to complain of.
+#[test]
+fn an_index_made_over_rot_tells_no_times() {
+    let ram = Ram::new(12);
+    let dir = Path::new("/p-0");
+    let id = FileId::appended(Offset(0));
+    let (path, index) = (dir.join(id.log_name()), dir.join(id.index_name()));
+    ram.block_on(async {
+        let config = Config { index_interval_bytes: 200, ..Config::default() };
+        let (mut log, _) = open(&ram, config.clone()).await;
+        let times: Vec<Buf> = [10, 100, 20, 30, 40].map(|time| batch(&[time])).into();
+        let newest = times[0].len() as u64 + 42;
+        add(&mut log, times).await;
+        log.close().await.expect("closes");
+        for crashed in [false, true] {
+            if crashed {
+                // What recovery verifies goes into an index that it makes anew.
+                let (mut log, _) = open(&ram, config.clone()).await;
+                add(&mut log, vec![batch(&[30; 9])]).await;
+            }
+            checkpoint::removed(ram.remove(&index).await).expect("removed");
+            ram.poke(&path, newest, &[15]).expect("it is there");
+            let (log, _) = open(&ram, config.clone()).await;
+            let latest = log.offset_for_time(35, log.end()).await.expect("found");
+            assert_eq!(latest.map(|found| found.0), Some(Offset(4)), "as the headers are");
+            ram.poke(&path, newest, &[100]).expect("it is there");
+            let again = log.offset_for_time(35, log.end()).await.expect("found");
+            assert_eq!(again.map(|found| found.0), Some(Offset(1)), "the index is not believed");
+            log.close().await.expect("closes");
+            let (log, _) = open(&ram, config.clone()).await;
+            let found = log.offset_for_time(35, log.end()).await.expect("found");
+            assert_eq!(found.map(|found| found.0), Some(Offset(1)), "the index was not saved");
+            let report = verify(&ram, dir).await.expect("reads");
+            assert_eq!(report.problems, []);
+        }
+    });
+}
+
 #[test]
 fn verify_finds_nothing_in_a_log_that_never_began() {
     let ram = Ram::new(9);

@@ -2,10 +2,12 @@
 //!
 //! A [`Compaction`] is one pass over a log, from its start to the last segment that may be touched.
 //! It borrows nothing of the log: it reads closed, flushed segments by name and writes new files
-//! beside them, at its own [`Pace`] ([`copy`]). After each new file the owner of the log takes it
-//! in ([`Log::compacted`]), which only changes what is known in memory and saves a checkpoint: the
-//! checkpoint names the files that are the log, so that replacing it is the swap. Files that were
-//! replaced stay until a checkpoint without them is on the disk, and readers keep what they hold.
+//! beside them, at its own [`Pace`] ([`copy`]). The checkpoint names the files that are the log, so
+//! that replacing it is the swap: after each new file the owner of the log plans it
+//! ([`Log::compacted`]), the pass saves a checkpoint with the new name, and only when that is on the
+//! disk does the owner let readers have the new file. Until then, whatever other checkpoint is
+//! written names it as well. So a crash never brings back what a reader has seen gone. Readers keep
+//! what they hold of files that were replaced.
 //!
 //! Keeps:
 //! * COMPACT-1: below `compacted` every key has one record at most.
@@ -28,7 +30,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::checkpoint::{Job, Row};
+use super::checkpoint::{Job, Row, Saver};
 use super::index::FileId;
 use super::segment::Segment;
 use super::{Config, Log};
@@ -73,7 +75,10 @@ pub(super) struct State {
     generation: u32,
     /// How often the log's end was cut: what made older records needless may have gone with it.
     cuts: u64,
-    /// Files that were replaced, and the number of the checkpoint that no longer names them.
+    /// What the checkpoints written from now on name, and readers do not see yet.
+    planned: Option<Replacement>,
+    /// Files that are not of the log any more, and the number of the first checkpoint that does not
+    /// name them.
     replaced: VecDeque<(u64, FileId)>,
     /// Bytes that should be good are not: no more compaction until the log is opened again.
     blocked: bool,
@@ -82,9 +87,29 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The log's end is cut: no pass under way is right any more.
-    pub(super) fn cut(&mut self) {
+    /// The log's end is cut: no pass under way is right any more. `jobs` checkpoints were made.
+    pub(super) fn cut(&mut self, jobs: u64) {
         self.cuts += 1;
+        self.abandon(jobs);
+    }
+
+    /// What was planned is not to be, whether or not one of `jobs` checkpoints on the disk names it:
+    /// it holds the same as what it would have replaced.
+    pub(super) fn abandon(&mut self, jobs: u64) {
+        if let Some(planned) = self.planned.take() {
+            probe::hit(Probe::CompactedAbandoned);
+            self.replaced.push_back((jobs + 1, planned.row.id()));
+        }
+    }
+
+    /// The segments as checkpoints name them.
+    pub(super) fn named(&self, mut rows: Vec<Row>) -> Vec<Row> {
+        if let Some(Replacement { sources, row }) = &self.planned
+            && let Some(first) = rows.windows(sources.len()).position(|rows| rows == sources)
+        {
+            rows.splice(first..first + sources.len(), [*row]);
+        }
+        rows
     }
 
     /// Whether one is out.
@@ -121,6 +146,8 @@ pub struct Compaction<I: Io> {
     generation: u32,
     /// As of its begin; see [`State`].
     cuts: u64,
+    /// The checkpoint that names what was written last.
+    save: Option<(Rc<Saver<I>>, Job)>,
     stopped: Rc<Cell<bool>>,
 }
 
@@ -128,7 +155,17 @@ pub struct Compaction<I: Io> {
 #[must_use = "the log learns the outcome from it"]
 pub struct Compacted<I: Io> {
     compaction: Compaction<I>,
-    outcome: Result<Option<Replacement>, Failure>,
+    outcome: Result<Step, Failure>,
+}
+
+/// What a step did.
+enum Step {
+    /// Wrote a file, durably; no checkpoint names it.
+    Written(Replacement),
+    /// Saved a checkpoint that does.
+    Saved,
+    /// There is nothing left to do.
+    Ended,
 }
 
 /// A file in the place of others.
@@ -167,9 +204,16 @@ impl<I: Io> Compaction<I> {
         Stop(self.stopped.clone())
     }
 
-    /// Does the next step: writes one segment, durably.
+    /// Does the next step: writes one segment, or saves the checkpoint that names it.
     pub async fn run(mut self, pace: &Pace) -> Compacted<I> {
-        let outcome = self.next(pace).await;
+        let outcome = match self.save.take() {
+            Some(_) if self.stopped.get() => Err(Failure::Overtaken),
+            Some((saver, job)) => match saver.save(job).await {
+                Ok(()) => Ok(Step::Saved),
+                Err(error) => Err(Failure::Storage(error)),
+            },
+            None => self.next(pace).await.map(|written| written.map_or(Step::Ended, Step::Written)),
+        };
         Compacted { compaction: self, outcome }
     }
 }
@@ -216,24 +260,33 @@ impl<I: Io> Log<I> {
             mapped: None,
             generation: self.compaction.generation,
             cuts: self.compaction.cuts,
+            save: None,
             stopped: Rc::default(),
         })
     }
 
     /// Takes in a step of a compaction; the rest of it, if there is one.
     pub fn compacted(&mut self, compacted: Compacted<I>) -> Option<Compaction<I>> {
-        let Compacted { compaction, outcome } = compacted;
+        let Compacted { mut compaction, outcome } = compacted;
         assert!(self.compaction.running, "an outcome belongs to the compaction that is out");
         let is_cut = compaction.cuts != self.compaction.cuts;
-        let outcome = outcome.and_then(|replacement| match replacement {
-            _ if is_cut => Err(Failure::Overtaken),
-            Some(replacement) => self.replace(replacement).map(|()| true),
-            None => Ok(false),
-        });
-        match outcome {
+        let went = match outcome {
+            Ok(_) if is_cut => Err(Failure::Overtaken),
+            Ok(Step::Written(replacement)) => self.plan_swap(replacement).map(|job| {
+                compaction.save = Some((self.saver.clone(), job));
+                true
+            }),
+            Ok(Step::Saved) => self.swap().map(|()| true),
+            Ok(Step::Ended) => Ok(false),
+            Err(failure) => Err(failure),
+        };
+        match went {
             Ok(true) => return Some(compaction),
             Ok(false) => self.pass_ended(compaction.mapped.expect("a pass that ended has mapped")),
-            Err(failure) => self.pass_failed(&failure),
+            Err(failure) => {
+                self.compaction.abandon(self.jobs);
+                self.pass_failed(&failure);
+            }
         }
         self.compaction.running = false;
         None
@@ -309,39 +362,47 @@ impl<I: Io> Log<I> {
         (range.dirty_bytes > 0 && range.limit > self.compacted).then_some(range)
     }
 
-    /// A new segment takes the place of its sources, if they are still there.
-    fn replace(&mut self, replacement: Replacement) -> Result<(), Failure> {
-        let Replacement { sources, row } = replacement;
+    /// From now on checkpoints name a new segment in the place of its sources, if those are still
+    /// there. Returns the first of these checkpoints.
+    fn plan_swap(&mut self, replacement: Replacement) -> Result<Job, Failure> {
+        assert!(replacement.row.end <= self.saved.point, "LOG-4: compacted behind the point");
+        self.place_of(&replacement)?;
+        self.compaction.planned = Some(replacement);
+        Ok(self.compaction_job())
+    }
+
+    /// The checkpoint is on the disk: what it names takes the place of its sources.
+    fn swap(&mut self) -> Result<(), Failure> {
+        let planned = self.compaction.planned.as_ref().expect("planned before it was saved");
+        let first = self.place_of(planned)?;
+        let Replacement { sources, row } = self.compaction.planned.take().expect("just seen");
         let count = sources.len();
-        let first = self.segments.iter().position(|segment| segment.base == row.base);
-        let first = first.ok_or(Failure::Overtaken)?;
-        let there = self.segments[first..].iter().map(Segment::row).take(count);
-        if self.failure.is_some() || !there.eq(sources.iter().copied()) {
-            return Err(Failure::Overtaken);
-        }
-        assert!(row.end <= self.saved.point, "LOG-4: compacted behind the checkpoint's point");
         self.segments.splice(first..first + count, [Segment::known(row)]);
         probe::hit(if count > 1 { Probe::CompactedTogether } else { Probe::Compacted });
         self.recent.get_mut().replaced();
         self.dirt.closed.retain(|dirty| !sources.iter().any(|row| row.base == dirty.base));
-        let number = self.save_compaction();
+        let number = self.saver.number();
         self.compaction.replaced.extend(sources.iter().map(|row| (number, row.id())));
         Ok(())
     }
 
-    /// Saves a checkpoint beside whatever else goes on, and returns its number.
-    fn save_compaction(&mut self) -> u64 {
+    /// The number of the first source's segment; they must all be there as they were.
+    fn place_of(&self, replacement: &Replacement) -> Result<usize, Failure> {
+        let Replacement { sources, row } = replacement;
+        let first = self.segments.iter().position(|segment| segment.base == row.base);
+        let first = first.ok_or(Failure::Overtaken)?;
+        let there = self.segments[first..].iter().map(Segment::row).take(sources.len());
+        if self.failure.is_none() && there.eq(sources.iter().copied()) {
+            Ok(first)
+        } else {
+            Err(Failure::Overtaken)
+        }
+    }
+
+    fn compaction_job(&mut self) -> Job {
         self.jobs += 1;
-        let number = self.jobs;
         let checkpoint = self.checkpoint(&self.saved, self.start()).encode();
-        let job = Job { number, point: self.saved.point, index: None, checkpoint };
-        let saver = self.saver.clone();
-        self.io.spawn(async move {
-            if let Err(error) = saver.save(job).await {
-                tracing::warn!(%error, "what compaction saved stays on the disk twice for now");
-            }
-        });
-        number
+        Job { number: self.jobs, point: self.saved.point, index: None, checkpoint }
     }
 
     fn pass_ended(&mut self, mapped: Offset) {
@@ -349,7 +410,12 @@ impl<I: Io> Log<I> {
         self.compaction.retry_at = (!got_on).then(|| self.retry_at());
         if got_on {
             self.compacted = mapped.min(self.end());
-            self.save_compaction();
+            let (job, saver) = (self.compaction_job(), self.saver.clone());
+            self.io.spawn(async move {
+                if let Err(error) = saver.save(job).await {
+                    tracing::warn!(%error, "what is compacted already will be looked at again");
+                }
+            });
         }
     }
 
