@@ -219,34 +219,44 @@ impl Lives {
     }
 
     /// The life of a group in which a member was given the share that it is told of at an event. The
-    /// news may come late: it is sure to be of this life if it is the first one, or if the member
+    /// news may come late: it is sure to be of this life if that is the first one, or if the member
     /// has been told something in it before, since it has joined anew after that.
     pub fn of_share(&self, group: Group, process: Process, event: usize) -> Option<usize> {
-        let life = self.at(group, event)?;
-        let ends = self.ends.get(&group).map_or(&[][..], Vec::as_slice);
-        let begun = ends.iter().map(|(_, ended)| *ended).filter(|ended| *ended < event).max();
+        let (life, since) = self.known(group, event)?;
         let told = self.told.get(&(group, process)).map_or(&[][..], Vec::as_slice);
-        let told_before = |begun| told.iter().any(|&told| begun < told && told < event);
-        begun.is_none_or(told_before).then_some(life)
+        let told_before = |since| told.iter().any(|&told| since < told && told < event);
+        since.is_none_or(told_before).then_some(life)
     }
 
     /// The life of a group at an event; `None` while nobody can tell.
     pub fn at(&self, group: Group, event: usize) -> Option<usize> {
+        self.known(group, event).map(|(life, _)| life)
+    }
+
+    /// That life, and an event from which on the group is known to be in it; none if it never was in
+    /// another one.
+    fn known(&self, group: Group, event: usize) -> Option<(usize, Option<usize>)> {
         let ends = self.ends.get(&group).map_or(&[][..], Vec::as_slice);
         // Between the question and the answer it is one or the other, and without an answer for
         // good.
         if ends.iter().any(|(asked, ended)| *asked <= event && event <= *ended) {
             return None;
         }
-        let over = || ends.iter().filter(|(_, ended)| *ended < event);
-        if let Some(kept_by) = &self.kept_by {
-            let begun = over().map(|(_, ended)| *ended).max();
-            let commits = kept_by.get(&group)?;
-            // In the order of the questions.
-            let first = commits.partition_point(|(asked, _)| begun.is_some_and(|end| *asked < end));
-            commits[first..].iter().take(KEPT_LOOKED_AT).find(|(_, ended)| *ended < event)?;
-        }
-        Some(over().count())
+        let over = || ends.iter().map(|(_, ended)| *ended).filter(|ended| *ended < event);
+        let begun = over().max();
+        let since = match &self.kept_by {
+            None => begun,
+            Some(kept_by) => {
+                let commits = kept_by.get(&group)?;
+                // In the order of the questions.
+                let first =
+                    commits.partition_point(|(asked, _)| begun.is_some_and(|end| *asked < end));
+                let mut looked_at = commits[first..].iter().take(KEPT_LOOKED_AT);
+                // Before it the group may have gone, and begun anew, any number of times.
+                Some(looked_at.find(|(_, ended)| *ended < event)?.1)
+            }
+        };
+        Some((over().count(), since))
     }
 }
 

@@ -325,6 +325,29 @@ LATER{"time":5,"process":2,"type":"ok","f":"assigned","group":"g","generation":1
     assert_eq!(judged(later), [Anomaly::ZombieCommit]);
 }
 
+/// Where groups without members and commits go by themselves, nobody is told when: a share is sure to
+/// be of the group that is there if its member has been told something since the group had a commit.
+#[test]
+fn a_share_that_is_heard_of_late_may_be_of_a_group_that_went_by_itself() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":2,"type":"invoke","f":"commit","group":"g","generation":1,"offsets":[["t",0,4]]}
+{"time":2,"process":2,"type":"ok","f":"commit","group":"g","generation":1,"offsets":[["t",0,4]]}
+{"time":3,"process":1,"type":"ok","f":"assigned","group":"g","generation":3,"partitions":[["t",0]]}
+LATER{"time":6,"process":2,"type":"invoke","f":"commit","group":"g","generation":2,"offsets":[["t",0,5]]}
+{"time":7,"process":2,"type":"ok","f":"commit","group":"g","generation":2,"offsets":[["t",0,5]]}
+"#;
+    let later = r#"{"time":4,"process":1,"type":"ok","f":"assigned","group":"g","generation":4,"partitions":[["t",0]]}
+"#;
+    let judged = |later: &str, vacant_groups_go| {
+        let text = text.replace("LATER", later);
+        let history = History::read(&mut text.as_bytes()).expect("a history");
+        names(&all(&history, &Expect { caught_up: false, vacant_groups_go, ..Expect::default() }))
+    };
+    assert_eq!(judged("", true), []);
+    assert_eq!(judged(later, true), [Anomaly::ZombieCommit]);
+    assert_eq!(judged("", false), [Anomaly::ZombieCommit]);
+}
+
 /// A large history takes no time to speak of; the bound is loose because test builds are little
 /// optimised and machines are shared. `cargo jepsen bench` measures.
 #[test]
