@@ -123,7 +123,7 @@ fn a_message_has_a_memory_allowance() {
 /// The oracle ends at version 10; 11 added a meaning (timestamp -6), no field.
 #[test]
 fn list_offsets_11_looks_like_10() {
-    for_samples(32, |numbers| {
+    for_samples(32, &|numbers| {
         let request: ListOffsetsRequest = sample(numbers, ApiKey::ListOffsets, 10);
         prop_assert_eq!(encoded(&request, 10), encoded(&request, 11));
         let response: ListOffsetsResponse = sample(numbers, ApiKey::ListOffsets, 10);
@@ -133,7 +133,8 @@ fn list_offsets_11_looks_like_10() {
 }
 
 /// Runs a property over strings of numbers from which values are drawn.
-fn for_samples(cases: u32, property: impl Fn(&[u32]) -> Result<(), TestCaseError>) {
+/// (The property is not a parameter of type: the runner would be compiled anew for each.)
+fn for_samples(cases: u32, property: &dyn Fn(&[u32]) -> Result<(), TestCaseError>) {
     let mut config = Config { failure_persistence: None, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = cases;
@@ -158,7 +159,7 @@ where
     O: OracleMessage + Encodable + Decodable + Debug,
 {
     assert!(O::VERSIONS.max >= *M::VERSIONS.start(), "nothing to compare");
-    for_samples(128, |numbers| {
+    for_samples(128, &|numbers| {
         for version in M::VERSIONS {
             let message: M = sample(numbers, key, version);
             let bytes = encoded(&message, version);
@@ -241,7 +242,7 @@ fn withstands<M: Subject>(key: ApiKey) {
         &[0x80, 0x80, 0x80, 0x80, 0x08],
         &[0xff, 0xff, 0xff, 0xff, 0x0f],
     ];
-    for_samples(32, |numbers| {
+    for_samples(32, &|numbers| {
         let noise: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
         for version in M::VERSIONS {
             let message: M = sample(numbers, key, version);
