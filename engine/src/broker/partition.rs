@@ -6,9 +6,9 @@
 //! bytes.
 //!
 //! Keeps: ACK-1, nothing is acknowledged before it is flushed, unless the topic says otherwise;
-//! READ-1, no plan reaches beyond the readable end. Lives on the core that `machine::place` names, and
-//! ends, with the log closed, when the partition has had nothing to do for some time
-//! ([`super::rest`]).
+//! READ-1, no plan reaches beyond the readable end; FLUSH-1, a flush is run to its end. Lives on the
+//! core that `machine::place` names, and ends, with the log closed, when the partition has had nothing
+//! to do for some time ([`super::rest`]).
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -571,6 +571,10 @@ impl<I: Io> Owner<I> {
                 flushing
             });
         }
+        assert!(
+            self.flushing.is_some() || !self.log.is_flushing(),
+            "FLUSH-1: a flush is forgotten"
+        );
     }
 
     fn on_flushed(&mut self, flushed: Flushed) {

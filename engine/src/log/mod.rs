@@ -173,6 +173,11 @@ impl<I: Io> Log<I> {
         Some(Flush { io: self.io.clone(), files, dir, bytes })
     }
 
+    /// Whether a ticket is out whose outcome matters.
+    pub fn is_flushing(&self) -> bool {
+        self.ticket.is_some() && self.failure.is_none()
+    }
+
     /// Whether policy wants a flush now: always while something is unflushed with
     /// [`Durability::Flushed`]; by count, age or dirty bytes otherwise.
     pub fn flush_due(&self, now: Wall) -> bool {
