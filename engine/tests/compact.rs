@@ -630,7 +630,7 @@ fn aftermath(ram: Ram, script: &Script, witness: &Witness, seed: u64) {
 
 #[test]
 fn a_power_cut_at_every_change_while_compacting() {
-    let result = runner(40).run(&script(22), |script| {
+    let result = runner(12).run(&script(22), |script| {
         let (ops, _) = script.lives.last().expect("a script has lives");
         let (ram, witness) = lead_up(&script);
         ram.block_on(live(&ram, &script, &witness, ops, false));
@@ -735,7 +735,7 @@ fn every_failure_of_the_disk_while_compacting() {
         (Call::Remove, Effect::Eio),
         (Call::Read, Effect::Eio),
     ];
-    let result = runner(30).run(&(script(22), 0u64..6), |(mut script, step)| {
+    let result = runner(10).run(&(script(22), 0u64..6), |(mut script, step)| {
         // A cut that failed half-way may come back; `crash.rs` looks at those.
         for (ops, _) in &mut script.lives {
             ops.retain(|op| !matches!(op, Op::Truncate(_)));

@@ -60,12 +60,13 @@ fn what_makes_no_sense_is_refused() {
 /// much can be left out is tested where no time passes; here, that the command still fails.
 #[test]
 fn a_failure_shrinks_to_a_command_that_still_fails() {
+    // A run in which clients wait to the end would take too much of the shrinking's time.
     let lying = |seed: &u64| {
         let outcome =
             sim(&["replay", &seed.to_string(), "--size", "small", "--lying-disk", "--once"]);
-        matches!(outcome.status.code(), Some(10 | 11))
+        outcome.status.code() == Some(10) && !text(&outcome.stdout).contains("stuck")
     };
-    let seed = (0..20).find(lying).expect("most seeds fail").to_string();
+    let seed = (0..40).find(lying).expect("many seeds fail").to_string();
     let shrunk = sim(&["shrink", &seed, "--size", "small", "--lying-disk", "--time-limit", "15s"]);
     let said = text(&shrunk.stdout);
     let fewer = said.split(" % fewer").next().and_then(|head| head.rsplit('(').next());
