@@ -7,13 +7,18 @@
 //! The parent writes a request a line (`seed size cut`), the worker answers with a line of JSON,
 //! an [`Outcome`]. The time that a run may take is the processor's, so that a machine that is
 //! suspended or crowded makes nothing hang.
+//!
+//! A crew that is told to [`Stop`] kills its workers and keeps what it has heard. So does one of whose
+//! workers is told to end: the terminal tells all of them at once.
 
 #![allow(clippy::disallowed_methods, reason = "processes and their patience are real")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -24,6 +29,10 @@ use crate::scenario::{self, BrokerDisk, Failed, Run};
 
 /// After so many runs a worker makes room for a new one.
 const RUNS_PER_WORKER: u32 = 500;
+/// How often a waiting crew looks whether it is to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// By these signals somebody tells a process to end (SIGINT, SIGTERM); no run can.
+const TOLD_TO_END: [i32; 2] = [2, 15];
 /// How much of a dead worker's last words is kept, in bytes.
 const LAST_WORDS: usize = 2000;
 
@@ -38,6 +47,25 @@ pub struct Crew {
     pub limit: Duration,
     /// The disks under the brokers of every run.
     pub disk: BrokerDisk,
+    /// What ends its work early.
+    pub stop: Stop,
+}
+
+/// Ends the work of a crew before its time. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// No more.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was asked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The option that puts brokers on disks that lie about flushes.
@@ -52,9 +80,18 @@ struct Worker {
     runs: u32,
 }
 
+/// Why a run has no outcome.
+enum Lost {
+    /// It failed, and so.
+    Failed(Failed, String),
+    /// It was stopped in the middle.
+    Stopped,
+}
+
 impl Crew {
     /// Carries out `runs`; `hear` is told of each in the order in which they end, and says whether
-    /// to go on. `again` says of which runs a second, in a fresh process, must go the same way.
+    /// to go on. `again` says of which runs a second, in a fresh process, must go the same way. Runs
+    /// that are stopped in the middle are not told of.
     pub fn work(
         &self,
         runs: impl Iterator<Item = Run> + Send,
@@ -71,9 +108,13 @@ impl Crew {
                     loop {
                         let run = runs.lock().expect("nobody panics with it").next();
                         let Some(run) = run else { return };
-                        let mut outcome = self.ask(&mut worker, &run);
+                        let Some(mut outcome) = self.ask(&mut worker, &run) else { return };
                         if again(&outcome) {
                             outcome = self.confirm(&run, outcome);
+                            // What failed is told, though it may not have been confirmed.
+                            if self.stop.is_asked() && outcome.wrong.is_none() {
+                                return;
+                            }
                         }
                         // Nobody listens any more: the sweep is over.
                         if sender.send((run, outcome)).is_err() {
@@ -95,14 +136,15 @@ impl Crew {
     /// Carries out one run in a fresh process.
     #[must_use]
     pub fn alone(&self, run: &Run) -> Outcome {
-        self.ask(&mut None, run)
+        let stopped = || Outcome::silent(run, Failed::Panic, "it was told to end".to_owned());
+        self.ask(&mut None, run).unwrap_or_else(stopped)
     }
 
     /// Runs once more in a fresh process; what comes back is the first outcome, or that the two
-    /// differ and where.
+    /// differ and where. The first, too, if the crew is stopped.
     #[must_use]
     pub fn confirm(&self, run: &Run, first: Outcome) -> Outcome {
-        let second = self.alone(run);
+        let Some(second) = self.ask(&mut None, run) else { return first };
         if first.agrees(&second) || first.hung() {
             return first;
         }
@@ -152,23 +194,28 @@ impl Crew {
         format!("{ATTEMPTS} further pairs of runs did not differ")
     }
 
-    fn ask(&self, place: &mut Option<Worker>, run: &Run) -> Outcome {
+    /// What comes of a run; none if it is stopped.
+    fn ask(&self, place: &mut Option<Worker>, run: &Run) -> Option<Outcome> {
+        if self.stop.is_asked() {
+            return None;
+        }
         let mut worker = match place.take() {
             Some(worker) if worker.runs < RUNS_PER_WORKER => worker,
             _ => match Worker::start(self) {
                 Ok(worker) => worker,
                 Err(error) => {
                     let text = format!("cannot start {}: {error}", self.program.display());
-                    return Outcome::silent(run, Failed::Panic, text);
+                    return Some(Outcome::silent(run, Failed::Panic, text));
                 }
             },
         };
-        match worker.ask(run, self.limit) {
+        match worker.ask(run, self.limit, &self.stop) {
             Ok(outcome) => {
                 *place = Some(worker);
-                outcome
+                Some(outcome)
             }
-            Err((how, text)) => Outcome::silent(run, how, text),
+            Err(Lost::Failed(how, text)) => Some(Outcome::silent(run, how, text)),
+            Err(Lost::Stopped) => None,
         }
     }
 }
@@ -208,24 +255,31 @@ impl Worker {
     /// Has one run carried out.
     ///
     /// # Errors
-    /// The run hangs, or the process has died of it.
-    fn ask(&mut self, run: &Run, limit: Duration) -> Result<Outcome, (Failed, String)> {
+    /// The run hangs, or the process has died of it, or has been told to.
+    fn ask(&mut self, run: &Run, limit: Duration, stop: &Stop) -> Result<Outcome, Lost> {
         self.runs += 1;
         let sent = writeln!(self.requests, "{} {} {}", run.seed, run.size, run.cut);
         let answer = match sent {
-            Ok(()) => self.hear(limit),
+            Ok(()) => self.hear(limit, stop),
             Err(_) => Err(RecvTimeoutError::Disconnected),
         };
-        let broken = |text: String| (Failed::Panic, text);
+        let broken = |text: String| Lost::Failed(Failed::Panic, text);
         match answer {
             Ok(line) => serde_json::from_str(&line)
                 .map_err(|error| broken(format!("not an outcome ({error}): {line}"))),
+            Err(_) if stop.is_asked() => Err(Lost::Stopped),
             Err(RecvTimeoutError::Timeout) => {
                 let text = format!("no end after {} s of a processor's time", limit.as_secs());
-                Err((Failed::Liveness, text))
+                Err(Lost::Failed(Failed::Liveness, text))
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
+                let status = self.child.wait();
+                let signal = status.as_ref().ok().and_then(|status| status.signal());
+                if signal.is_some_and(|signal| TOLD_TO_END.contains(&signal)) {
+                    stop.ask();
+                    return Err(Lost::Stopped);
+                }
+                let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                 let words = self.last_words.lock().expect("nobody panics with it").clone();
                 Err(broken(format!("the process ended with {status}\n{words}")))
             }
@@ -234,18 +288,26 @@ impl Worker {
 }
 
 impl Worker {
-    /// Waits for an answer while the worker gets on and has not used up its time.
-    fn hear(&self, limit: Duration) -> Result<String, RecvTimeoutError> {
+    /// Waits for an answer while the worker gets on and has not used up its time, and the crew is not
+    /// to stop.
+    fn hear(&self, limit: Duration, stop: &Stop) -> Result<String, RecvTimeoutError> {
         let begun = self.used();
         let mut before = begun;
+        let mut waited = Duration::ZERO;
         loop {
-            let heard = self.answers.recv_timeout(limit);
-            let now = self.used();
-            let waits = now > before && now.saturating_sub(begun) < limit;
-            if heard != Err(RecvTimeoutError::Timeout) || !waits {
+            let heard = self.answers.recv_timeout(LOOK_EVERY.min(limit));
+            if heard != Err(RecvTimeoutError::Timeout) || stop.is_asked() {
                 return heard;
             }
-            before = now;
+            waited += LOOK_EVERY;
+            if waited < limit {
+                continue;
+            }
+            let now = self.used();
+            if now == before || now.saturating_sub(begun) >= limit {
+                return heard;
+            }
+            (before, waited) = (now, Duration::ZERO);
         }
     }
 

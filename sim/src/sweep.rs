@@ -22,6 +22,8 @@ use crate::timing::percentile;
 /// What a sweep came to.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
+    /// It was told to end before all its seeds were run.
+    pub interrupted: bool,
     /// Seeds that passed.
     pub passed: u64,
     /// Seeds that failed, in order.
@@ -169,6 +171,9 @@ pub fn crashes(counts: &BTreeMap<Kind, u64>) -> u64 {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seeds, elapsed) = (self.seeds(), self.elapsed.as_secs_f64());
+        if self.interrupted {
+            write!(f, "interrupted after ")?;
+        }
         writeln!(
             f,
             "{seeds} seeds, {} passed, {} failed, {} run twice: {} records acknowledged (at least \
@@ -233,5 +238,8 @@ mod tests {
         assert_eq!(totals.gravest(), Some(Failed::Safety));
         assert_eq!(totals.failures[0].seed, 1);
         assert_eq!(totals.slowest, Some((4, Duration::from_nanos(4000))));
+        assert!(totals.to_string().starts_with("4 seeds, 2 passed, 2 failed"));
+        totals.interrupted = true;
+        assert!(totals.to_string().starts_with("interrupted after 4 seeds, 2 passed"));
     }
 }

@@ -1,6 +1,8 @@
 //! The workbench as its users have it: the program, its exit codes, and the page of a failure.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value as Json;
 use trialog_jepsen::check::{self, Expect};
@@ -26,6 +28,32 @@ fn a_sweep_prints_its_totals_as_text_and_as_json() {
     let totals: Json = serde_json::from_slice(&json.stdout).expect("json and nothing else");
     assert_eq!((&totals["passed"], &totals["twice"]), (&Json::from(2), &Json::from(0)));
     assert!(totals["acknowledged_min"].as_u64().expect("a number") >= 200);
+}
+
+/// A sweep that is to end, told to the parent alone or, as a terminal does, to its workers as well.
+#[test]
+fn a_sweep_that_is_told_to_end_says_what_it_has_done() {
+    for (signal, alone) in [("-TERM", true), ("-INT", true), ("-INT", false)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trialog-sim"));
+        command.args(["run", "--seeds", "100000", "--size", "small", "--jobs", "2", "--json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut sweep = command.spawn().expect("it was built");
+        let mut progress = BufReader::new(sweep.stderr.take().expect("just piped"));
+        let mut line = String::new();
+        progress.read_line(&mut line).expect("read");
+        assert!(line.contains("/100000 seeds"), "{line}");
+        let whom = if alone { sweep.id().to_string() } else { format!("-{}", sweep.id()) };
+        let told = Command::new("kill").args([signal, "--", &whom]).status().expect("it is there");
+        assert!(told.success());
+        let mut rest = String::new();
+        progress.read_to_string(&mut rest).expect("read");
+        let output = sweep.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(130), "{rest}");
+        let totals: Json = serde_json::from_slice(&output.stdout).expect("json and nothing else");
+        assert_eq!(totals["interrupted"], true);
+        assert!(totals["passed"].as_u64().expect("a number") >= 1, "{totals}");
+        assert_eq!(totals["failures"], Json::Array(Vec::new()));
+    }
 }
 
 #[test]

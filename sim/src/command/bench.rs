@@ -2,12 +2,11 @@
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use trialog_sim::scenario::Failed;
 use trialog_sim::sweep::Totals;
 use trialog_sim::timing::percentile;
 
 use super::run::{Printing, sweep};
-use super::{Many, own_file};
+use super::{Ended, Many, own_file};
 
 /// A figure may fall by this share before `--hold` fails.
 const TOLERANCE: f64 = 0.10;
@@ -34,7 +33,7 @@ struct Speed {
 }
 
 /// Measures.
-pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
+pub fn run(arguments: &Arguments) -> Result<Ended, String> {
     let totals = sweep(&arguments.many, |_| false, false, Printing::Failures, |_| {})?;
     if totals.seeds() == 0 {
         return Err("no seed was run".to_owned());
@@ -54,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     if arguments.hold && !fallen.is_empty() {
         return Err(format!("more than a tenth below the best: {}", fallen.join(", ")));
     }
-    Ok(totals.gravest())
+    Ok((&totals).into())
 }
 
 impl Speed {

@@ -2,10 +2,9 @@
 
 use clap::Args;
 use trialog_sim::coverage::Coverage;
-use trialog_sim::scenario::Failed;
 
-use super::Many;
 use super::run::{Printing, sweep};
+use super::{Ended, Many};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -17,7 +16,7 @@ pub struct Arguments {
 }
 
 /// Sweeps and lists what was reached.
-pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
+pub fn run(arguments: &Arguments) -> Result<Ended, String> {
     let mut coverage = Coverage::default();
     let totals = sweep(
         &arguments.many,
@@ -36,5 +35,5 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
             println!("\n{failure}");
         }
     }
-    Ok(totals.gravest())
+    Ok((&totals).into())
 }

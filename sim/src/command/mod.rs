@@ -12,6 +12,7 @@ mod report;
 mod run;
 mod seeds;
 mod shrink;
+mod signal;
 mod twice;
 
 use std::path::PathBuf;
@@ -20,8 +21,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use trialog_sim::crew::{self, Crew};
+use trialog_sim::crew::{self, Crew, Stop};
 use trialog_sim::scenario::{BrokerDisk, Cut, Failed, Run, Size};
+use trialog_sim::sweep::Totals;
+
+/// The exit code of what was told to end, as shells have it of SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// A run that takes longer than this, in real time, hangs.
 const HANG: Duration = Duration::from_secs(180);
@@ -38,6 +43,7 @@ const HANG: Duration = Duration::from_secs(180);
 ///   12  determinism: a seed went two ways
 ///   13  a crash: something panicked, or the process died
 ///   14  thin: a run proved too little
+///  130  a sweep was told to end (Ctrl-C, SIGTERM), and nothing had failed until then
 #[derive(Parser)]
 #[command(name = "cargo sim", verbatim_doc_comment)]
 struct Arguments {
@@ -118,22 +124,33 @@ struct Shard {
     parts: u64,
 }
 
+/// How a command ended that did its work.
+enum Ended {
+    /// All is well.
+    Well,
+    /// Runs failed, the gravest of them so.
+    Failed(Failed),
+    /// It was told to end before it was done.
+    Interrupted,
+}
+
 /// Reads the command line and does what it says.
 pub fn run() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Replay(arguments) => replay::run(&arguments),
-        Command::Shrink(arguments) => shrink::run(&arguments),
-        Command::Report(arguments) => report::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments).map(Ended::from),
+        Command::Shrink(arguments) => shrink::run(&arguments).map(Ended::from),
+        Command::Report(arguments) => report::run(&arguments).map(Ended::from),
         Command::Coverage(arguments) => coverage::run(&arguments),
         Command::Twice(arguments) => twice::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Seeds(arguments) => seeds::run(&arguments),
-        Command::Work { lying_disk } => crew::serve(disk(lying_disk)).map(|()| None),
+        Command::Seeds(arguments) => seeds::run(&arguments).map(Ended::from),
+        Command::Work { lying_disk } => crew::serve(disk(lying_disk)).map(|()| Ended::Well),
     };
     match ended {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(how)) => ExitCode::from(exit_code(how)),
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Failed(how)) => ExitCode::from(exit_code(how)),
+        Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(reason) => {
             eprintln!("cargo sim: {reason}");
             ExitCode::FAILURE
@@ -149,6 +166,22 @@ fn exit_code(how: Failed) -> u8 {
         Failed::Determinism => 12,
         Failed::Panic => 13,
         Failed::Thin => 14,
+    }
+}
+
+impl From<Option<Failed>> for Ended {
+    fn from(failed: Option<Failed>) -> Ended {
+        failed.map_or(Ended::Well, Ended::Failed)
+    }
+}
+
+impl From<&Totals> for Ended {
+    /// What failed counts more than that there was more to do.
+    fn from(totals: &Totals) -> Ended {
+        match totals.gravest() {
+            None if totals.interrupted => Ended::Interrupted,
+            gravest => gravest.into(),
+        }
     }
 }
 
@@ -190,7 +223,8 @@ fn disk(lying: bool) -> BrokerDisk {
 fn crew(jobs: Option<usize>) -> Result<Crew, String> {
     let program = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(Crew { program, jobs: jobs.unwrap_or(processors), limit: HANG, disk: BrokerDisk::Honest })
+    let (jobs, disk) = (jobs.unwrap_or(processors), BrokerDisk::Honest);
+    Ok(Crew { program, jobs, limit: HANG, disk, stop: Stop::default() })
 }
 
 /// A file of the simulator's own folder in the sources.

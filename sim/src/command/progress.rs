@@ -17,7 +17,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     count: u64,
     begun: Instant,
-    told: Instant,
+    told: Option<Instant>,
 }
 
 impl Progress {
@@ -31,7 +31,7 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Progress { bar, count, begun: now, told: now }
+        Progress { bar, count, begun: now, told: None }
     }
 
     /// One more seed is done.
@@ -41,8 +41,8 @@ impl Progress {
                 bar.set_message(self.text(totals));
                 bar.set_position(totals.seeds());
             }
-            None if self.told.elapsed() >= PLAIN => {
-                self.told = Instant::now();
+            None if self.told.is_none_or(|told| told.elapsed() >= PLAIN) => {
+                self.told = Some(Instant::now());
                 eprintln!("{}/{} seeds  {}", totals.seeds(), self.count, self.text(totals));
             }
             None => {}

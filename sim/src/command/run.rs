@@ -8,11 +8,10 @@ use std::time::Instant;
 use clap::Args;
 use trialog_sim::coverage::Coverage;
 use trialog_sim::outcome::Outcome;
-use trialog_sim::scenario::Failed;
 use trialog_sim::sweep::Totals;
 
 use super::progress::Progress;
-use super::{Many, record};
+use super::{Ended, Many, record, signal};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -33,7 +32,7 @@ pub struct Arguments {
 }
 
 /// Sweeps.
-pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
+pub fn run(arguments: &Arguments) -> Result<Ended, String> {
     let Arguments { many, until_fail, json, record, coverage } = arguments;
     let printing = if *json { Printing::Nothing } else { Printing::Failures };
     let mut reached = Coverage::default();
@@ -49,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     if *record {
         record::add(many.size, &totals)?;
     }
-    Ok(totals.gravest())
+    Ok((&totals).into())
 }
 
 /// Whether a run is repeated in a fresh process: every failure, and one in ten that passed.
@@ -66,7 +65,7 @@ pub enum Printing {
     Nothing,
 }
 
-/// Runs the seeds of `many`; `each` hears of every one, failed or not.
+/// Runs the seeds of `many`; `each` hears of every one, failed or not. Ends early when a signal says so.
 pub fn sweep(
     many: &Many,
     again: impl Fn(&Outcome) -> bool + Sync,
@@ -78,7 +77,9 @@ pub fn sweep(
     let deadline = many.time_limit.map(|limit| Instant::now() + limit);
     let in_time = move || deadline.is_none_or(|deadline| Instant::now() < deadline);
     let runs = many.runs().take_while(move |_| in_time());
-    many.crew()?.work(runs, &again, |_, outcome| {
+    let crew = many.crew()?;
+    signal::watch(crew.stop.clone())?;
+    crew.work(runs, &again, |_, outcome| {
         totals.twice += u64::from(again(&outcome));
         each(&outcome);
         let failed = outcome.wrong.is_some();
@@ -89,6 +90,7 @@ pub fn sweep(
         progress.step(&totals);
         if failed && until_fail { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
+    totals.interrupted = crew.stop.is_asked();
     totals.finish(progress.end());
     Ok(totals)
 }

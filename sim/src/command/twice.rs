@@ -3,8 +3,8 @@
 use clap::Args;
 use trialog_sim::scenario::Failed;
 
-use super::Many;
 use super::run::{Printing, sweep};
+use super::{Ended, Many};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -16,7 +16,7 @@ pub struct Arguments {
 }
 
 /// Runs every seed twice.
-pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
+pub fn run(arguments: &Arguments) -> Result<Ended, String> {
     let mut digests = Vec::new();
     let totals = sweep(
         &arguments.many,
@@ -37,5 +37,5 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     let differ = totals.failures.iter().filter_map(|outcome| outcome.wrong.as_ref());
     let differ = differ.filter(|wrong| wrong.how == Failed::Determinism).count();
     eprintln!("{} seeds, each twice in processes of its own: {differ} differ", totals.seeds());
-    Ok(totals.gravest())
+    Ok((&totals).into())
 }
