@@ -407,6 +407,7 @@ probes! {
     /// What a fetch found is too much together, and a partition is asked again.
     FetchAskedAgain,
     /// A partition closes under a fetch.
+    #[beyond = "a partition that ends refuses whoever waits; only a task that died drops a fetch"]
     FetchDropped,
     /// A fetch session makes room for another.
     SessionEvicted,

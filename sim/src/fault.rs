@@ -16,7 +16,7 @@ use crate::disk::{Call, Trouble, Wreck};
 use crate::machine::Crash;
 use crate::net::link::Hindrance;
 
-pub use draw::draw;
+pub use draw::{draw, suspension};
 pub use kind::{Kind, Pairs};
 
 /// One thing that goes wrong. Machines are named by their numbers.

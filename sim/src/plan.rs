@@ -9,7 +9,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::fault::{Fault, draw};
+use crate::clock::Mischief;
+use crate::fault::{Fault, draw, suspension};
 use crate::seed::Stream;
 
 pub use crate::fault::Kind;
@@ -87,6 +88,15 @@ impl Plan {
         }
         faults.sort_by_key(|planned| planned.at);
         Plan { faults }
+    }
+
+    /// Adds that a machine is suspended for minutes, some time in `chaos`.
+    pub fn suspend(&mut self, random: &mut Stream, machine: usize, chaos: Duration) {
+        let at = random.duration(chaos / 4..chaos);
+        let mischief = Mischief::Leap(suspension(random));
+        let fault = Fault::Clock { machine, mischief };
+        self.faults.push(Planned { at, kind: Kind::MonotonicLeap, fault });
+        self.faults.sort_by_key(|planned| planned.at);
     }
 
     /// Draws a plan of `count` faults, each of one of `kinds`.

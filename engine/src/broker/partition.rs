@@ -320,10 +320,12 @@ async fn offline<I: Io>(
         match ask {
             None => return true,
             Some(Ask::Close(done)) => {
+                refuse_rest(asks);
                 let _ = done.send(());
                 return true;
             }
             Some(Ask::Delete(done)) => {
+                refuse_rest(asks);
                 let folder = data::partition_folder(&core.shared.data, topic, index);
                 let removed = data::remove_tree(&core.io, &folder).await;
                 core.shared.left_behind.fetch_or(removed.is_err(), Ordering::Relaxed);
@@ -791,11 +793,7 @@ impl<I: Io> Owner<I> {
     async fn finish(mut self, end: Ask<I::File>, asks: &mut mpsc::Receiver<Ask<I::File>>) {
         self.core.shared.gauges.close((self.topic.id, self.index));
         self.parked.wake_all();
-        asks.close();
-        while let Ok(ask) = asks.try_recv() {
-            probe::hit(Probe::ClosedWithAsks);
-            ask.refuse(ErrorCode::NotLeaderOrFollower);
-        }
+        refuse_rest(asks);
         let delete = matches!(end, Ask::Delete(_));
         if let Some(compacting) = self.compacting.take() {
             probe::hit(Probe::ClosedInCompaction);
@@ -833,6 +831,15 @@ impl<I: Io> Owner<I> {
         // know: on a deleted or closing partition nobody can say more.
         let (Ask::Close(done) | Ask::Delete(done)) = end else { unreachable!("only these end") };
         let _ = done.send(());
+    }
+}
+
+/// Refuses what was asked before a partition's end and came too late.
+fn refuse_rest<F>(asks: &mut mpsc::Receiver<Ask<F>>) {
+    asks.close();
+    while let Ok(ask) = asks.try_recv() {
+        probe::hit(Probe::ClosedWithAsks);
+        ask.refuse(ErrorCode::NotLeaderOrFollower);
     }
 }
 

@@ -557,8 +557,12 @@ impl Disk {
 
     /// How many bytes from `offset` on the file could take.
     fn room_from(&self, ino: Ino, offset: u64) -> u64 {
-        let reserved = pages(self.file(ino).reserved());
-        (reserved + self.free() / PAGE as u64 * PAGE as u64).saturating_sub(offset)
+        let page = PAGE as u64;
+        let free = self.free() / page * page;
+        if self.troubles.is_crammed() {
+            return free.saturating_sub(offset % page);
+        }
+        (pages(self.file(ino).reserved()) + free).saturating_sub(offset)
     }
 
     fn write_parts(&mut self, ino: Ino, offset: u64, parts: &[&[u8]], mut count: usize) {

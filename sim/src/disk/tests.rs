@@ -167,6 +167,19 @@ fn a_full_disk_has_room_again_when_its_fault_ends() {
 }
 
 #[test]
+fn a_file_system_that_writes_nothing_in_place_needs_room_for_every_write() {
+    let (mut disk, ino) = ailing(Trouble::Crammed);
+    let error = disk.write(ino, 0, &[&[1]]).expect_err("not even where something is");
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    disk.remove(Path::new("/a.index")).expect("removed");
+    disk.close(ino);
+    let ino = disk.open(Path::new("/b.index"), Open::Create).expect("what was removed left room");
+    assert_eq!(disk.write(ino, 10, &[&[1; PAGE]]).expect("a part"), PAGE - 10);
+    disk.troubles.lift(Cause(1));
+    assert_eq!(disk.write(ino, 0, &[&[1; 10]]).expect("in place"), 10);
+}
+
+#[test]
 fn a_lost_write_is_seen_by_nobody_until_the_disk_is_mended() {
     let (mut disk, ino) = ailing(Trouble::Phantom(1));
     assert_eq!(disk.write(ino, 100, &[&[9; 1000]]).expect("so it says"), 1000);

@@ -4,7 +4,7 @@
 //! call meets is everything that ails the disk at that moment. What a trouble really does to a call
 //! is counted under its cause.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ino;
 use crate::cause::{Bites, Cause};
@@ -40,6 +40,9 @@ pub enum Trouble {
     Fails(Call, u32),
     /// There is room for so many more bytes.
     Full(u64),
+    /// There is no room at all, nor where files have some already: a file system that writes nothing
+    /// in place (btrfs, ZFS) needs new room for every write.
+    Crammed,
     /// Room cannot be reserved on this file system.
     NoAllocation,
     /// So many of 1,000 reads and writes are cut short.
@@ -71,6 +74,8 @@ pub struct Troubles {
     active: Vec<(Cause, Trouble)>,
     /// Absolute limits of the disks that are full, by cause.
     limits: BTreeMap<Cause, u64>,
+    /// Those of them on which nothing is written in place.
+    crammed: BTreeSet<Cause>,
     /// When each stall ends.
     stalls: BTreeMap<Cause, u64>,
     /// What each cause has done.
@@ -91,6 +96,10 @@ impl Troubles {
     pub fn add(&mut self, cause: Cause, trouble: Trouble, used: u64, until: u64) {
         match &trouble {
             Trouble::Full(room) => drop(self.limits.insert(cause, used + room)),
+            Trouble::Crammed => {
+                self.limits.insert(cause, used);
+                self.crammed.insert(cause);
+            }
             Trouble::Stalled => drop(self.stalls.insert(cause, until)),
             _ => self.active.push((cause, trouble)),
         }
@@ -99,6 +108,7 @@ impl Troubles {
     /// Ends what `cause` has brought.
     pub fn lift(&mut self, cause: Cause) {
         self.limits.remove(&cause);
+        self.crammed.remove(&cause);
         self.stalls.remove(&cause);
         self.active.retain(|(other, _)| *other != cause);
     }
@@ -106,6 +116,7 @@ impl Troubles {
     /// Ends everything.
     pub fn lift_all(&mut self) {
         self.limits.clear();
+        self.crammed.clear();
         self.stalls.clear();
         self.active.clear();
     }
@@ -114,6 +125,12 @@ impl Troubles {
     #[must_use]
     pub fn capacity(&self, capacity: u64) -> u64 {
         self.limits.values().copied().fold(capacity, u64::min)
+    }
+
+    /// Whether there is no room for writes in place either.
+    #[must_use]
+    pub fn is_crammed(&self) -> bool {
+        !self.crammed.is_empty()
     }
 
     /// There was no room; it counts for whoever took it away.
@@ -292,6 +309,11 @@ mod tests {
         assert_eq!(troubles.capacity(10_000), 1500);
         troubles.found_full();
         assert_eq!((troubles.bites.of(Cause(0)), troubles.bites.of(Cause(1))), (1, 0));
+        assert!(!troubles.is_crammed());
+        troubles.add(Cause(2), Trouble::Crammed, 1200, 0);
+        assert_eq!((troubles.capacity(10_000), troubles.is_crammed()), (1200, true));
+        troubles.lift(Cause(2));
+        assert_eq!((troubles.capacity(10_000), troubles.is_crammed()), (1500, false));
         troubles.lift_all();
         assert_eq!(troubles.capacity(10_000), 10_000);
     }

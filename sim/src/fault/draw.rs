@@ -119,7 +119,11 @@ fn disk(random: &mut Stream, kind: Kind, per_mille: u64) -> Option<Trouble> {
         Kind::FullDisk => {
             // To the last page, so that not even an empty file can be made, or somewhere in one.
             let pages = random.below(5) * 4096;
-            Trouble::Full(if random.chance(1, 2) { pages } else { random.below(20_000) })
+            match random.below(3) {
+                0 => Trouble::Crammed,
+                1 => Trouble::Full(pages),
+                _ => Trouble::Full(random.below(20_000)),
+            }
         }
         Kind::ShortTransfer => Trouble::Short(per_mille),
         Kind::Interrupted => Trouble::Interrupted(per_mille.min(300)),
@@ -141,14 +145,19 @@ fn clock(random: &mut Stream, kind: Kind) -> Option<Mischief> {
         Kind::ClockBack => Mischief::Jump(-by_ms),
         Kind::ClockDrift => Mischief::Drift(rate),
         Kind::ClockSlew => Mischief::Slew(rate),
-        // A guest may have been suspended for minutes.
-        Kind::MonotonicLeap => {
-            let most = random.pick(&[20_000, 20_000, 20_000, 200_000]);
-            Mischief::Leap(random.within(1..most) * 1_000_000)
-        }
+        Kind::MonotonicLeap => Mischief::Leap(if random.chance(1, 4) {
+            suspension(random)
+        } else {
+            random.within(1..20_000) * 1_000_000
+        }),
         Kind::DeadBattery => Mischief::DeadBattery,
         _ => return None,
     })
+}
+
+/// How long a guest was suspended, in nanoseconds: longer than anything idle is kept for.
+pub fn suspension(random: &mut Stream) -> u64 {
+    random.within(125_000..300_000) * 1_000_000
 }
 
 fn network(

@@ -148,7 +148,13 @@ fn plan(run: &Run, shape: &Shape) -> Plan {
         chaos: shape.chaos,
         crashes_min: run.size.crashes_min(),
     };
-    Plan::draw(&mut Seed(run.seed).stream("plan", 0), &scope)
+    let mut plan = Plan::draw(&mut Seed(run.seed).stream("plan", 0), &scope);
+    let random = &mut Seed(run.seed).stream("suspension", 0);
+    for broker in shape.crowded().filter(|_| random.chance(1, 2)).collect::<Vec<_>>() {
+        // Who waits for room waits for minutes, and a run is shorter.
+        plan.suspend(random, broker, shape.chaos);
+    }
+    plan
 }
 
 /// What a run in its world came to.
@@ -281,7 +287,9 @@ fn expect(shape: &Shape) -> Expect {
     let promise = |topic: &TopicShape| match topic.nature {
         Nature::Lasting | Nature::Fleeting | Nature::Shortened => Promise::default(),
         Nature::Compacted => {
-            Promise { tombstones_stay: topic.keeps_tombstones(), ..Promise::compacted() }
+            let retention = if topic.ages() { Retention::Anytime } else { Retention::Forever };
+            let tombstones_stay = topic.keeps_tombstones();
+            Promise { tombstones_stay, retention, ..Promise::compacted() }
         }
         Nature::Cached => Promise::page_cache(),
         Nature::Trimmed => Promise::retained(Retention::Anytime),

@@ -167,7 +167,7 @@ fn options(client: &ClientShape) -> Vec<String> {
             add("size", &shape.size_max);
             add("limited pause", &shape.pause);
         }
-        Role::Operator { .. } => {}
+        Role::Operator(shape) => shape.moments.iter().for_each(|moment| add("moment", moment)),
     }
     options
 }

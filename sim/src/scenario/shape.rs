@@ -6,6 +6,7 @@
 
 mod group;
 mod odd;
+mod operator;
 mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use crate::seed::{Seed, Stream};
 
 pub use group::{Care, CaretakerShape, Commits, GroupShape, MemberShape};
 pub use odd::{LimitedShape, Oddity, StrangerShape};
+pub use operator::{Moment, OperatorShape};
 pub use topic::{Nature, TopicShape};
 
 /// Everything that is drawn for one run.
@@ -90,10 +92,7 @@ pub enum Role {
     /// Asks for more than its quota.
     Limited(LimitedShape),
     /// Stops brokers in order.
-    Operator {
-        /// The longest time between two stops.
-        pause: Duration,
-    },
+    Operator(OperatorShape),
 }
 
 /// How a producer writes.
@@ -283,7 +282,7 @@ impl Role {
             Role::Session(_) => "session",
             Role::Limited(_) => "limited",
             Role::Stranger(_) => "stranger",
-            Role::Operator { .. } => "operator",
+            Role::Operator(_) => "operator",
         }
     }
 }
@@ -316,11 +315,11 @@ impl Shape {
                 of_broker.into_iter().any(|topic| topic.nature == Nature::Fleeting)
             })
             .collect();
-        for (kind, chance) in [(2, 3), (3, 2), (4, 1), (5, 2)] {
+        for (kind, chance) in [(2, 3), (3, 2), (4, 2), (5, 2)] {
             if random.chance(chance, 5) {
                 let home = random.below(brokers as u64) as usize;
-                // An admin has most to do where topics come and go.
-                let busy = kind == 2 && !fleeting.is_empty() && random.chance(2, 3);
+                // An admin and an operator have most to do where topics come and go.
+                let busy = [2, 4].contains(&kind) && !fleeting.is_empty() && random.chance(2, 3);
                 homes.push((if busy { random.pick(&fleeting) } else { home }, kind));
             }
         }
@@ -334,10 +333,10 @@ impl Shape {
                 2 => Role::Admin(admin(random, fleeting.contains(&home))),
                 3 => Role::Zombie(zombie(random)),
                 5 => Role::Session(session(random)),
-                _ => Role::Operator { pause: chaos / random.within(2..5) as u32 },
+                _ => Role::Operator(operator::operator(random, chaos)),
             };
             let mut client = client(random, home, role, &topics);
-            if matches!(client.role, Role::Admin(_)) {
+            if matches!(client.role, Role::Admin(_) | Role::Operator(_)) {
                 client.topics = (0..topics.len()).filter(|&at| topics[at].broker == home).collect();
             }
             if number == 0 && !client.is_heard() {
@@ -346,6 +345,7 @@ impl Shape {
             }
             clients.push(client);
         }
+        let crowded = crowd(seed, &topics, &mut clients);
         for broker in 0..brokers {
             let random = &mut seed.stream("changer", broker as u64);
             let may_change = |topic: &&TopicShape| topic.broker == broker && topic.may_change();
@@ -399,6 +399,20 @@ impl Shape {
         let brokers = (0..brokers).map(|broker| {
             let mut host = host(&mut seed.stream("host", broker as u64));
             host.settings.extend(rest(&mut seed.stream("rest", broker as u64)));
+            let is_bulky = |client: &ClientShape| match &client.role {
+                Role::Producer(shape) => client.home == broker && shape.value_bytes == BULKY,
+                _ => false,
+            };
+            if clients.iter().any(is_bulky)
+                && let Some(bytes) = host.settings.get_mut(SEGMENT_BYTES)
+            {
+                // No batch may be larger than a segment.
+                *bytes = "20000".to_owned();
+            }
+            if crowded == Some(broker) {
+                let slots = seed.stream("slots", broker as u64).pick(&["1", "1", "2"]);
+                host.settings.insert(SESSION_SLOTS, slots.to_owned());
+            }
             if fleeting.contains(&broker) {
                 // Old clients cannot say that a topic is not to be made by asking for it.
                 host.settings.insert("auto.create.topics.enable", "false".to_owned());
@@ -413,6 +427,18 @@ impl Shape {
     #[must_use]
     pub fn machine(&self, client: usize) -> usize {
         self.brokers.len() + client
+    }
+
+    /// The brokers with more readers in sessions than they have room for.
+    pub fn crowded(&self) -> impl Iterator<Item = usize> + '_ {
+        let sessions = |broker| {
+            let mut all = self.clients.iter();
+            all.any(|client| client.home == broker && matches!(client.role, Role::Session(_)))
+        };
+        (0..self.brokers.len()).filter(move |&broker| {
+            let slots = self.brokers[broker].settings.get(SESSION_SLOTS);
+            sessions(broker) && slots.is_some_and(|slots| slots != "0")
+        })
     }
 
     /// The topics of which retention by size leaves as many bytes as it was told to, since nobody
@@ -443,6 +469,28 @@ const GROUP_APIS: [ApiKey; 5] = [
     ApiKey::OffsetCommit,
 ];
 
+/// How large a segment may become.
+const SEGMENT_BYTES: &str = "internal.segment.bytes";
+/// How many fetch sessions a core of a broker keeps.
+const SESSION_SLOTS: &str = "max.incremental.fetch.session.cache.slots";
+
+/// Now and then a reader in a session has company, more than its broker is to have room for.
+/// Returns the broker.
+fn crowd(seed: Seed, topics: &[TopicShape], clients: &mut Vec<ClientShape>) -> Option<usize> {
+    let random = &mut seed.stream("crowd", 0);
+    let of_session = |client: &&ClientShape| matches!(client.role, Role::Session(_));
+    let home = clients.iter().find(of_session)?.home;
+    if random.chance(1, 2) {
+        return None;
+    }
+    for _ in 0..random.within(1..3) {
+        let role = Role::Session(session(random));
+        let client = client(random, home, role, topics);
+        clients.push(client);
+    }
+    Some(home)
+}
+
 /// How fast the records of a run come: the goal is to be reached about when the chaos ends.
 struct Pace {
     chaos: Duration,
@@ -457,7 +505,7 @@ fn host(random: &mut Stream) -> BrokerShape {
     set("auto.create.topics.enable", random.chance(1, 4).to_string());
     set("log.cleaner.backoff.ms", random.pick(&[0, 200, 2000]).to_string());
     if random.chance(1, 2) {
-        set("internal.segment.bytes", random.pick(&[1024, 4000, 20_000]).to_string());
+        set(SEGMENT_BYTES, random.pick(&[1024, 4000, 20_000]).to_string());
     }
     if random.chance(1, 4) {
         set("fetch.max.bytes", random.pick(&[1024, 10_000]).to_string());
@@ -469,7 +517,7 @@ fn host(random: &mut Stream) -> BrokerShape {
         set("trialog.requests.in.flight.max", random.pick(&[1, 2, 5]).to_string());
     }
     if random.chance(1, 4) {
-        set("max.incremental.fetch.session.cache.slots", random.pick(&[0, 1]).to_string());
+        set(SESSION_SLOTS, random.pick(&[0, 1]).to_string());
     }
     if random.chance(1, 4) {
         // So few keys that a compaction needs several passes.
@@ -520,6 +568,9 @@ fn client(random: &mut Stream, home: usize, role: Role, all: &[TopicShape]) -> C
     ClientShape { home, role, topics: topics.into_iter().collect(), request_timeout, versions_max }
 }
 
+/// The size of values with which a log is soon large enough to have room reserved.
+const BULKY: usize = 8000;
+
 /// A producer; one that `must_be_heard` asks for acknowledgements.
 fn producer(random: &mut Stream, pace: &Pace, must_be_heard: bool) -> ProducerShape {
     let compressions = [
@@ -530,6 +581,7 @@ fn producer(random: &mut Stream, pace: &Pace, must_be_heard: bool) -> ProducerSh
         Compression::Zstd,
     ];
     let burst = random.pick(&[1, 4, 12, 12, 40]);
+    let value_bytes = random.pick(&[8, 8, 8, 100, 100, 2000, 2000, BULKY]);
     // Pauses are half of their longest in the mean; a tenth more than the goal is written.
     let steps = (pace.goal * 11 / 10 / pace.writers * 2 / (burst + 1)).max(1);
     let pause = (pace.chaos * 2 / steps as u32).min(Duration::from_secs(8));
@@ -540,8 +592,15 @@ fn producer(random: &mut Stream, pace: &Pace, must_be_heard: bool) -> ProducerSh
                 acks => acks,
             },
             idempotent: random.chance(4, 5),
-            compression: random.pick(&compressions),
-            batch_bytes: random.pick(&[200, 4000, 64 * 1024]),
+            compression: match random.pick(&compressions) {
+                // As pictures are.
+                _ if value_bytes == BULKY => Compression::None,
+                compression => compression,
+            },
+            batch_bytes: match random.pick(&[200, 4000, 64 * 1024]) {
+                most if value_bytes == BULKY => BULKY.min(most),
+                most => most,
+            },
             linger: Duration::from_millis(random.pick(&[0, 1, 20, 200])),
             delivery_timeout: Duration::from_secs(random.pick(&[2, 15, 60])),
             buffer_bytes: random.pick(&[10_000, 1 << 20, 1 << 20]),
@@ -549,7 +608,7 @@ fn producer(random: &mut Stream, pace: &Pace, must_be_heard: bool) -> ProducerSh
         },
         burst,
         pause,
-        value_bytes: random.pick(&[8, 8, 100, 2000]),
+        value_bytes,
         keys: random.pick(&[0, 0, 1, 10, 1000]),
         names_partition: random.chance(2, 3),
         headers: random.pick(&[0, 0, 1, 3]),

@@ -28,16 +28,19 @@ pub enum Oddity {
     SessionEpoch,
     /// It tells of a history that parts from the log's.
     Diverging,
+    /// It asks one partition for more than its queue holds.
+    Rush,
 }
 
 impl Oddity {
     /// All of them.
-    pub const ALL: [Oddity; 5] = [
+    pub const ALL: [Oddity; 6] = [
         Oddity::Malformed,
         Oddity::Version,
         Oddity::SessionOfNobody,
         Oddity::SessionEpoch,
         Oddity::Diverging,
+        Oddity::Rush,
     ];
 }
 

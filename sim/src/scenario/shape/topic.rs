@@ -49,10 +49,20 @@ impl TopicShape {
     }
 
     /// Whether a client may delete its records. In the page cache it may do so to what is not flushed
-    /// yet.
+    /// yet; of a compacted topic, only if it begins with a policy that deletes, too.
     #[must_use]
     pub fn may_be_shortened(&self) -> bool {
-        matches!(self.nature, Nature::Shortened | Nature::Cached)
+        match self.nature {
+            Nature::Shortened | Nature::Cached => true,
+            Nature::Compacted => self.configs["cleanup.policy"] != "compact",
+            Nature::Lasting | Nature::Trimmed | Nature::Fleeting => false,
+        }
+    }
+
+    /// Whether retention by time takes records away.
+    #[must_use]
+    pub fn ages(&self) -> bool {
+        self.configs.get("retention.ms").is_some_and(|ms| ms != "-1")
     }
 
     /// Whether there is something to change that not every topic has.
@@ -178,7 +188,11 @@ fn configs(random: &mut Stream, nature: Nature) -> BTreeMap<String, String> {
             }
         }
         Nature::Compacted => {
-            set("cleanup.policy", "compact".to_owned());
+            let deletes = random.chance(1, 3);
+            set("cleanup.policy", if deletes { "compact,delete" } else { "compact" }.to_owned());
+            if deletes && random.chance(1, 2) {
+                set("retention.ms", random.within(1000..20_000).to_string());
+            }
             set("segment.ms", random.within(100..3000).to_string());
             set("min.cleanable.dirty.ratio", random.pick(&["0.0", "0.3", "0.5"]).to_owned());
             set("delete.retention.ms", random.pick(&TOMBSTONES_KEPT_MS).to_string());

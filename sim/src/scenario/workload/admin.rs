@@ -157,7 +157,7 @@ impl Desk {
     }
 
     /// Creates a topic of the shape.
-    async fn create(&mut self, at: usize) {
+    pub async fn create(&mut self, at: usize) {
         self.create_within(at, 5000).await;
     }
 
@@ -186,7 +186,7 @@ impl Desk {
     }
 
     /// Deletes a topic of the shape.
-    async fn delete(&mut self, at: usize) {
+    pub async fn delete(&mut self, at: usize) {
         let name = self.actor().topic(at).name.clone();
         let topic = self.actor().stage.topic(at);
         let op = Op::Admin(Box::new(Admin::Delete { topic }));

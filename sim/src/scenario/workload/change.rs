@@ -50,8 +50,14 @@ impl Desk {
                 let at = random.pick(&shortened);
                 let count = actor.topic(at).partitions as u64;
                 let partition = PartitionIndex(random.below(count) as i32);
-                let to_end = call == Change::TrimToEnd;
-                self.trim(at, partition, to_end.then_some(END), random.bits()).await;
+                let draw = random.bits();
+                let place = match call {
+                    Change::TrimToEnd => Some(END),
+                    _ => self.place_within(at, partition, draw).await,
+                };
+                if let Some(place) = place {
+                    self.trim(at, partition, place).await;
+                }
                 self.list_offset(at, partition, BEGINNING.0).await;
             }
             Change::Trim | Change::TrimToEnd | Change::Start => {
@@ -77,29 +83,27 @@ impl Desk {
         }
     }
 
-    /// Deletes the records of a partition below `offset`, or below a place before its end.
-    async fn trim(
-        &mut self,
+    /// A place in the first half of a partition; none if nobody tells where that is.
+    pub async fn place_within(
+        &self,
         at: usize,
         partition: PartitionIndex,
-        offset: Option<Offset>,
         draw: u64,
-    ) {
+    ) -> Option<Offset> {
+        let name = &self.voice.actor.topic(at).name;
+        let admin = self.client.admin();
+        let bound = async |start| {
+            let told = admin.list_offset(name, partition, start).await;
+            told.ok().flatten().map(|(offset, _)| offset.0)
+        };
+        let (start, end) = (bound(Start::Earliest).await?, bound(Start::Latest).await?);
+        Some(Offset(start + (draw % (1 + (end - start).max(0) as u64 / 2)) as i64))
+    }
+
+    /// Deletes the records of a partition below a place.
+    pub async fn trim(&mut self, at: usize, partition: PartitionIndex, offset: Offset) {
         let actor = self.voice.actor.clone();
         let name = actor.topic(at).name.clone();
-        let offset = match offset {
-            Some(offset) => offset,
-            None => {
-                let admin = self.client.admin();
-                let bound = async |start| {
-                    let told = admin.list_offset(&name, partition, start).await;
-                    told.ok().flatten().map(|(offset, _)| offset.0)
-                };
-                let Some(start) = bound(Start::Earliest).await else { return };
-                let Some(end) = bound(Start::Latest).await else { return };
-                Offset(start + (draw % (1 + (end - start).max(0) as u64 / 2)) as i64)
-            }
-        };
         let topic = actor.stage.topic(at);
         let op = |offset| Op::Trim { topic, partition, offset };
         let request = trim_request(&name, partition, offset.0);

@@ -13,6 +13,7 @@ mod member;
 mod operate;
 mod produce;
 mod puppet;
+mod rush;
 mod scrape;
 mod session;
 mod stranger;
@@ -39,6 +40,6 @@ pub async fn perform(io: SimIo, stage: Stage) {
         Role::Limited(shape) => limited::perform(actor, shape).await,
         Role::Stranger(shape) => stranger::perform(actor, shape).await,
         Role::Session(shape) => session::perform(actor, shape).await,
-        Role::Operator { pause } => operate::perform(actor, pause).await,
+        Role::Operator(shape) => operate::perform(actor, shape).await,
     }
 }

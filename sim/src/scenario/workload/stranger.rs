@@ -69,6 +69,10 @@ async fn make(voice: &Voice, oddity: Oddity, random: &mut Stream) -> Option<()> 
                 }
             }
         }
+        Oddity::Rush => {
+            let home = voice.actor.shape().home;
+            super::rush::one(&voice.actor, home, topic(&voice.actor), random.bits()).await?;
+        }
         Oddity::Diverging => {
             let name = topic(&voice.actor);
             let admin = voice.actor.client().admin();

@@ -39,7 +39,12 @@ impl Drop for Wire {
 impl Wire {
     /// Connects to the broker of a client.
     pub async fn open(actor: &Actor, client_id: &'static str) -> Option<Wire> {
-        let broker = SocketAddr::new(Machine::address(actor.shape().home), PORT);
+        Wire::open_to(actor, actor.shape().home, client_id).await
+    }
+
+    /// Connects to any broker.
+    pub async fn open_to(actor: &Actor, broker: usize, client_id: &'static str) -> Option<Wire> {
+        let broker = SocketAddr::new(Machine::address(broker), PORT);
         let connection = actor.io.connect(broker).await.ok()?;
         Some(Wire { connection, client_id, asked: 0, read: Vec::new() })
     }
