@@ -464,14 +464,13 @@ async fn write_replies<I: Io>(
                     Some(planned) => planned,
                     None => lone.ask(core).await,
                 };
-                match lone.plan(core, planned).await {
-                    Some(fetched) => {
-                        let cut = lone.put_head(core, &fetched, &mut out.bytes);
-                        out.send_files(cut, fetched.slices).await?;
-                        Reply::Silence
-                    }
+                let fetched = match lone.plan(core, planned).await {
+                    Some(fetched) => fetched,
                     None => Box::pin(lone.wait(core)).await,
-                }
+                };
+                let cut = lone.put_head(core, &fetched, &mut out.bytes);
+                out.send_files(cut, fetched.slices).await?;
+                Reply::Silence
             }
             Pending::Later(mut future) => {
                 let mut context = Context::from_waker(Waker::noop());

@@ -40,6 +40,11 @@ impl Wait {
         .await;
     }
 
+    /// Whether nothing has been reported.
+    pub fn is_untouched(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) == 0
+    }
+
     /// Reports `bytes` more.
     pub fn add(&self, bytes: u64) {
         let before = self.bytes.fetch_add(bytes, Ordering::SeqCst);

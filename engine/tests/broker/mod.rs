@@ -11,6 +11,7 @@ mod rest;
 mod upkeep;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use peer::{Peer, To, batch, fetch_request, idempotent, start, values};
 use trialog_engine::broker::Shared;
@@ -202,6 +203,33 @@ fn a_fetch_waits_for_data_and_for_no_longer_than_it_says() {
         let (_, records) = peer.receive_fetch(12).await;
         assert_eq!(values(&records), [(0, "wake up".to_owned())]);
         assert!(ram.now().since(began).as_secs() < 1);
+    });
+}
+
+/// What was there at first, and what was written while it waited, although neither was enough.
+#[test]
+fn a_fetch_whose_time_is_up_brings_what_there_is() {
+    with_broker(2, &[], async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "too-little", &[]).await;
+        let mut other = Peer::connect(&ram, &shared).await;
+        // With a session and without: they wait in different ways.
+        for (round, session_epoch) in [-1, 0, -1, 0].into_iter().enumerate() {
+            // Where there is nothing yet, and where there is something.
+            let from = if round < 2 { round as i64 } else { 0 };
+            let mut request = fetch_request(&to, from, 500);
+            (request.min_bytes, request.session_epoch) = (1 << 20, session_epoch);
+            let began = ram.now();
+            peer.send_fetch(12, &request).await;
+            ram.sleep(Duration::from_millis(100)).await;
+            other.produce(9, &to, &batch(&["meanwhile"])).await;
+            let (answer, records) = peer.receive_fetch(12).await;
+            let end = round as i64 + 1;
+            let waited = ram.now().since(began).as_millis();
+            assert!((500..600).contains(&waited), "{waited} ms");
+            assert_eq!(answer.topics[0].partitions[0].high_watermark, Offset(end));
+            let offsets: Vec<_> = values(&records).into_iter().map(|(offset, _)| offset).collect();
+            assert_eq!(offsets, (from..end).collect::<Vec<_>>());
+        }
     });
 }
 

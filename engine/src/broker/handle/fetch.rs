@@ -32,8 +32,10 @@ const BY_ID: i16 = 13;
 
 /// What a request allows its answer.
 pub struct Limits {
-    wait: Duration,
-    min_bytes: u64,
+    /// How long it may be put off.
+    pub wait: Duration,
+    /// Until there are so many bytes.
+    pub min_bytes: u64,
     /// Of all partitions together; the first batch may exceed it.
     pub max_bytes: u64,
 }
@@ -154,17 +156,32 @@ async fn read_enough<I: Io>(
     if bytes >= limits.min_bytes || fetched.iter().any(Fetched::is_news) {
         return fetched;
     }
-    // What was there counts towards the minimum.
+    // What was there counts towards the minimum; its files are not held meanwhile.
     wait.add(bytes);
-    drop(fetched);
+    let nothing = Some(fetched).filter(|_| bytes == 0);
+    let more = more(core, incoming, &wait, limits.wait).await;
+    drop(wait);
+    match nothing.filter(|_| !more) {
+        Some(nothing) => nothing,
+        None => read(core, incoming, wanted, limits.max_bytes, None).await,
+    }
+}
+
+/// Waits for as long as a request allows, until the partitions have reported what it wants; whether
+/// they have reported anything.
+pub async fn more<I: Io>(
+    core: &Core<I>,
+    incoming: &Incoming,
+    wait: &Wait,
+    longest: Duration,
+) -> bool {
     tokio::select! {
         biased; // Who has left needs no data; else data that is there goes before the clock.
         () = incoming.client.link.gone() => probe::hit(Probe::FetchAbandoned),
         () = wait.enough() => probe::hit(Probe::FetchWoken),
-        () = core.io.sleep(limits.wait) => probe::hit(Probe::FetchTimedOut),
+        () = core.io.sleep(longest) => probe::hit(Probe::FetchTimedOut),
     }
-    drop(wait);
-    read(core, incoming, wanted, limits.max_bytes, None).await
+    !wait.is_untouched()
 }
 
 /// Asks all partitions at once. If the answers together exceed the limit, what does not fit is

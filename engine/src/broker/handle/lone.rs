@@ -1,9 +1,10 @@
 //! A fetch of one partition without a session, as most consumers at the end of a log send it:
 //! planned and answered without any memory of its own.
 //!
-//! Where there is less to read than the request wants to wait for, it becomes an ordinary fetch
-//! ([`super::fetch`]), which waits. Everything happens when its turn to be answered comes, on the
-//! connection's core; where it is the oldest request already, that is when it arrives.
+//! Where there is less to read than the request wants, it asks once more, leaving a [`Wait`], and
+//! waits; when its time is up and nothing was written meanwhile, the answer is at hand. Everything
+//! happens when its turn to be answered comes, on the connection's core; where it is the oldest
+//! request already, that is when it arrives.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use crate::broker::answer;
 use crate::broker::ask::{Ask, Fetch, Fetched};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::Incoming;
-use crate::broker::reply::Reply;
+use crate::broker::wait::Wait;
 use crate::broker::{Core, shard};
 use crate::id::TopicId;
 use crate::io::Io;
 use crate::log::First;
 use crate::machine::Topic;
+use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
-use crate::wire::fetch::{FetchOne, FetchPartition, FetchRequest, FetchResponse};
+use crate::wire::fetch::{FetchOne, FetchPartition, FetchResponse};
 use crate::wire::frame;
 
 /// Such a fetch.
@@ -64,6 +66,14 @@ impl Lone {
 
     /// Asks the partition.
     pub async fn ask<I: Io>(&self, core: &Rc<Core<I>>) -> answer::Receiver<Fetched<I::File>> {
+        self.ask_and(core, None).await
+    }
+
+    async fn ask_and<I: Io>(
+        &self,
+        core: &Rc<Core<I>>,
+        wait: Option<Arc<Wait>>,
+    ) -> answer::Receiver<Fetched<I::File>> {
         let limits = Limits::new(core, self.max_wait_ms, self.min_bytes, self.max_bytes);
         let partition = &self.partition;
         let (answer, planned) = core.plans.take();
@@ -74,7 +84,7 @@ impl Lone {
             max_bytes: u64::from(u32::try_from(partition.max_bytes).unwrap_or(0))
                 .min(limits.max_bytes),
             first: First::AtLeastOneBatch,
-            wait: None,
+            wait,
             answer,
         };
         shard::ask(core, (self.topic.id, partition.index), Ask::Fetch(fetch)).await;
@@ -88,9 +98,7 @@ impl Lone {
         planned: answer::Receiver<Fetched<I::File>>,
     ) -> Option<Fetched<I::File>> {
         let limits = Limits::new(core, self.max_wait_ms, self.min_bytes, self.max_bytes);
-        // A dropped answer: the partition closed meanwhile, and the client asks again.
-        let fetched =
-            planned.await.unwrap_or_else(|_| Fetched::failed(ErrorCode::NotLeaderOrFollower));
+        let fetched = settle(planned).await;
         (limits.is_enough(fetched.bytes) || fetched.is_news()).then_some(fetched)
     }
 
@@ -111,11 +119,30 @@ impl Lone {
         cut
     }
 
-    /// Handles it as an ordinary fetch, which waits for more.
-    pub async fn wait<I: Io>(self, core: &Rc<Core<I>>) -> Reply<I::File> {
-        let Lone { incoming, topic, by_id, max_wait_ms, min_bytes, max_bytes, partition } = self;
-        let (name, topic_id) = if by_id { ("", topic.id) } else { (&*topic.name, TopicId::NONE) };
-        let one = FetchOne { max_wait_ms, min_bytes, max_bytes, name, topic_id, partition };
-        fetch::fetch(core, &incoming, FetchRequest::from(one)).await
+    /// The partition's answer once it has as much as the request wants, or the time is up.
+    pub async fn wait<I: Io>(&self, core: &Rc<Core<I>>) -> Fetched<I::File> {
+        let limits = Limits::new(core, self.max_wait_ms, self.min_bytes, self.max_bytes);
+        let wait = Wait::new(limits.min_bytes);
+        let fetched = settle(self.ask_and(core, Some(wait.clone())).await).await;
+        if limits.is_enough(fetched.bytes) || fetched.is_news() {
+            return fetched;
+        }
+        // What was there counts towards the minimum; its file is not held meanwhile.
+        wait.add(fetched.bytes);
+        let nothing = Some(fetched).filter(|fetched| fetched.bytes == 0);
+        let more = fetch::more(core, &self.incoming, &wait, limits.wait).await;
+        drop(wait);
+        match nothing.filter(|_| !more) {
+            Some(nothing) => nothing,
+            None => settle(self.ask(core).await).await,
+        }
     }
+}
+
+async fn settle<F>(planned: answer::Receiver<Fetched<F>>) -> Fetched<F> {
+    // A dropped answer: the partition closed meanwhile, and the client asks again.
+    planned.await.unwrap_or_else(|_| {
+        probe::hit(Probe::FetchDropped);
+        Fetched::failed(ErrorCode::NotLeaderOrFollower)
+    })
 }

@@ -337,16 +337,6 @@ impl<'a> FetchOne<'a> {
     }
 }
 
-impl From<FetchOne<'_>> for FetchRequest {
-    fn from(one: FetchOne<'_>) -> FetchRequest {
-        let FetchOne { max_wait_ms, min_bytes, max_bytes, name, topic_id, partition } = one;
-        let name = name.to_owned();
-        let topic = FetchTopic { name, topic_id, partitions: vec![partition] };
-        let topics = vec![topic];
-        FetchRequest { max_wait_ms, min_bytes, max_bytes, topics, ..FetchRequest::default() }
-    }
-}
-
 impl FetchPartition {
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<FetchPartition, DecodeError> {
         let mut partition =
