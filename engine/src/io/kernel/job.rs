@@ -2,13 +2,15 @@
 //! or as the system call that a thread of the pool makes.
 
 use std::ffi::CString;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::Arc;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, OnceLock};
 
 use io_uring::{opcode, squeue, types};
 
-use super::descriptor::Descriptor;
-use crate::io::{Buf, Error};
+use super::descriptor::{Descriptor, checked};
+use crate::io::{Buf, Error, ErrorKind, Result};
 
 /// The most that one read or write asks for, in bytes; the kernel's own bound is 2 GiB.
 pub(super) const TRANSFER_BYTES_MAX: usize = 1 << 30;
@@ -57,17 +59,24 @@ pub(super) enum Job {
         file: Arc<Descriptor>,
         len: u64,
     },
-    /// Has a range read into the page cache.
-    Advise {
+    /// Reads a range into the page cache. Meant for a thread ([`Job::is_for_threads`]): what the
+    /// kernel reads ahead of somebody who goes through a file lies in large folios, which cost a
+    /// tenth of the pages that advice brings, to read and again to send.
+    Load {
         file: Arc<Descriptor>,
         offset: u64,
-        len: i64,
+        len: u64,
     },
     /// `None` once the descriptor was given up.
     Close(Option<OwnedFd>),
 }
 
 impl Job {
+    /// Whether a ring would do it worse than a thread.
+    pub(super) fn is_for_threads(&self) -> bool {
+        matches!(self, Job::Load { .. })
+    }
+
     /// The entry that has a ring do it. It points into what this job owns: paths and buffers on
     /// the heap, which stay where they are when the job moves, and open descriptors.
     pub(super) fn entry(&mut self) -> squeue::Entry {
@@ -100,9 +109,11 @@ impl Job {
                 opcode::Fallocate::new(fd(file), *len).offset(*offset).build()
             }
             Job::Truncate { file, len } => opcode::Ftruncate::new(fd(file), *len).build(),
-            Job::Advise { file, offset, len } => {
+            Job::Load { file, offset, len } => {
+                // Nothing to wait for, and the best that there is without a thread.
                 let advice = libc::POSIX_FADV_WILLNEED;
-                opcode::Fadvise::new(fd(file), *len, advice).offset(*offset).build()
+                let len = libc::off_t::try_from(*len).unwrap_or(libc::off_t::MAX);
+                opcode::Fadvise::new(fd(file), len, advice).offset(*offset).build()
             }
             Job::Close(given_up) => {
                 let fd = given_up.take().map_or(-1, IntoRawFd::into_raw_fd);
@@ -171,12 +182,11 @@ impl Job {
                 // SAFETY: the descriptor is open.
                 of(unsafe { libc::ftruncate(file.raw(), len) })
             }
-            Job::Advise { file, offset, len } => {
-                let Ok(offset) = signed(*offset) else { return -libc::EINVAL };
-                let advice = libc::POSIX_FADV_WILLNEED;
-                // It returns its error instead of leaving it behind.
-                // SAFETY: the descriptor is open.
-                -unsafe { libc::posix_fadvise(file.raw(), offset, *len, advice) }
+            Job::Load { file, offset, len } => {
+                match load(file, *offset..offset.saturating_add(*len), null()) {
+                    Ok(()) => 0,
+                    Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+                }
             }
             Job::Close(fd) => {
                 drop(fd.take());
@@ -194,6 +204,47 @@ impl Job {
             drop(unsafe { OwnedFd::from_raw_fd(result) });
         }
     }
+}
+
+/// What one call reads at most where the bytes have to be copied, in bytes.
+const COPIED_BYTES: usize = 16 << 10;
+
+/// Goes through the range as a reader does, up to the end of the file: the bytes go to the device
+/// that takes everything and looks at nothing; where there is none, they are copied.
+pub(super) fn load(file: &Descriptor, range: Range<u64>, null: Option<RawFd>) -> Result<()> {
+    let mut at = range.start;
+    let mut null = null;
+    let mut copied = [0_u8; COPIED_BYTES];
+    while at < range.end {
+        // No file is longer than that.
+        let Ok(mut place) = libc::off_t::try_from(at) else { return Ok(()) };
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(TRANSFER_BYTES_MAX);
+        let read = match null {
+            // SAFETY: both descriptors are open, and `place` outlives the call.
+            Some(null) => checked(unsafe { libc::sendfile(null, file.raw(), &mut place, left) }),
+            None => {
+                let room = left.min(copied.len());
+                // SAFETY: the descriptor is open, and the call writes into the room alone.
+                checked(unsafe { libc::pread(file.raw(), copied.as_mut_ptr().cast(), room, place) })
+            }
+        };
+        match read {
+            Ok(0) => return Ok(()),
+            Ok(read) => at += read as u64,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // A file system that cannot send.
+            Err(error) if error.kind() == ErrorKind::InvalidInput && null.is_some() => null = None,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The null device, opened once. There may be none in a folder that is a process's root.
+fn null() -> Option<RawFd> {
+    static NULL: OnceLock<Option<File>> = OnceLock::new();
+    let null = NULL.get_or_init(|| File::options().write(true).open("/dev/null").ok());
+    null.as_ref().map(File::as_raw_fd)
 }
 
 /// Rights of a new file and of a new folder, before the process's mask.

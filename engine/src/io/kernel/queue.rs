@@ -1,7 +1,8 @@
 //! The operations of one core: in flight, what they own, and who waits for them.
 //!
 //! A slot per operation, and a carrier that does them: an io_uring, or the threads of a
-//! [`Pool`]. While a ring works on an operation its slot owns every buffer, path and descriptor
+//! [`Pool`]. Beside a ring there are threads too, for the few jobs that are better theirs, from when
+//! the first of those comes. While a ring works on an operation its slot owns every buffer, path and descriptor
 //! that the kernel may touch, whether or not somebody still waits; a thread of the pool owns its
 //! job itself. When nobody waits, the outcome is dropped with it, and a descriptor that it brought
 //! is closed.
@@ -65,8 +66,19 @@ pub(super) enum Carrier {
     Pool(Pool),
 }
 
+/// Threads for what a ring would do worse.
+enum Aside {
+    /// Nobody needed them so far.
+    Unused,
+    Used(Pool),
+    /// There can be none: the ring does everything.
+    Refused,
+}
+
 struct Inner {
     carrier: Carrier,
+    /// The threads beside a ring.
+    aside: Aside,
     slots: Slab<Slot>,
     driver: Option<Waker>,
 }
@@ -95,7 +107,8 @@ pub(super) struct Operation {
 impl Queue {
     pub(super) fn new(carrier: Carrier) -> Rc<Queue> {
         let has_ring = matches!(carrier, Carrier::Ring(_));
-        let inner = Inner { carrier, slots: Slab::new(), driver: None };
+        let aside = Aside::Unused;
+        let inner = Inner { carrier, aside, slots: Slab::new(), driver: None };
         Rc::new(Queue { inner: RefCell::new(inner), has_ring })
     }
 
@@ -126,10 +139,17 @@ impl Queue {
     /// Starts an operation on files.
     pub(super) fn start(self: Rc<Self>, mut job: Job) -> Operation {
         let mut inner = self.inner.borrow_mut();
-        let Inner { carrier, slots, .. } = &mut *inner;
+        let Inner { carrier, aside, slots, .. } = &mut *inner;
         let slot = slots.vacant_entry();
         let key = slot.key();
         let held = match carrier {
+            Carrier::Ring(_)
+                if job.is_for_threads()
+                    && let Some(pool) = aside.pool() =>
+            {
+                pool.push(key, job);
+                Held::Away
+            }
             Carrier::Ring(ring) => {
                 // SAFETY: the job owns what its entry points to, at stable addresses, and goes
                 // into the slot, which outlives the operation.
@@ -221,6 +241,10 @@ impl Queue {
     fn submit(&self, cx: &Context<'_>) {
         let mut inner = self.inner.borrow_mut();
         inner.carrier.submit();
+        if let Aside::Used(pool) = &mut inner.aside {
+            pool.watch(cx.waker());
+            pool.hand_out();
+        }
         inner.driver = Some(cx.waker().clone());
     }
 
@@ -228,7 +252,7 @@ impl Queue {
         // Wakers and destructors may come back to this queue, so they run after the borrow.
         loop {
             let mut inner = self.inner.borrow_mut();
-            let Some((key, back, result)) = inner.carrier.next() else { return };
+            let Some((key, back, result)) = inner.next() else { return };
             let slot = std::mem::replace(&mut inner.slots[key], Slot::Abandoned(Held::Away));
             let whole = |held| back.map_or(held, Held::Job);
             match slot {
@@ -263,6 +287,9 @@ impl Queue {
                 inner.carrier.cancel(key);
             }
             inner.carrier.submit();
+            if let Aside::Used(pool) = &mut inner.aside {
+                pool.hand_out();
+            }
             drop(inner);
             self.reap();
             if Instant::now() > deadline {
@@ -275,6 +302,43 @@ impl Queue {
     }
 }
 
+/// Whose, what comes back from a thread, and the result.
+type Completion = (usize, Option<Job>, i32);
+
+fn from_thread(pool: &mut Pool) -> Option<Completion> {
+    pool.take().map(|(key, job, result)| (key, Some(job), result))
+}
+
+impl Inner {
+    /// The next completion.
+    fn next(&mut self) -> Option<Completion> {
+        let Inner { carrier, aside, .. } = self;
+        carrier.next().or_else(|| match aside {
+            Aside::Used(pool) => from_thread(pool),
+            Aside::Unused | Aside::Refused => None,
+        })
+    }
+}
+
+impl Aside {
+    /// The threads, if there can be any.
+    fn pool(&mut self) -> Option<&mut Pool> {
+        if let Aside::Unused = self {
+            *self = Pool::new().map_or_else(
+                |error| {
+                    tracing::warn!(%error, "no threads for cold files: who reads one holds its core");
+                    Aside::Refused
+                },
+                Aside::Used,
+            );
+        }
+        match self {
+            Aside::Used(pool) => Some(pool),
+            Aside::Unused | Aside::Refused => None,
+        }
+    }
+}
+
 impl Carrier {
     fn submit(&mut self) {
         match self {
@@ -283,11 +347,11 @@ impl Carrier {
         }
     }
 
-    /// The next completion: whose, what comes back from a thread, and the result.
-    fn next(&mut self) -> Option<(usize, Option<Job>, i32)> {
+    /// The next completion.
+    fn next(&mut self) -> Option<Completion> {
         match self {
             Carrier::Ring(ring) => ring.take().map(|(key, result)| (key, None, result)),
-            Carrier::Pool(pool) => pool.take().map(|(key, job, result)| (key, Some(job), result)),
+            Carrier::Pool(pool) => from_thread(pool),
         }
     }
 

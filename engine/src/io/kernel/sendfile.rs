@@ -5,7 +5,8 @@
 //! cache; what is not there is read ahead off the core first, because the system call itself
 //! would stop the whole core for it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -14,19 +15,20 @@ use std::time::{Duration, Instant};
 use super::descriptor::{Descriptor, checked};
 use super::job::Job;
 use super::queue::{Operation, Queue};
-use crate::io::{Buf, Result};
+use crate::io::Result;
 
 /// What one step sends at most, in bytes.
 pub(super) const STEP_BYTES_MAX: u64 = 512 << 10;
 
-/// What is read ahead by one piece of advice, in bytes. The kernel cuts off longer ones.
+/// What one thread reads ahead at a time, in bytes.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// How far ahead of the reader a cold file is read, in bytes.
+/// How far ahead of the reader a cold file is read, in bytes: while the client takes what it was
+/// sent, the disk goes on.
 const AHEAD_BYTES: u64 = 4 << 20;
 
-/// The distance of the places whose arrival is waited for, in bytes. A disk reads ahead in about
-/// such pieces.
+/// The distance of the places of which a byte is asked for to see whether a range is there, in bytes.
+/// The kernel reads ahead in such pieces at least.
 const PROBE_BYTES: u64 = 64 << 10;
 
 /// How much is looked up at once where a reader goes on and on, in bytes.
@@ -64,21 +66,29 @@ pub(super) fn step(socket: &TcpStream, file: &Descriptor, offset: u64, len: u64)
     checked(unsafe { libc::sendfile(socket.as_raw_fd(), file.raw(), &mut place, len) })
 }
 
-/// The part of a file that was asked for on a connection's behalf and may still be on its way: it
-/// counts as cached as soon as it is asked for, so it is not looked up but waited for.
+/// What is known of the files that are sent to one connection.
 #[derive(Default)]
 pub(super) struct Ahead {
-    /// The file's address. Another file that comes to lie there is read ahead once too often.
-    file: Cell<usize>,
-    from: Cell<u64>,
-    until: Cell<u64>,
+    run: RefCell<Option<Run>>,
     seen: Cell<Option<Seen>>,
+}
+
+/// The part of a cold file that is being read for a connection's sake. It counts as cached as soon
+/// as its pages are there, before their contents are, so it is not looked up but waited for.
+struct Run {
+    /// The file's address. Another file that comes to lie there is read ahead once too often.
+    file: usize,
+    /// Where the reader is.
+    from: u64,
+    until: u64,
+    /// What is on its way, in order, with the beginnings.
+    pieces: VecDeque<(u64, Operation)>,
 }
 
 /// A range that was found in the page cache.
 #[derive(Clone, Copy)]
 struct Seen {
-    /// The file's address, as in [`Ahead`].
+    /// The file's address, as in [`Run`].
     file: usize,
     from: u64,
     until: u64,
@@ -89,8 +99,7 @@ struct Seen {
 
 impl Ahead {
     fn holds(&self, file: &Arc<Descriptor>, offset: u64) -> bool {
-        let range = self.from.get()..self.until.get();
-        self.file.get() == Arc::as_ptr(file).addr() && range.contains(&offset)
+        self.run.borrow().as_ref().is_some_and(|run| run.holds(file, offset))
     }
 
     /// Whether the range is in the page cache, or was a moment ago. One that continues another is
@@ -109,11 +118,11 @@ impl Ahead {
         let mut narrow_until = seen.map_or(0, |seen| seen.narrow_until);
         let continues = seen.is_some_and(|seen| (seen.from..=seen.until).contains(&offset))
             && offset >= narrow_until;
-        let wide = continues && len < WIDE_BYTES && is_cached(file, offset, WIDE_BYTES);
+        let wide = continues && len < WIDE_BYTES && is_there(file, offset, WIDE_BYTES);
         if continues && !wide {
             narrow_until = offset.saturating_add(WIDE_BYTES);
         }
-        if !wide && !is_cached(file, offset, len) {
+        if !wide && !is_there(file, offset, len) {
             self.seen.set(None);
             return false;
         }
@@ -129,6 +138,25 @@ pub(super) fn is_warm(file: &Arc<Descriptor>, ahead: &Ahead, offset: u64, len: u
     len == 0 || (!ahead.holds(file, offset) && ahead.sees(file, offset, len))
 }
 
+impl Run {
+    fn new(file: &Arc<Descriptor>, from: u64) -> Run {
+        let (file, pieces) = (Arc::as_ptr(file).addr(), VecDeque::new());
+        Run { file, from, until: from, pieces }
+    }
+
+    fn holds(&self, file: &Arc<Descriptor>, offset: u64) -> bool {
+        self.file == Arc::as_ptr(file).addr() && (self.from..self.until).contains(&offset)
+    }
+
+    /// Has the next piece read.
+    fn read(&mut self, file: &Arc<Descriptor>, until: u64) {
+        let (offset, len) = (self.until, until - self.until);
+        let job = Job::Load { file: file.clone(), offset, len };
+        self.pieces.push_back((offset, Queue::current().start(job)));
+        self.until = until;
+    }
+}
+
 /// Sees to it that a range that is not warm is in the page cache: has it read, and what follows in
 /// the file beside the sending.
 pub(super) async fn warm(
@@ -139,49 +167,39 @@ pub(super) async fn warm(
 ) -> Result<()> {
     // Beyond the end there is nothing to warm.
     let end = file.length()?;
-    let stop = end.min(offset.saturating_add(len));
-    if !ahead.holds(file, offset) {
-        ahead.file.set(Arc::as_ptr(file).addr());
-        ahead.from.set(offset);
-        ahead.until.set(offset + PIECE_BYTES);
-        // It is advice: where it is refused, the reads below do the work.
-        let _ = advise(file, offset).await;
+    let stop = end.min(offset.saturating_add(len)).max(offset);
+    // Out of its place: what is dropped while it waits, or fails, leaves nothing that others trust.
+    let run = ahead.run.take().filter(|run| run.holds(file, offset));
+    let mut run = run.unwrap_or_else(|| Run::new(file, offset));
+    if run.until < stop && !has_arrived_all(file, run.until, stop) {
+        // No more than what is waited for.
+        run.read(file, stop);
     }
-    let wanted = end.min(offset + AHEAD_BYTES);
-    while ahead.until.get() < wanted {
-        let from = ahead.until.get();
-        if is_cached(file, from, PIECE_BYTES.min(end - from)) {
+    // It may be there although the look did not see it.
+    run.until = run.until.max(stop);
+    while run.until < end.min(stop + AHEAD_BYTES) {
+        let (from, until) = (run.until, end.min(run.until + PIECE_BYTES));
+        if is_cached(file, from, until - from) && has_arrived_all(file, from, until) {
             break;
         }
-        // Nobody waits for it; it happens all the same.
-        drop(advise(file, from));
-        ahead.until.set(from + PIECE_BYTES);
+        run.read(file, until);
     }
-    let mut probes = Vec::new();
-    let mut at = offset;
-    while at < stop {
-        let next = (at + PROBE_BYTES).min(stop);
-        if !has_arrived(file, next - 1) {
-            probes.push(probe(file, next - 1));
-        }
-        at = next;
+    while run.pieces.front().is_some_and(|(from, _)| *from < stop)
+        && let Some((_, piece)) = run.pieces.pop_front()
+    {
+        piece.await.0?;
     }
-    for probe in probes {
-        probe.await.0?;
-    }
-    ahead.from.set(stop.max(offset));
+    run.from = stop;
+    ahead.run.replace(Some(run));
     Ok(())
 }
 
-/// Reads one byte off the core, so that nothing waits for the disk but this operation.
-fn probe(file: &Arc<Descriptor>, at: u64) -> Operation {
-    let job = Job::Read { file: file.clone(), buf: Buf::with_capacity(1), offset: at };
-    Queue::current().start(job)
-}
-
-fn advise(file: &Arc<Descriptor>, from: u64) -> Operation {
-    let len = i64::try_from(PIECE_BYTES).expect("small");
-    Queue::current().start(Job::Advise { file: file.clone(), offset: from, len })
+/// Whether the range can be sent without waiting. Pages that somebody has asked for count as cached
+/// before their contents are there (a kernel may read megabytes ahead), so some of them are tried.
+fn is_there(file: &Descriptor, offset: u64, len: u64) -> bool {
+    let steps = (offset + STEP_BYTES_MAX..offset + len).step_by(STEP_BYTES_MAX as usize);
+    is_cached(file, offset, len)
+        && steps.chain([offset + len]).all(|end| has_arrived(file, end - 1))
 }
 
 fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
@@ -196,6 +214,12 @@ fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
     // Before Linux 6.5 there is no such call: ask for the first and the last byte instead, which say
     // too little about a wide range.
     len <= STEP_BYTES_MAX && [offset, offset + len - 1].into_iter().all(|at| has_arrived(file, at))
+}
+
+/// Whether, by a few bytes of it, the range can be read without waiting.
+fn has_arrived_all(file: &Descriptor, from: u64, until: u64) -> bool {
+    let steps = (from + PROBE_BYTES..until).step_by(PROBE_BYTES as usize);
+    steps.chain([until]).all(|end| has_arrived(file, end - 1))
 }
 
 /// Whether the byte can be read without waiting.
@@ -213,6 +237,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     use super::super::descriptor::Close;
+    use super::super::job;
     use super::*;
 
     /// A file of so many bytes of which none is in the page cache, where that can be.
@@ -279,6 +304,20 @@ mod tests {
     }
 
     #[test]
+    fn a_range_is_loaded_with_a_null_device_and_without() {
+        const LEN: u64 = 2 << 20;
+        let Some(file) = cold(LEN) else { return };
+        let null = std::fs::File::options().write(true).open("/dev/null").expect("there is one");
+        for null in [Some(null.as_raw_fd()), None] {
+            drop_cache(&file);
+            assert!(!has_arrived_all(&file, 5000, LEN));
+            // To the end of the file, where the range is longer.
+            job::load(&file, 5000..2 * LEN, null).expect("it is read");
+            assert!(is_there(&file, 5000, LEN - 5000));
+        }
+    }
+
+    #[test]
     fn a_cold_range_is_warm_before_it_is_sent() {
         const LEN: u64 = 8 << 20;
         let Some(file) = cold(LEN) else { return };
@@ -290,13 +329,11 @@ mod tests {
                 if !is_warm(&file, &ahead, at, len) {
                     warm(&file, &ahead, at, len).await.expect("warm");
                 }
-                assert!(is_cached(&file, at, len), "cold at {at}");
+                assert!(has_arrived_all(&file, at, at + len), "cold at {at}");
                 at += len;
             }
             // What was waited for once is looked up from then on, as if it had never been cold.
             assert!(is_warm(&file, &ahead, 5000, STEP_BYTES_MAX));
-            // Behind what was read ahead, a look is enough.
-            assert!(ahead.until.get() >= LEN);
         })
         .expect("a core");
     }
