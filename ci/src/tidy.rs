@@ -14,7 +14,7 @@ const DRAWERS: &[&str] =
     &["util", "utils", "common", "helper", "helpers", "manager", "misc", "types"];
 
 /// How many methods the seam has. A larger number is a decision, not an accident.
-const SEAM_METHODS_MAX: usize = 30;
+const SEAM_METHODS_MAX: usize = 31;
 
 /// A file of more lines is two things.
 const LINES_MAX: usize = 1000;
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_seam_is_counted() {
-        let many = source("a", &"    fn method(&self);\n".repeat(31));
+        let many = source("a", &"    fn method(&self);\n".repeat(32));
         assert!(many.seam_methods().is_some());
         let few = source("a", &"    fn method(&self);\n".repeat(30));
         assert!(few.seam_methods().is_none());

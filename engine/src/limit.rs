@@ -32,6 +32,16 @@ pub const LOGS_OPENED_AT_ONCE_MAX: usize = 32;
 /// them any more: each flushes, and who waits for a flush is not to wait for those of thousands.
 pub const LOGS_CLOSED_AT_ONCE_MAX: usize = 64;
 
+/// So many partitions have gone to rest when a broker has freed memory given back: a few megabytes are
+/// worth the walk through all that is free.
+pub const RESTED_BEFORE_RELEASE_MIN: u64 = 256;
+/// That waits until none has gone to rest for so long: partitions become idle together.
+pub const RELEASE_QUIET: std::time::Duration = std::time::Duration::from_secs(1);
+/// It does not wait for that longer than this.
+pub const RELEASE_PUT_OFF_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+/// And it is done no more often than this.
+pub const RELEASE_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Partitions of all topics of one cluster together.
 pub const PARTITIONS_MAX: usize = 200_000;
 

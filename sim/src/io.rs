@@ -195,6 +195,9 @@ impl Io for SimIo {
         }
     }
 
+    /// Memory is the simulator's own.
+    fn release_memory(&self) {}
+
     async fn open(&self, path: &Path, how: Open) -> Result<SimFile> {
         self.descriptor(Ask::Open(path.to_owned(), how)).await
     }

@@ -134,7 +134,7 @@ pub struct Fetched<F> {
     /// Their size together.
     pub bytes: u64,
     /// Told when they are sent, if there are any.
-    pub gauge: Option<Arc<Gauge>>,
+    pub gauge: Option<Gauge>,
 }
 
 /// A partition as tools see it.

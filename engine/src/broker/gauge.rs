@@ -4,6 +4,10 @@
 //! may read it from any core, without asking the owner. Written with plain stores: on one core they
 //! are exact, between cores each number is a recent one, and two of them need not be of the same
 //! moment. Nothing in the broker depends on them.
+//!
+//! A gauge lives as long as its partition, and what else the partition needs while it is in use comes
+//! and goes. So the numbers of many gauges lie side by side in one piece of memory, and hold back few
+//! pages of what is given up around them when thousands of partitions rest.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
@@ -11,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clean::Stand;
 use super::shard::Key;
-use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::id::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::log::Log;
 
@@ -59,12 +63,26 @@ pub struct Retired {
     pub bytes_out: u64,
 }
 
-/// The gauge of one partition.
-#[derive(Debug)]
+/// The gauge of one partition. Clones are the same one.
+#[derive(Clone, Debug)]
 pub struct Gauge {
     topic: Arc<str>,
+    block: Arc<Block>,
+    place: usize,
+}
+
+/// How many gauges lie side by side.
+const BLOCK_GAUGES: usize = 32;
+
+/// Gauges of partitions that were opened one after another. It goes with the last of them: a place is
+/// not used again.
+#[derive(Debug, Default)]
+struct Block([Numbers; BLOCK_GAUGES]);
+
+#[derive(Debug, Default)]
+struct Numbers {
     /// The end when it was opened.
-    opened_at: Offset,
+    opened_at: AtomicI64,
     bytes_in: AtomicU64,
     /// As of when its log was last closed to rest.
     bytes_in_before: AtomicU64,
@@ -87,7 +105,10 @@ pub(super) struct Gauges {
 
 #[derive(Debug, Default)]
 struct Open {
-    gauges: BTreeMap<Key, Arc<Gauge>>,
+    gauges: BTreeMap<Key, Gauge>,
+    /// Where each core's next gauge goes, and its place there. Cores write to their own blocks alone:
+    /// neighbours share lines of their caches.
+    blocks: BTreeMap<CoreId, (Arc<Block>, usize)>,
     /// What those did that are not open any more.
     retired: Retired,
 }
@@ -101,52 +122,40 @@ impl Retired {
 }
 
 impl Gauge {
-    /// A gauge of a partition of `topic` that was opened with this end, not set yet.
-    pub(super) fn new(topic: Arc<str>, epoch: LeaderEpoch, end: Offset) -> Arc<Gauge> {
-        Arc::new(Gauge {
-            topic,
-            opened_at: end,
-            bytes_in: AtomicU64::default(),
-            bytes_in_before: AtomicU64::default(),
-            bytes_out: AtomicU64::default(),
-            epoch: AtomicI32::new(epoch.0),
-            start: AtomicI64::default(),
-            flushed: AtomicI64::default(),
-            readable: AtomicI64::default(),
-            end: AtomicI64::default(),
-            bytes: AtomicU64::default(),
-            waiting: AtomicU64::default(),
-            failed: AtomicBool::default(),
-        })
+    /// Where they are.
+    fn numbers(&self) -> &Numbers {
+        &self.block.0[self.place]
     }
 
     /// Sets it to where the log stands.
     pub(super) fn set<I: Io>(&self, log: &Log<I>, waiting: usize) {
-        self.start.store(log.start().0, Ordering::Relaxed);
-        self.flushed.store(log.flushed_end().0, Ordering::Relaxed);
-        self.readable.store(log.readable_end().0, Ordering::Relaxed);
-        self.end.store(log.end().0, Ordering::Relaxed);
-        self.bytes.store(log.size_bytes(), Ordering::Relaxed);
-        self.waiting.store(waiting as u64, Ordering::Relaxed);
-        self.failed.store(log.failure().is_some(), Ordering::Relaxed);
-        let before = self.bytes_in_before.load(Ordering::Relaxed);
-        self.bytes_in.store(before + log.appended_bytes(), Ordering::Relaxed);
+        let to = self.numbers();
+        to.start.store(log.start().0, Ordering::Relaxed);
+        to.flushed.store(log.flushed_end().0, Ordering::Relaxed);
+        to.readable.store(log.readable_end().0, Ordering::Relaxed);
+        to.end.store(log.end().0, Ordering::Relaxed);
+        to.bytes.store(log.size_bytes(), Ordering::Relaxed);
+        to.waiting.store(waiting as u64, Ordering::Relaxed);
+        to.failed.store(log.failure().is_some(), Ordering::Relaxed);
+        let before = to.bytes_in_before.load(Ordering::Relaxed);
+        to.bytes_in.store(before + log.appended_bytes(), Ordering::Relaxed);
     }
 
     /// So many bytes of the partition are sent in an answer. Called from connections' cores.
     pub(super) fn sent(&self, bytes: u64) {
-        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        self.numbers().bytes_out.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Sets it to where a closed log stands.
     pub(super) fn stand(&self, stand: &Stand) {
-        self.start.store(stand.start.0, Ordering::Relaxed);
-        self.flushed.store(stand.end.0, Ordering::Relaxed);
-        self.readable.store(stand.end.0, Ordering::Relaxed);
-        self.end.store(stand.end.0, Ordering::Relaxed);
-        self.bytes.store(stand.bytes, Ordering::Relaxed);
-        self.waiting.store(0, Ordering::Relaxed);
-        self.bytes_in_before.store(self.bytes_in.load(Ordering::Relaxed), Ordering::Relaxed);
+        let to = self.numbers();
+        to.start.store(stand.start.0, Ordering::Relaxed);
+        to.flushed.store(stand.end.0, Ordering::Relaxed);
+        to.readable.store(stand.end.0, Ordering::Relaxed);
+        to.end.store(stand.end.0, Ordering::Relaxed);
+        to.bytes.store(stand.bytes, Ordering::Relaxed);
+        to.waiting.store(0, Ordering::Relaxed);
+        to.bytes_in_before.store(to.bytes_in.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The topic's name.
@@ -156,33 +165,54 @@ impl Gauge {
 
     /// So many produces wait or are about to be appended: the log on the disk is ahead of this gauge.
     pub(super) fn expect(&self, waiting: usize) {
-        self.waiting.store(waiting as u64, Ordering::Relaxed);
+        self.numbers().waiting.store(waiting as u64, Ordering::Relaxed);
     }
 
     fn read(&self, (topic_id, partition): Key) -> Reading {
-        let end = Offset(self.end.load(Ordering::Relaxed));
+        let of = self.numbers();
+        let end = Offset(of.end.load(Ordering::Relaxed));
         Reading {
-            messages_in: u64::try_from(end.0 - self.opened_at.0).unwrap_or(0),
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            messages_in: u64::try_from(end.0 - of.opened_at.load(Ordering::Relaxed)).unwrap_or(0),
+            bytes_in: of.bytes_in.load(Ordering::Relaxed),
+            bytes_out: of.bytes_out.load(Ordering::Relaxed),
             topic: self.topic.clone(),
             topic_id,
             partition,
-            epoch: LeaderEpoch(self.epoch.load(Ordering::Relaxed)),
-            start: Offset(self.start.load(Ordering::Relaxed)),
-            flushed: Offset(self.flushed.load(Ordering::Relaxed)),
-            readable: Offset(self.readable.load(Ordering::Relaxed)),
+            epoch: LeaderEpoch(of.epoch.load(Ordering::Relaxed)),
+            start: Offset(of.start.load(Ordering::Relaxed)),
+            flushed: Offset(of.flushed.load(Ordering::Relaxed)),
+            readable: Offset(of.readable.load(Ordering::Relaxed)),
             end,
-            bytes: self.bytes.load(Ordering::Relaxed),
-            waiting: self.waiting.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
+            bytes: of.bytes.load(Ordering::Relaxed),
+            waiting: of.waiting.load(Ordering::Relaxed),
+            failed: of.failed.load(Ordering::Relaxed),
         }
     }
 }
 
 impl Gauges {
+    /// A gauge of a partition of `topic` that `core` opened with this end, not set yet.
+    pub(super) fn make(
+        &self,
+        core: CoreId,
+        topic: Arc<str>,
+        epoch: LeaderEpoch,
+        end: Offset,
+    ) -> Gauge {
+        let mut open = self.lock();
+        let (block, next) = open.blocks.entry(core).or_default();
+        if *next == BLOCK_GAUGES {
+            (*block, *next) = (Arc::default(), 0);
+        }
+        let gauge = Gauge { topic, block: block.clone(), place: *next };
+        *next += 1;
+        gauge.numbers().epoch.store(epoch.0, Ordering::Relaxed);
+        gauge.numbers().opened_at.store(end.0, Ordering::Relaxed);
+        gauge
+    }
+
     /// A partition is open from now on.
-    pub(super) fn open(&self, key: Key, gauge: Arc<Gauge>) {
+    pub(super) fn open(&self, key: Key, gauge: Gauge) {
         self.lock().gauges.insert(key, gauge);
     }
 

@@ -142,6 +142,8 @@ pub struct Shared<I: Io> {
     /// Everything is closed.
     ended: watch::Sender<bool>,
     gauges: gauge::Gauges,
+    /// How often a partition has gone to rest.
+    rested: watch::Sender<u64>,
     /// One for each core.
     tallies: Vec<Arc<tally::Tally>>,
     room: room::Room,
@@ -284,6 +286,7 @@ impl<I: Io> Shared<I> {
             stop: watch::channel(false).0,
             running: watch::channel(0).0,
             gauges: gauge::Gauges::default(),
+            rested: watch::channel(0).0,
             meters: quota::Meters::default(),
             rows: Mutex::default(),
             left_behind: AtomicBool::new(false),
@@ -517,6 +520,7 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
         cluster: claim.cluster,
     };
     core.io.spawn(room::watch(core.clone()));
+    core.io.spawn(rest::release_memory(core.clone()));
     register(core, &mut host, started).await?;
     // A clean stop leaves nothing of deleted topics.
     if stood.is_none()

@@ -99,7 +99,7 @@ struct Owner<I: Io> {
     /// The readable end that parked fetches were last told of, and the log's size then.
     reported: Offset,
     size_reported: u64,
-    gauge: Arc<Gauge>,
+    gauge: Gauge,
     tick_at: Instant,
     /// When the log has upkeep to do.
     upkeep_at: Instant,
@@ -151,7 +151,10 @@ async fn run<I: Io>(
                 Ended::Rested(newest, resting) => {
                     topic = newest;
                     match core.shard.rest((topic.id, index), resting, &asks) {
-                        Ok(()) => return,
+                        Ok(()) => {
+                            core.shared.rested.send_modify(|times| *times += 1);
+                            return;
+                        }
                         Err(back) => rested = Some(back),
                     }
                     continue;
@@ -253,7 +256,7 @@ async fn open<I: Io>(
     }
     let (gauge, parked) = match rested {
         None => {
-            let gauge = Gauge::new(topic.name.clone(), epoch, log.end());
+            let gauge = core.shared.gauges.make(core.id, topic.name.clone(), epoch, log.end());
             gauge.set(&log, 0);
             core.shared.gauges.open((topic.id, index), gauge.clone());
             (gauge, Parked::default())

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -25,6 +24,9 @@ use super::wait::Parked;
 use super::{Core, partition};
 use crate::id::LeaderEpoch;
 use crate::io::{Io, Wall};
+use crate::limit::{
+    RELEASE_INTERVAL_MIN, RELEASE_PUT_OFF_MAX, RELEASE_QUIET, RESTED_BEFORE_RELEASE_MIN,
+};
 use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 
@@ -37,7 +39,7 @@ pub struct Resting {
     /// Fetches that wait at its end.
     pub parked: Parked,
     /// Stays as it was.
-    pub gauge: Arc<Gauge>,
+    pub gauge: Gauge,
 }
 
 impl Resting {
@@ -123,6 +125,40 @@ impl Upkeep {
         let first = self.due.first().filter(|(due, _)| *due <= now)?.1;
         self.due.pop_first();
         Some(first)
+    }
+}
+
+/// Has the memory of logs that were closed given back once many have been, for all cores. What a
+/// partition needs while it is in use comes in pieces between those of others, so that the allocator
+/// keeps all of it: it would be used again, but not by anybody else on the machine.
+pub async fn release_memory<I: Io>(core: Rc<Core<I>>) {
+    let mut stop = core.shared.stop.subscribe();
+    let mut rested = core.shared.rested.subscribe();
+    let releasing = async {
+        let mut released = 0;
+        loop {
+            let enough = |times: &u64| *times - released >= RESTED_BEFORE_RELEASE_MIN;
+            if rested.wait_for(enough).await.is_err() {
+                return;
+            }
+            let mut waited = Duration::ZERO;
+            loop {
+                let before = *rested.borrow_and_update();
+                core.io.sleep(RELEASE_QUIET).await;
+                waited += RELEASE_QUIET;
+                released = *rested.borrow_and_update();
+                if released == before || waited >= RELEASE_PUT_OFF_MAX {
+                    break;
+                }
+            }
+            core.io.release_memory();
+            core.io.sleep(RELEASE_INTERVAL_MIN).await;
+        }
+    };
+    tokio::select! {
+        biased; // Nothing is begun at the end.
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = releasing => {}
     }
 }
 

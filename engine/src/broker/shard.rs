@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures_util::future::poll_immediate;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use slab::Slab;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
@@ -46,6 +47,9 @@ pub struct Message<F> {
 /// The partitions of one core that have been opened, and those that a clean stop told of.
 pub struct Shard<F> {
     partitions: RefCell<BTreeMap<Key, State<F>>>,
+    /// Those that have no task, side by side: apart, each would hold back a page of the memory that
+    /// is given up around it.
+    resting: RefCell<Slab<Resting>>,
     /// How many are in use.
     in_use: Cell<usize>,
     /// How many were started since room was made.
@@ -67,9 +71,8 @@ enum State<F> {
         /// The number of the last question.
         used: Cell<u64>,
     },
-    /// It has none. (Boxed: there are many more of these than of the others, and a table's nodes are
-    /// as large as the largest.)
-    Resting(Box<Resting>),
+    /// It has none, and this place among those.
+    Resting(usize),
 }
 
 /// How often the progress of a start is told.
@@ -79,6 +82,7 @@ impl<F> Default for Shard<F> {
     fn default() -> Self {
         Shard {
             partitions: RefCell::default(),
+            resting: RefCell::default(),
             in_use: Cell::new(0),
             started: Cell::new(usize::MAX),
             uses: Cell::new(0),
@@ -104,7 +108,7 @@ impl<F> Shard<F> {
             Some(state) if queue.is_empty() && queue.sender_strong_count() == 1 => {
                 probe::hit(Probe::Rested);
                 self.upkeep.borrow_mut().add(key, &resting.stand);
-                *state = State::Resting(Box::new(resting));
+                *state = State::Resting(self.resting.borrow_mut().insert(resting));
                 self.in_use.set(self.in_use.get() - 1);
                 Ok(())
             }
@@ -159,12 +163,13 @@ pub fn begin<I: Io>(core: &Core<I>, rows: Vec<Row>) {
         let Some((topic, partition)) = image.partition(key.0, key.1) else { continue };
         probe::hit(Probe::BegunAtRest);
         let epoch = partition.leader_epoch;
-        let gauge = Gauge::new(topic.name.clone(), epoch, stand.end);
+        let gauge = core.shared.gauges.make(core.id, topic.name.clone(), epoch, stand.end);
         gauge.stand(&stand);
         core.shared.gauges.open(key, gauge.clone());
         core.shard.upkeep.borrow_mut().add(key, &stand);
-        let resting = Box::new(Resting { stand, epoch, parked: Parked::default(), gauge });
-        core.shard.partitions.borrow_mut().insert(key, State::Resting(resting));
+        let resting = Resting { stand, epoch, parked: Parked::default(), gauge };
+        let place = core.shard.resting.borrow_mut().insert(resting);
+        core.shard.partitions.borrow_mut().insert(key, State::Resting(place));
     }
 }
 
@@ -227,7 +232,9 @@ fn deliver_now<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) -> Result<
             }
             Err(TrySendError::Closed(unsent)) => Err(unsent),
         },
-        Some(State::Resting(resting)) => resting.answer(ask).map_or(Ok(()), Err),
+        Some(State::Resting(place)) => {
+            core.shard.resting.borrow_mut()[*place].answer(ask).map_or(Ok(()), Err)
+        }
         None => Err(ask),
     }
 }
@@ -260,10 +267,11 @@ fn reach<I: Io>(core: &Rc<Core<I>>, key: Key) -> Option<mpsc::Sender<Ask<I::File
     let image = core.shared.image();
     let (topic, _) = image.partition(key.0, key.1)?;
     let rested = match shard.partitions.borrow_mut().remove(&key) {
-        Some(State::Resting(rested)) => {
+        Some(State::Resting(place)) => {
             probe::hit(Probe::Woken);
+            let rested = shard.resting.borrow_mut().remove(place);
             shard.upkeep.borrow_mut().remove(key, &rested.stand);
-            Some(*rested)
+            Some(rested)
         }
         _ => None,
     };
@@ -411,7 +419,8 @@ async fn end<I: Io>(
                 let _ = ended.await;
             }
         }
-        (Some(State::Resting(mut resting)), how) => {
+        (Some(State::Resting(place)), how) => {
+            let mut resting = core.shard.resting.borrow_mut().remove(place);
             core.shard.upkeep.borrow_mut().remove(key, &resting.stand);
             core.shared.gauges.close(key);
             resting.parked.wake_all();

@@ -124,6 +124,10 @@ pub trait Io: Clone + 'static {
     /// itself. A task that panics takes the process with it.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
 
+    /// Has memory that this process has freed given back to the system, soon and beside the core's
+    /// work. It may do nothing; whoever frees memory a second time may wait for it a moment.
+    fn release_memory(&self);
+
     /// Opens a file. A created name is durable only after [`Io::sync_dir`] of its folder.
     fn open(&self, path: &Path, how: Open) -> impl Future<Output = Result<Self::File>>;
 

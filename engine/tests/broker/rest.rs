@@ -128,6 +128,26 @@ fn more_partitions_than_may_be_open_take_turns() {
     });
 }
 
+/// Thousands that rest together have their memory given back once, when all of them do; a few do not.
+#[test]
+fn the_memory_of_many_is_given_back() {
+    with_broker(2, &[IDLE], async |ram, _, mut peer| {
+        peer.create("few", 200, &[]).await;
+        rest(&ram).await;
+        assert_eq!(ram.memory_releases(), 0);
+        let id = peer.create("more", 200, &[]).await.topics[0].topic_id;
+        rest(&ram).await;
+        assert_eq!(ram.memory_releases(), 1);
+        // Counted anew: what was given back before counts no more.
+        for index in 0..200 {
+            let to = To { name: "more", id, index: PartitionIndex(index) };
+            peer.produce(9, &to, &batch(&["a"])).await;
+        }
+        ram.sleep(Duration::from_secs(60)).await;
+        assert_eq!(ram.memory_releases(), 1);
+    });
+}
+
 /// Records grow old at rest as well.
 #[test]
 fn retention_reaches_a_partition_at_rest() {

@@ -67,6 +67,8 @@ pub(super) enum Job {
         offset: u64,
         len: u64,
     },
+    /// Gives freed memory back to the kernel. For a thread: it takes milliseconds.
+    ReleaseMemory,
     /// `None` once the descriptor was given up.
     Close(Option<OwnedFd>),
 }
@@ -74,7 +76,7 @@ pub(super) enum Job {
 impl Job {
     /// Whether a ring would do it worse than a thread.
     pub(super) fn is_for_threads(&self) -> bool {
-        matches!(self, Job::Load { .. })
+        matches!(self, Job::Load { .. } | Job::ReleaseMemory)
     }
 
     /// The entry that has a ring do it. It points into what this job owns: paths and buffers on
@@ -115,6 +117,7 @@ impl Job {
                 let len = libc::off_t::try_from(*len).unwrap_or(libc::off_t::MAX);
                 opcode::Fadvise::new(fd(file), len, advice).offset(*offset).build()
             }
+            Job::ReleaseMemory => opcode::Nop::new().build(),
             Job::Close(given_up) => {
                 let fd = given_up.take().map_or(-1, IntoRawFd::into_raw_fd);
                 // Off the core also where the kernel could begin inline: the last close of a
@@ -188,6 +191,10 @@ impl Job {
                     Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
                 }
             }
+            Job::ReleaseMemory => {
+                release_memory();
+                0
+            }
             Job::Close(fd) => {
                 drop(fd.take());
                 0
@@ -238,6 +245,20 @@ pub(super) fn load(file: &Descriptor, range: Range<u64>, null: Option<RawFd>) ->
         }
     }
     Ok(())
+}
+
+/// Has the allocator give back what lies free between pieces in use, if it is glibc's: others that a
+/// program may be built with do that by themselves, or never.
+fn release_memory() {
+    // SAFETY: the name ends in a zero.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"malloc_trim".as_ptr()) };
+    if !found.is_null() {
+        // SAFETY: of this name the C library has this function.
+        let malloc_trim = unsafe {
+            std::mem::transmute::<*mut libc::c_void, extern "C" fn(usize) -> libc::c_int>(found)
+        };
+        malloc_trim(0);
+    }
 }
 
 /// The null device, opened once. There may be none in a folder that is a process's root.

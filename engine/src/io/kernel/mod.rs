@@ -42,6 +42,7 @@ pub use file::KernelFile;
 pub use net::{KernelConnection, KernelListener};
 pub use setup::{Carrier, Unavailable, available, carrier};
 
+use self::job::Job;
 use self::pool::Pool;
 use self::queue::Queue;
 use self::ring::Ring;
@@ -179,6 +180,11 @@ impl Io for KernelIo {
             let mut task = pin!(task);
             std::future::poll_fn(|cx| poll_or_abort(task.as_mut(), cx)).await;
         });
+    }
+
+    fn release_memory(&self) {
+        // Nobody waits for it; it happens all the same.
+        drop(Queue::current().start(Job::ReleaseMemory));
     }
 
     async fn open(&self, path: &Path, how: Open) -> Result<KernelFile> {

@@ -90,6 +90,44 @@ fn read_and_send_cold(carrier: Carrier) {
     .expect("a core");
 }
 
+/// Memory that is free between pieces in use goes back to the kernel when that is asked for.
+#[test]
+fn freed_memory_is_given_back() {
+    if let Some(carrier) = alone_with() {
+        release_memory(carrier);
+        return;
+    }
+    for carrier in carriers() {
+        let output = alone("freed_memory_is_given_back", carrier);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+fn release_memory(carrier: Carrier) {
+    const MIB: u64 = 1 << 20;
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("a number") << 10
+    };
+    run_by(carrier, 0, |io| async move {
+        let pieces: Vec<_> =
+            (0..2000_usize).map(|piece| (vec![1_u8; 20_000], Box::new(piece))).collect();
+        let kept: Vec<_> = pieces.into_iter().map(|(_, kept)| kept).collect();
+        let before = resident();
+        assert!(before > 30 * MIB, "the allocator holds what it was given back: {before}");
+        io.release_memory();
+        let deadline = io.now().after(Duration::from_secs(10));
+        while resident() > before - 20 * MIB {
+            assert!(io.now() < deadline, "{before} bytes before, {} now", resident());
+            io.sleep(Duration::from_millis(10)).await;
+        }
+        assert!(kept.iter().enumerate().all(|(piece, kept)| piece == **kept));
+    })
+    .expect("a core");
+}
+
 /// More complete together than a ring's queue of completions holds: none of them gets lost, although
 /// nothing else is ever asked of the kernel.
 #[test]

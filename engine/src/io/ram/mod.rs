@@ -62,6 +62,7 @@ pub struct Ram {
     net: Rc<RefCell<Net>>,
     halted: Arc<AtomicBool>,
     wall_offset_ms: Rc<Cell<i64>>,
+    memory_releases: Rc<Cell<u64>>,
 }
 
 /// An open file of a RAM world.
@@ -99,6 +100,7 @@ impl Ram {
             net: Rc::default(),
             halted,
             wall_offset_ms: Rc::new(Cell::new(WALL_MS_START)),
+            memory_releases: Rc::default(),
         }
     }
 
@@ -145,6 +147,12 @@ impl Ram {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.disk(|disk| disk.operations())
+    }
+
+    /// How often this world was asked to give memory back.
+    #[must_use]
+    pub fn memory_releases(&self) -> u64 {
+        self.memory_releases.get()
     }
 
     /// Plans a fault. Several may be planned for one call; each counts for itself.
@@ -240,6 +248,10 @@ impl Io for Ram {
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.core.spawn(task);
+    }
+
+    fn release_memory(&self) {
+        self.memory_releases.set(self.memory_releases.get() + 1);
     }
 
     async fn open(&self, path: &Path, how: super::Open) -> Result<RamFile> {
