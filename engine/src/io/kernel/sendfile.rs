@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::descriptor::{Descriptor, checked};
 use super::job::Job;
 use super::queue::{Operation, Queue};
-use crate::io::Result;
+use crate::io::{ErrorKind, Result};
 
 /// What one step sends at most, in bytes.
 pub(super) const STEP_BYTES_MAX: u64 = 512 << 10;
@@ -179,7 +179,7 @@ pub(super) async fn warm(
     run.until = run.until.max(stop);
     while run.until < end.min(stop + AHEAD_BYTES) {
         let (from, until) = (run.until, end.min(run.until + PIECE_BYTES));
-        if is_cached(file, from, until - from) && has_arrived_all(file, from, until) {
+        if is_there(file, from, until - from) {
             break;
         }
         run.read(file, until);
@@ -197,9 +197,8 @@ pub(super) async fn warm(
 /// Whether the range can be sent without waiting. Pages that somebody has asked for count as cached
 /// before their contents are there (a kernel may read megabytes ahead), so some of them are tried.
 fn is_there(file: &Descriptor, offset: u64, len: u64) -> bool {
-    let steps = (offset + STEP_BYTES_MAX..offset + len).step_by(STEP_BYTES_MAX as usize);
     is_cached(file, offset, len)
-        && steps.chain([offset + len]).all(|end| has_arrived(file, end - 1))
+        && places(offset, offset + len, STEP_BYTES_MAX).all(|at| !is_on_its_way(file, at))
 }
 
 fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
@@ -218,17 +217,31 @@ fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
 
 /// Whether, by a few bytes of it, the range can be read without waiting.
 fn has_arrived_all(file: &Descriptor, from: u64, until: u64) -> bool {
-    let steps = (from + PROBE_BYTES..until).step_by(PROBE_BYTES as usize);
-    steps.chain([until]).all(|end| has_arrived(file, end - 1))
+    places(from, until, PROBE_BYTES).all(|at| has_arrived(file, at))
 }
 
-/// Whether the byte can be read without waiting.
+/// The last byte of each `step` of a range that is not empty.
+fn places(from: u64, until: u64, step: u64) -> impl Iterator<Item = u64> {
+    let step_size = usize::try_from(step).expect("64 bits");
+    (from + step..until).step_by(step_size).chain([until]).map(|end| end - 1)
+}
+
+/// Whether the byte can be read without waiting. If it is not even asked for, it is now.
 fn has_arrived(file: &Descriptor, at: u64) -> bool {
+    matches!(try_byte(file, at), Ok(1))
+}
+
+/// Whether one would have to wait for the byte, as far as the file system can tell.
+fn is_on_its_way(file: &Descriptor, at: u64) -> bool {
+    matches!(try_byte(file, at), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+fn try_byte(file: &Descriptor, at: u64) -> Result<usize> {
     let mut byte = 0_u8;
     let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
     let at = i64::try_from(at).unwrap_or(i64::MAX);
     // SAFETY: the descriptor is open, and `byte` outlives the call.
-    unsafe { libc::preadv2(file.raw(), &part, 1, at, libc::RWF_NOWAIT) == 1 }
+    checked(unsafe { libc::preadv2(file.raw(), &part, 1, at, libc::RWF_NOWAIT) })
 }
 
 #[cfg(test)]
