@@ -2,9 +2,9 @@
 //!
 //! A slot per operation, and a carrier that does them: an io_uring, or the threads of a
 //! [`Pool`]. Beside a ring there are threads too, for the few jobs that are better theirs, from when
-//! the first of those comes. While a ring works on an operation its slot owns every buffer, path and descriptor
-//! that the kernel may touch, whether or not somebody still waits; a thread of the pool owns its
-//! job itself. When nobody waits, the outcome is dropped with it, and a descriptor that it brought
+//! the first of those comes. While a ring works on an operation its slot owns every buffer, path and
+//! descriptor that the kernel may touch, whether or not somebody still waits; a thread owns its job
+//! itself. When nobody waits, the outcome is dropped with it, and a descriptor that it brought
 //! is closed.
 //!
 //! Keeps: nothing that the kernel may touch is freed or closed before its completion; not even
