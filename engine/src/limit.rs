@@ -15,9 +15,6 @@ pub const INBOX_MESSAGES_MAX: usize = 4096;
 /// Idle buffers that one size class of a core's pool keeps.
 pub const POOL_BUFFERS_MAX: usize = 64;
 
-/// Files of one core that are flushed at the same time.
-pub const FLUSHES_AT_ONCE_MAX: usize = 64;
-
 /// Topics of one cluster.
 pub const TOPICS_MAX: usize = 100_000;
 

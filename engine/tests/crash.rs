@@ -22,7 +22,7 @@ use trialog_engine::id::{LeaderEpoch, Offset};
 use trialog_engine::io::ram::{Call, Effect, Fault, Loss, Ram};
 use trialog_engine::io::{Buf, Pool, Wall, fill_at};
 use trialog_engine::log::{
-    AppendError, ChangeError, Committer, Config, Durability, First, Flush, Flushed, Log, Plan,
+    AppendError, ChangeError, Config, Durability, First, Flush, Flushed, Log, Plan,
     Recovery,
 };
 
@@ -392,7 +392,7 @@ impl Player {
             assert_eq!(self.log.flushed_end(), self.log.end(), "nothing to flush");
             return Goes::On;
         };
-        let outcome = Committer::new().commit(ticket).await;
+        let outcome = ticket.run().await;
         self.settle(outcome)
     }
 

@@ -1,20 +1,18 @@
-//! Flushing: tickets that one log hands out, and the committer that decides how they are flushed.
+//! Flushing: the tickets that a log hands out.
 //!
 //! A [`Flush`] is everything that must reach the disk before the log may raise its flushed end. It
 //! borrows nothing of the log, so appends go on while it runs. A log has at most one ticket out:
 //! an error of one flush must not be hidden by the success of another that ran beside it.
 //!
-//! The [`Committer`] belongs to one core. How it flushes is known to it alone.
+//! Each file is flushed by itself, however many logs of a core are dirty
+//! ([ADR 15](../../docs/adr/0015-each-file-is-flushed-by-itself.md)).
 
 use std::path::PathBuf;
-use std::rc::Rc;
 
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
 
 use crate::id::Offset;
 use crate::io::{self, File, Io};
-use crate::limit::FLUSHES_AT_ONCE_MAX;
 
 /// What one log must flush: files, and the names in its folder.
 ///
@@ -78,31 +76,5 @@ impl<F: File> Dirty<F> {
             self.file.truncate(len).await?;
         }
         self.file.sync().await
-    }
-}
-
-/// Flushes the tickets of one core's logs: today each file by itself, a bounded number at once.
-#[derive(Clone)]
-pub struct Committer {
-    room: Rc<Semaphore>,
-}
-
-impl Committer {
-    /// A committer with nothing to do.
-    #[must_use]
-    pub fn new() -> Self {
-        Committer { room: Rc::new(Semaphore::new(FLUSHES_AT_ONCE_MAX)) }
-    }
-
-    /// Makes what the ticket covers durable.
-    pub async fn commit<I: Io>(&self, ticket: Flush<I>) -> Flushed {
-        let _room = self.room.acquire().await.expect("the committer's semaphore is never closed");
-        ticket.run().await
-    }
-}
-
-impl Default for Committer {
-    fn default() -> Self {
-        Committer::new()
     }
 }

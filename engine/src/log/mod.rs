@@ -51,7 +51,7 @@ use producer::{Producer, Producers};
 use segment::Segment;
 use slice::Recent;
 
-pub use commit::{Committer, Flush, Flushed};
+pub use commit::{Flush, Flushed};
 pub use compact::{Compacted, Compaction, Pace, Stop};
 pub use config::{Config, Durability};
 pub use dump::{Item, Problem, Report, Severity, dump, verify};

@@ -43,7 +43,7 @@ async fn add(log: &mut Log<Ram>, batches: Vec<Buf>) -> Vec<Appended> {
 async fn flush(log: &mut Log<Ram>) -> Offset {
     match log.flush() {
         Some(ticket) => {
-            let outcome = Committer::new().commit(ticket).await;
+            let outcome = ticket.run().await;
             log.flushed(outcome).expect("flushed")
         }
         None => log.flushed_end(),
