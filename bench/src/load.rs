@@ -97,6 +97,30 @@ pub fn in_turn(streams: &mut [Stream], request: &[u8], answer: usize, rounds: u6
     }
 }
 
+/// One request on every stream, and the next on each as soon as the one before it is answered with
+/// `answer` bytes, whatever the others wait for; `times` on each.
+pub fn side_by_side(streams: &mut [Stream], request: &[u8], answer: usize, times: u64) {
+    let mut buffer = vec![0; answer];
+    // How many answers are still to come, and how much of the next one is here.
+    let mut open: Vec<(u64, usize)> = streams.iter_mut().map(|_| (times, 0)).collect();
+    streams.iter_mut().for_each(|stream| stream.send(request));
+    while open.iter().any(|(left, _)| *left > 0) {
+        for (stream, (left, here)) in streams.iter_mut().zip(&mut open) {
+            if *left == 0 {
+                continue;
+            }
+            *here += poll(stream, &mut buffer[*here..]);
+            if *here == answer {
+                *here = 0;
+                *left -= 1;
+                if *left > 0 {
+                    stream.send(request);
+                }
+            }
+        }
+    }
+}
+
 /// Sends each of `requests` once with at most `deep` unanswered, whatever their answers.
 pub fn each(stream: &mut Stream, requests: &[Vec<u8>], deep: usize) {
     let (mut sent, mut received) = (0, 0);
