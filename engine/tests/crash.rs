@@ -22,8 +22,7 @@ use trialog_engine::id::{LeaderEpoch, Offset};
 use trialog_engine::io::ram::{Call, Effect, Fault, Loss, Ram};
 use trialog_engine::io::{Buf, Pool, Wall, fill_at};
 use trialog_engine::log::{
-    AppendError, ChangeError, Config, Durability, First, Flush, Flushed, Log, Plan,
-    Recovery,
+    AppendError, ChangeError, Config, Durability, First, Flush, Flushed, Log, Plan, Recovery,
 };
 
 use crate::crash_model::{Draft, Model, Pending, Verdict};
