@@ -195,10 +195,11 @@ pub(super) async fn warm(
 }
 
 /// Whether the range can be sent without waiting. Pages that somebody has asked for count as cached
-/// before their contents are there (a kernel may read megabytes ahead), so some of them are tried.
+/// before their contents are there (a kernel may read megabytes ahead), so the last of each piece
+/// is tried.
 fn is_there(file: &Descriptor, offset: u64, len: u64) -> bool {
     is_cached(file, offset, len)
-        && places(offset, offset + len, STEP_BYTES_MAX).all(|at| !is_on_its_way(file, at))
+        && places(offset, offset + len, PIECE_BYTES).all(|at| !is_on_its_way(file, at))
 }
 
 fn is_cached(file: &Descriptor, offset: u64, len: u64) -> bool {
