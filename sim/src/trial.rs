@@ -14,8 +14,6 @@ mod faults;
 mod node;
 mod play;
 mod scene;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::sync::Arc;

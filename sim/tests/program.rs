@@ -1,11 +1,13 @@
-//! What a trial finds, and what it says of it.
+//! Other people's programs on trial: what a trial finds, and what it says of it.
+//!
+//! Not in the library, whose own tests need no broker, and are compiled without one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use trialog_engine::client::{ConsumerOptions, NewRecord, Outcome, ProducerOptions, Start};
 use trialog_engine::id::PartitionIndex;
-
-use super::*;
+use trialog_sim::trial::{Faults, Ledger, Node, Scene, Trial};
 
 const WORDS: [&[u8]; 3] = [b"one", b"two", b"three"];
 
