@@ -101,7 +101,7 @@ mod tests {
         let watch = "claim(a, \"LOG-1\", \"the start went back\");";
         assert_eq!(found("sim/src/invariant/offsets.rs", watch), ["LOG-1"]);
         let engine = "assert!(a, \"READ-2: it never goes back\"); // READ-3: no";
-        assert_eq!(found("engine/src/broker/partition.rs", engine), ["READ-2"]);
+        assert_eq!(found("engine/src/broker/partition/read.rs", engine), ["READ-2"]);
         assert!(found("engine/src/x.rs", "\"KAFKA: x\"; \"-3: y\"; \"LOG-x: z\"").is_empty());
     }
 }

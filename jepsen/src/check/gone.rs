@@ -121,7 +121,8 @@ impl<'v, 'a> Gone<'v, 'a> {
 }
 
 /// The lowest offset that the final reading saw; or, if a reader went to the beginning more than
-/// once, where the last such time led: what is below may have gone between the two.
+/// once, where the last such time led: what is below may have gone between the two. All of it, if
+/// that reader found nothing more.
 fn fronts(view: &View<'_>) -> Vec<Option<Offset>> {
     let seen = |place: &&Place| place.source == Source::ReadFinally;
     let lowest = |part| view.places_in(part).iter().find(seen).map(|place| place.offset);
@@ -143,6 +144,9 @@ fn fronts(view: &View<'_>) -> Vec<Option<Offset>> {
             }
             _ => {}
         }
+    }
+    for (_, part) in went {
+        fronts[part as usize] = fronts[part as usize].map(|_| Offset(i64::MAX));
     }
     fronts
 }

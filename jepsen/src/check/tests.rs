@@ -193,16 +193,19 @@ SENDS{"time":20,"process":900,"type":"info","f":"final"}
 {"time":22,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
 {"time":23,"process":50,"type":"ok","f":"poll","records":[["t",0,0,0]]}
 {"time":24,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
-{"time":25,"process":50,"type":"ok","f":"poll","records":[["t",0,FIRST,FIRST],["t",0,3,3]]}
-"#;
-    let judged = |first: &str| {
-        let text = text.replace("SENDS", &sends).replace("FIRST", first);
+POLL"#;
+    let poll = r#"{"time":25,"process":50,"type":"ok","f":"poll","records":[RECORDS]}"#;
+    let judged = |records: &str| {
+        let poll = if records.is_empty() { "" } else { &poll.replace("RECORDS", records) };
+        let text = text.replace("SENDS", &sends).replace("POLL", poll);
         let history = History::read(&mut text.as_bytes()).expect("a history");
         let promise = Promise { dense: false, ..Promise::retained(Retention::Anytime) };
         names(&all(&history, &Expect::of_all(promise)))
     };
-    assert_eq!(judged("2"), []);
-    assert!(judged("1").contains(&Anomaly::LostWrite));
+    assert_eq!(judged(r#"["t",0,2,2],["t",0,3,3]"#), []);
+    assert_eq!(judged(""), []);
+    assert!(judged(r#"["t",0,1,1],["t",0,3,3]"#).contains(&Anomaly::LostWrite));
+    assert!(judged(r#"["t",0,2,2]"#).contains(&Anomaly::Unseen));
 }
 
 /// What the published reports describe; the first line of each file names the report.
