@@ -419,7 +419,9 @@ impl Shape {
             }
             host
         });
-        let (brokers, disk_bytes) = (brokers.collect(), 64 << 20);
+        let mut brokers: Vec<BrokerShape> = brokers.collect();
+        let disk_bytes = 64 << 20;
+        fit(&mut brokers, &mut clients[0]);
         Shape { brokers, groups, clients, topics, chaos, goal, disk_bytes }
     }
 
@@ -468,6 +470,18 @@ const GROUP_APIS: [ApiKey; 5] = [
     ApiKey::LeaveGroup,
     ApiKey::OffsetCommit,
 ];
+
+/// Has what a producer sends fit into the segments of its broker: larger batches are refused for
+/// ever, and this one must bring the run to its goal.
+fn fit(brokers: &mut [BrokerShape], client: &mut ClientShape) {
+    let Role::Producer(producer) = &mut client.role else { return };
+    let Some(bytes) = brokers[client.home].settings.get_mut(SEGMENT_BYTES) else { return };
+    let segment: usize = bytes.parse().expect("drawn as a number");
+    // With its key and headers, and as much again.
+    let segment = segment.max(2 * producer.value_bytes);
+    *bytes = segment.to_string();
+    producer.options.batch_bytes = producer.options.batch_bytes.min(segment / 2);
+}
 
 /// How large a segment may become.
 const SEGMENT_BYTES: &str = "internal.segment.bytes";
@@ -697,6 +711,15 @@ mod tests {
                 let text = format!("{:?}", client.role);
                 seen.insert(text.split([' ', '(']).next().expect("a word").to_owned());
             }
+            if let Role::Producer(ProducerShape { options, value_bytes, .. }) =
+                &shape.clients[0].role
+                && let Some(bytes) =
+                    shape.brokers[shape.clients[0].home].settings.get(SEGMENT_BYTES)
+            {
+                let segment: usize = bytes.parse().expect("a number");
+                assert!(options.batch_bytes.max(*value_bytes) <= segment / 2, "{seed}");
+                seen.insert("a limit for batches".to_owned());
+            }
             for broker in 0..shape.brokers.len() {
                 let first = shape.topics_of(broker).next().expect("each broker has a topic");
                 assert_eq!(shape.topics[first].nature, Nature::Lasting);
@@ -716,7 +739,7 @@ mod tests {
             "Member",
             "Caretaker",
         ];
-        for feature in all.into_iter().chain(roles) {
+        for feature in all.into_iter().chain(roles).chain(["a limit for batches"]) {
             assert!(seen.contains(feature), "{feature} is never drawn: {seen:?}");
         }
     }

@@ -93,8 +93,9 @@ struct Seen {
     from: u64,
     until: u64,
     at: Instant,
-    /// Before this position it is no use to look at more than is to be sent.
-    narrow_until: u64,
+    /// From where a look at more than was to be sent was of no use. The next such look is worth its
+    /// while [`WIDE_BYTES`] further on, or where the reader has gone back.
+    narrow: Option<u64>,
 }
 
 impl Ahead {
@@ -115,12 +116,13 @@ impl Ahead {
         {
             return true;
         }
-        let mut narrow_until = seen.map_or(0, |seen| seen.narrow_until);
-        let continues = seen.is_some_and(|seen| (seen.from..=seen.until).contains(&offset))
-            && offset >= narrow_until;
-        let wide = continues && len < WIDE_BYTES && is_there(file, offset, WIDE_BYTES);
-        if continues && !wide {
-            narrow_until = offset.saturating_add(WIDE_BYTES);
+        let mut narrow = seen.and_then(|seen| seen.narrow);
+        let continues = seen.is_some_and(|seen| (seen.from..=seen.until).contains(&offset));
+        let worth = narrow.is_none_or(|at| !(at..at.saturating_add(WIDE_BYTES)).contains(&offset));
+        let look = continues && worth && len < WIDE_BYTES;
+        let wide = look && is_there(file, offset, WIDE_BYTES);
+        if look {
+            narrow = Some(offset).filter(|_| !wide);
         }
         if !wide && !is_there(file, offset, len) {
             self.seen.set(None);
@@ -128,7 +130,7 @@ impl Ahead {
         }
         let until = if wide { offset + WIDE_BYTES } else { end };
         let at = Instant::now();
-        self.seen.set(Some(Seen { file: address, from: offset, until, at, narrow_until }));
+        self.seen.set(Some(Seen { file: address, from: offset, until, at, narrow }));
         true
     }
 }
@@ -314,7 +316,21 @@ mod tests {
         }
         let seen = ahead.seen.get().expect("just seen");
         assert_eq!(seen.until, 8 * STEP);
-        assert_eq!(seen.narrow_until, STEP + WIDE_BYTES, "one look was too wide");
+        assert_eq!(seen.narrow, Some(STEP), "one look was too wide");
+    }
+
+    #[test]
+    fn who_goes_back_from_the_end_reads_on_as_before() {
+        const LEN: u64 = 4 << 20;
+        const STEP: u64 = 64 << 10;
+        let Some(file) = cold(LEN) else { return };
+        let ahead = Ahead::default();
+        heat(&file, LEN);
+        for step in (0..LEN / STEP).chain(0..3) {
+            assert!(is_warm(&file, &ahead, step * STEP, STEP));
+        }
+        let seen = ahead.seen.get().expect("just seen");
+        assert_eq!((seen.from, seen.until), (STEP, STEP + WIDE_BYTES));
     }
 
     #[test]

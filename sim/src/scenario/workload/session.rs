@@ -33,6 +33,8 @@ const OTHER_VERSION: i16 = 0;
 /// After the curtain it rests no longer than this: a fetch may bring it no more than one batch, and
 /// there may be thousands.
 const HURRY: Duration = Duration::from_millis(20);
+/// After the curtain it waits for an answer at least so long: megabytes may be on their way.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A partition: the place of its topic in the shape, and its number.
 type Part = (usize, PartitionIndex);
@@ -172,7 +174,10 @@ impl Reader {
     async fn fetch(&mut self, random: &mut Stream) {
         let another = random.chance(1, self.shape.pipelined_every);
         let io = self.voice.actor.io.clone();
-        let limit = self.voice.actor.shape().request_timeout + self.shape.wait;
+        let mut limit = self.voice.actor.shape().request_timeout + self.shape.wait;
+        if self.voice.actor.stage.curtain() {
+            limit = limit.max(PATIENCE);
+        }
         match at_most(&io, limit, self.exchange(another)).await {
             Some(answer) => {
                 if self.take_in(&answer).is_none() {
