@@ -108,7 +108,7 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
             let _ = done.send(outcome);
         }
     });
-    let idle = watch_idle(&core, &link);
+    let idle = io::when_woken(watch(&core, &connection, &link));
     let reason = tokio::select! {
         biased; // The reader first: an idle limit only counts when there is nothing to read.
         reason = read_requests(&core, &connection, &client, &queue, &link) => reason,
@@ -122,7 +122,24 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
     debug!(client = %client.address, reason, "connection closed");
 }
 
-async fn watch_idle<I: Io>(core: &Core<I>, link: &Link) {
+/// Closes the connection when the broker stops; returns when it has been idle for too long.
+async fn watch<I: Io>(core: &Core<I>, connection: &I::Connection, link: &Link) {
+    let mut running = core.shared.running.subscribe();
+    tokio::select! {
+        biased; // Who is idle is closed in either case.
+        () = idle(core, link) => {}
+        // A stopped broker must not go on answering that it has no partitions: its clients would
+        // believe it and stay.
+        _ = running.wait_for(|running| *running == 0) => {
+            probe::hit(Probe::StoppedServing);
+            // The reader comes to the end.
+            connection.close();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn idle<I: Io>(core: &Core<I>, link: &Link) {
     let Some(limit) = core.shared.config.connections_idle_ms_max.map(Duration::from_millis) else {
         return std::future::pending().await;
     };

@@ -21,7 +21,7 @@ use super::handle;
 pub use super::handle::train::Train;
 use super::quota::{self, Timed};
 use super::reply::{Pending, Reply};
-use super::tally::{Slot, Tally};
+use super::tally::{self, Slot, Tally};
 use crate::id::CorrelationId;
 use crate::io::{Buf, Connection, Io};
 use crate::machine::quota::Quota;
@@ -221,11 +221,11 @@ pub fn couple<I: Io>(
     train: &mut Option<Train>,
     bytes: Buf,
 ) -> Result<(), Buf> {
-    let Ok((header, body)) = RequestHeader::decode(&bytes) else { return Err(bytes) };
-    let RequestHeader { api_key, api_version, correlation_id, client_id } = header;
-    if api_key != ApiKey::Produce as i16 {
+    if Slot::of_frame(&bytes) != Some(tally::PRODUCE) {
         return Err(bytes);
     }
+    let Ok((header, body)) = RequestHeader::decode(&bytes) else { return Err(bytes) };
+    let RequestHeader { api_version, correlation_id, client_id, .. } = header;
     client.called(client_id);
     if quota::is_measured(core, client) {
         return Err(bytes);

@@ -38,7 +38,6 @@ mod wait;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -602,19 +601,7 @@ async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
                 let core = core.clone();
                 let io = core.io.clone();
                 io.spawn(async move {
-                    let mut running = core.shared.running.subscribe();
-                    let mut serving = pin!(conn::serve(core.clone(), connection.clone()));
-                    tokio::select! {
-                        biased; // A connection that ends needs no closing.
-                        () = &mut serving => {}
-                        // A stopped broker must not go on answering that it has no partitions:
-                        // its clients would believe it and stay.
-                        _ = running.wait_for(|running| *running == 0) => {
-                            probe::hit(Probe::StoppedServing);
-                            connection.close();
-                            serving.await;
-                        }
-                    }
+                    conn::serve(core.clone(), connection).await;
                     core.connections.set(core.connections.get() - 1);
                     core.tally.connections.set(core.connections.get() as u64);
                 });

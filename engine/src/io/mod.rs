@@ -31,6 +31,7 @@ pub mod conform;
 pub mod kernel;
 pub mod ram;
 pub mod watch;
+mod woken;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ use crate::sync;
 
 pub use buf::{Buf, Pool};
 pub use std::io::{Error, ErrorKind, Result};
+pub use woken::when_woken;
 
 /// Monotonic time of one node, in nanoseconds since an arbitrary start. Never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

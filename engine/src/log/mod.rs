@@ -180,19 +180,19 @@ impl<I: Io> Log<I> {
 
     /// Whether policy wants a flush now: always while something is unflushed with
     /// [`Durability::Flushed`]; by count, age or dirty bytes otherwise.
-    pub fn flush_due(&self, now: Wall) -> bool {
+    pub fn flush_due(&self, now: impl FnOnce() -> Wall) -> bool {
         if self.dirt.names || !self.dirt.closed.is_empty() {
             return true;
         }
         let records = self.end().0 - self.flushed_end().0;
-        let age = self.dirt.since.map_or(0, |since| now.0.saturating_sub(since.0));
+        let age = || self.dirt.since.map_or(0, |since| now().0.saturating_sub(since.0));
         match self.config.durability {
             Durability::Flushed => self.dirt.active,
             Durability::PageCache => {
                 let due = self.dirt.active
                     && (records >= self.config.flush_messages
-                        || age >= self.config.flush_ms
-                        || self.dirt.bytes >= crate::limit::DIRTY_BYTES_PER_LOG_MAX);
+                        || self.dirt.bytes >= crate::limit::DIRTY_BYTES_PER_LOG_MAX
+                        || age() >= self.config.flush_ms);
                 if due {
                     probe::hit(Probe::PageCacheFlush);
                 }

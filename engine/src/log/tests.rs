@@ -90,7 +90,7 @@ fn appends_flushes_and_reads_over_segments() {
             end += 4;
         }
         assert_eq!((log.end().0, log.readable_end().0), (80, 0));
-        assert!(log.flush_due(Wall(0)));
+        assert!(log.flush_due(|| Wall(0)));
         assert_eq!(flush(&mut log).await, Offset(80));
         assert!(log.segment_count() > 3);
         let plan = log.plan(Offset(0), log.end(), u64::MAX, First::WithinLimit).await.unwrap();

@@ -95,7 +95,7 @@ impl<I: Io> Owner<I> {
     }
 
     pub(super) fn flush_if_due(&mut self) {
-        if self.flushing.is_none() && self.log.flush_due(self.core.io.wall()) {
+        if self.flushing.is_none() && self.log.flush_due(|| self.core.io.wall()) {
             self.flushing = self.log.flush().map(|flush| {
                 let flushing: Flushing = Box::pin(flush.run());
                 flushing

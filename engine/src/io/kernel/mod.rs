@@ -35,9 +35,6 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-
 pub use file::KernelFile;
 pub use net::{KernelConnection, KernelListener};
 pub use setup::{Carrier, Unavailable, available, carrier};
@@ -47,7 +44,7 @@ use self::pool::Pool;
 use self::queue::Queue;
 use self::ring::Ring;
 use super::chance::Chance;
-use super::{Entry, Error, Instant, Io, Open, Result, Wall};
+use super::{Entry, Error, Instant, Io, Open, Result, Wall, when_woken};
 
 /// One core's world. Clones are handles to the same one; it cannot leave its thread.
 #[derive(Clone)]
@@ -99,15 +96,9 @@ where
     let driver = entered.0.clone();
     Ok(runtime.block_on(async move {
         tokio::task::spawn_local(driver.drive());
+        // The runtime polls what it was started with whenever any task runs.
         when_woken(body(io)).await
     }))
-}
-
-/// Polls `body` only when it was woken itself. The runtime polls what it was started with whenever
-/// any task runs.
-async fn when_woken<T>(body: impl Future<Output = T>) -> T {
-    let mut alone = FuturesUnordered::from_iter([body]);
-    alone.next().await.expect("there is one")
 }
 
 /// Makes a queue the thread's until dropped, and then ends it.
