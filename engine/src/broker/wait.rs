@@ -54,6 +54,9 @@ impl Wait {
     }
 }
 
+/// So many fetches that were answered are kept without looking for them.
+const ANSWERED_MAX: usize = 4;
+
 /// The fetches parked at one partition.
 #[derive(Default)]
 pub struct Parked {
@@ -64,11 +67,21 @@ pub struct Parked {
 impl Parked {
     /// Adds a fetch, and forgets those that were answered once they are half of all.
     pub fn park(&mut self, wait: &Arc<Wait>) {
-        if self.waits.len() >= self.sweep_at.max(16) {
-            self.waits.retain(|wait| wait.strong_count() > 0);
-            self.sweep_at = 2 * self.waits.len();
+        if self.waits.len() >= self.sweep_at.max(ANSWERED_MAX) {
+            self.forget_answered();
         }
         self.waits.push(Arc::downgrade(wait));
+    }
+
+    fn forget_answered(&mut self) {
+        self.waits.retain(|wait| wait.strong_count() > 0);
+        self.sweep_at = 2 * self.waits.len();
+    }
+
+    /// Keeps no more memory than those need that still wait.
+    pub fn shrink(&mut self) {
+        self.forget_answered();
+        self.waits.shrink_to_fit();
     }
 
     /// Reports `bytes` more to read. A fetch that still has too little stays.
@@ -109,6 +122,13 @@ mod tests {
         for _ in 0..1000 {
             parked.park(&Wait::new(1));
         }
-        assert!(parked.waits.len() <= 32);
+        assert!(parked.waits.len() <= ANSWERED_MAX);
+        let wait = Wait::new(1);
+        parked.park(&wait);
+        parked.shrink();
+        assert_eq!(parked.waits.len(), 1, "who waits still does");
+        drop(wait);
+        parked.shrink();
+        assert_eq!(parked.waits.capacity(), 0);
     }
 }

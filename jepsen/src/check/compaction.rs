@@ -20,7 +20,7 @@ pub fn check(view: &View<'_>, gone: &Gone<'_, '_>, jumps: &[Jump], report: &mut 
     }
     last_of_key(view, gone, report);
     for part in view.parts().filter(compacted) {
-        tombstones(view, part, report);
+        tombstones(view, gone, part, report);
         gaps(view, gone, part, jumps, report);
     }
 }
@@ -54,8 +54,10 @@ fn last_of_key(view: &View<'_>, gone: &Gone<'_, '_>, report: &mut Report) {
     }
 }
 
-/// No key whose last record was a tombstone may show an older value without it.
-fn tombstones(view: &View<'_>, part: Part, report: &mut Report) {
+/// No key whose last record was a tombstone may show an older value without it. What stood before the
+/// beginning that the final reading found last may have gone with the tombstone.
+fn tombstones(view: &View<'_>, gone: &Gone<'_, '_>, part: Part, report: &mut Report) {
+    let front = gone.front(part).unwrap_or_default();
     // By key: its last known record, and the last one that the final reading saw.
     let mut last: BTreeMap<&str, (&Place, &Send<'_>)> = BTreeMap::new();
     let mut shown: BTreeMap<&str, (&Place, &Send<'_>)> = BTreeMap::new();
@@ -63,7 +65,7 @@ fn tombstones(view: &View<'_>, part: Part, report: &mut Report) {
         let Some(send) = view.send_of(place.value) else { continue };
         let Some(key) = send.key else { continue };
         last.insert(key, (place, send));
-        if place.source == Source::ReadFinally {
+        if place.source == Source::ReadFinally && place.offset >= front {
             shown.insert(key, (place, send));
         }
     }

@@ -208,6 +208,30 @@ POLL"#;
     assert!(judged(r#"["t",0,2,2]"#).contains(&Anomaly::Unseen));
 }
 
+/// The same for a key that was deleted: its old value was read before both went.
+#[test]
+fn a_key_that_goes_with_its_tombstone_is_not_there_again() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"k","value":0}
+{"time":2,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"k","value":0,"offset":0}
+{"time":3,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"k","value":1,"tombstone":true}
+{"time":4,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"k","value":1,"tombstone":true,"offset":1}
+{"time":20,"process":900,"type":"info","f":"final"}
+{"time":21,"process":50,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":22,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+{"time":23,"process":50,"type":"ok","f":"poll","records":[["t",0,0,0]]}
+"#;
+    let again = r#"{"time":24,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+"#;
+    let judged = |again: &str| {
+        let history = History::read(&mut [text, again].concat().as_bytes()).expect("a history");
+        let promise = Promise { retention: Retention::Anytime, ..Promise::compacted() };
+        names(&all(&history, &Expect::of_all(promise)))
+    };
+    assert_eq!(judged(again), []);
+    assert!(judged("").contains(&Anomaly::Compaction));
+}
+
 /// What the published reports describe; the first line of each file names the report.
 #[test]
 fn anomalies_of_published_reports_are_named() {

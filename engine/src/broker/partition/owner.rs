@@ -230,7 +230,8 @@ impl<I: Io> Owner<I> {
     async fn rest(mut self, _turn: OwnedSemaphorePermit) -> Ended {
         let stand = self.stand();
         self.report();
-        let Owner { topic, epoch, log, parked, gauge, .. } = self;
+        let Owner { topic, epoch, log, mut parked, gauge, .. } = self;
+        parked.shrink();
         let mut resting = Resting { stand, epoch, parked, gauge };
         match log.rest().await {
             Ok(()) => {
