@@ -207,6 +207,11 @@ pub const RECENT_READS_MAX: usize = 16;
 /// kernel that must make room itself stalls whoever appends next.
 pub const DIRTY_BYTES_PER_LOG_MAX: u64 = 32 << 20;
 
+/// So many bytes of a log that is not flushed for each produce are appended before the system is told
+/// to begin to write them to the disk. Gathered until they are flushed, they would hold up whoever
+/// appends meanwhile.
+pub const WRITE_BACK_BYTES: u64 = 256 << 10;
+
 /// Bytes that a compaction reads before it lets others go.
 pub const COMPACTION_TURN_BYTES: usize = 64 << 10;
 

@@ -185,6 +185,11 @@ pub trait File: Clone + Send + Sync + 'static {
     /// included. Writes that run beside it may be durable or not. A failure is final for the file.
     fn sync(&self) -> impl Future<Output = Result<()>>;
 
+    /// Has the system begin to write to the disk what was written, if it is not at it already. Nobody
+    /// waits for it and nothing is promised: a later [`File::sync`] has less to do, and tells of a
+    /// failure.
+    fn write_back(&self);
+
     /// Reserves room so that writes in `offset .. offset + len` need none. The file becomes at
     /// least that long; new bytes read as zero. `Unsupported` where the file system cannot.
     fn allocate(&self, offset: u64, len: u64) -> impl Future<Output = Result<()>>;

@@ -8,10 +8,10 @@ use super::fault::{AppendError, PlanError};
 use super::index::FileId;
 use super::producer::{Verdict, is_idempotent};
 use super::segment::{Place, Segment};
-use super::{Appended, Log};
+use super::{Appended, Durability, Log};
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{Buf, Error, ErrorKind, File, Io, Open, Wall, is_full, write_all_at};
-use crate::limit::ALLOCATE_AHEAD_BYTES_MAX;
+use crate::limit::{ALLOCATE_AHEAD_BYTES_MAX, WRITE_BACK_BYTES};
 use crate::probe::{self, Probe};
 use crate::wire::batch::{self, Header};
 
@@ -213,6 +213,13 @@ impl<I: Io> Log<I> {
         group.bufs.clear();
         if let Err(error) = result {
             return Err(Box::pin(self.write_failed(&file, position, error)).await);
+        }
+        self.dirt.kept_back += group.bytes;
+        if self.dirt.kept_back >= WRITE_BACK_BYTES {
+            self.dirt.kept_back = 0;
+            if self.config.durability == Durability::PageCache {
+                file.write_back();
+            }
         }
         self.written(group, position, epoch, now);
         Ok(())

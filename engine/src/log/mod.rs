@@ -101,6 +101,8 @@ struct Dirt<F> {
     /// Names in the folder.
     names: bool,
     bytes: u64,
+    /// Bytes appended since the system was last told to begin to write them to the disk.
+    kept_back: u64,
     /// Wall time of the first append since the last ticket.
     since: Option<Wall>,
 }

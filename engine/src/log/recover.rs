@@ -198,7 +198,14 @@ impl<I: Io> Log<I> {
             producers,
             recent: RefCell::new(Recent::default()),
             uses: Cell::new(0),
-            dirt: Dirt { closed: Vec::new(), active: false, names: false, bytes: 0, since: None },
+            dirt: Dirt {
+                closed: Vec::new(),
+                active: false,
+                names: false,
+                bytes: 0,
+                kept_back: 0,
+                since: None,
+            },
             ticket: None,
             saver: Saver::new(io, dir, checkpoint.point),
             saved: Saved {

@@ -82,6 +82,10 @@ async fn reading_and_writing<I: Io>(io: &I, dir: &Path) {
     assert!(bufs.is_empty());
     assert_eq!(file.length().await.expect("length"), 3 << 20);
     assert!(get(&file, 0, 4 << 20).await == bytes);
+    file.write_back();
+    file.write_back();
+    assert!(get(&file, 0, 4 << 20).await == bytes, "writing back changes nothing");
+    file.sync().await.expect("sync");
     let (result, bufs) = file.write_at(vec![], 0).await;
     assert_eq!((result.expect("nothing"), bufs.len()), (0, 0));
 

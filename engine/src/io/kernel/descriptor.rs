@@ -2,6 +2,8 @@
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::queue::Queue;
 use crate::io::{Error, Result};
@@ -10,6 +12,28 @@ use crate::io::{Error, Result};
 pub(super) struct Descriptor {
     fd: ManuallyDrop<OwnedFd>,
     close: Close,
+    written_back: AtomicBool,
+}
+
+/// A file that is being written to the disk. One at a time for each is enough: it takes all there is.
+pub(super) struct WritingBack(Arc<Descriptor>);
+
+impl WritingBack {
+    /// Unless it is done already.
+    pub(super) fn begin(file: &Arc<Descriptor>) -> Option<WritingBack> {
+        let idle = !file.written_back.swap(true, Ordering::Relaxed);
+        idle.then(|| WritingBack(file.clone()))
+    }
+
+    pub(super) fn raw(&self) -> RawFd {
+        self.0.raw()
+    }
+}
+
+impl Drop for WritingBack {
+    fn drop(&mut self) {
+        self.0.written_back.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Where the close happens.
@@ -23,7 +47,7 @@ pub(super) enum Close {
 
 impl Descriptor {
     pub(super) fn new(fd: OwnedFd, close: Close) -> Descriptor {
-        Descriptor { fd: ManuallyDrop::new(fd), close }
+        Descriptor { fd: ManuallyDrop::new(fd), close, written_back: AtomicBool::new(false) }
     }
 
     pub(super) fn raw(&self) -> RawFd {

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::descriptor::{Close, Descriptor, checked};
+use super::descriptor::{Close, Descriptor, WritingBack, checked};
 use super::job::{Job, TRANSFER_BYTES_MAX};
 use super::queue::{Held, Queue};
 use crate::io::{self, Buf, Error, ErrorKind, Open, Result};
@@ -165,6 +165,13 @@ impl io::File for KernelFile {
 
     async fn sync(&self) -> Result<()> {
         run_plain(Job::SyncData { file: self.0.clone() }).await
+    }
+
+    fn write_back(&self) {
+        if let Some(writing) = WritingBack::begin(&self.0) {
+            // Nobody waits for it; it happens all the same.
+            drop(Queue::current().start(Job::WriteBack(writing)));
+        }
     }
 
     async fn allocate(&self, offset: u64, len: u64) -> Result<()> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use io_uring::{opcode, squeue, types};
 
-use super::descriptor::{Descriptor, checked};
+use super::descriptor::{Descriptor, WritingBack, checked};
 use crate::io::{Buf, Error, ErrorKind, Result};
 
 /// The most that one read or write asks for, in bytes; the kernel's own bound is 2 GiB.
@@ -46,6 +46,8 @@ pub(super) enum Job {
     SyncData {
         file: Arc<Descriptor>,
     },
+    /// What is in the page cache is on its way to the disk afterwards.
+    WriteBack(WritingBack),
     /// Everything.
     Sync {
         file: Arc<Descriptor>,
@@ -105,6 +107,10 @@ impl Job {
             Job::SyncData { file } => {
                 let flags = types::FsyncFlags::DATASYNC;
                 opcode::Fsync::new(fd(file)).flags(flags).build()
+            }
+            Job::WriteBack(file) => {
+                let (all, flags) = (0, libc::SYNC_FILE_RANGE_WRITE);
+                opcode::SyncFileRange::new(types::Fd(file.raw()), all).flags(flags).build()
             }
             Job::Sync { file } => opcode::Fsync::new(fd(file)).build(),
             Job::Allocate { file, offset, len } => {
@@ -171,6 +177,11 @@ impl Job {
             }
             // SAFETY: the descriptor is open.
             Job::SyncData { file } => of(unsafe { libc::fdatasync(file.raw()) }),
+            Job::WriteBack(file) => {
+                let (all, flags) = (0, libc::SYNC_FILE_RANGE_WRITE);
+                // SAFETY: the descriptor is open.
+                of(unsafe { libc::sync_file_range(file.raw(), 0, all, flags) })
+            }
             // SAFETY: the descriptor is open.
             Job::Sync { file } => of(unsafe { libc::fsync(file.raw()) }),
             Job::Allocate { file, offset, len } => {

@@ -95,7 +95,7 @@ impl Sample for String {
             4..14 => dice.below(12),
             _ => 120 + dice.below(16),
         };
-        let first = dice.draw();
+        let first = dice.draw() % 8;
         (0..length)
             .map(|place| {
                 ['a', 'Z', '.', '-', '7', 'ß', '語', '😀'][((first + place * 5) % 8) as usize]
