@@ -211,6 +211,8 @@ pub const DIRTY_BYTES_PER_LOG_MAX: u64 = 32 << 20;
 /// to begin to write them to the disk. Gathered until they are flushed, they would hold up whoever
 /// appends meanwhile.
 pub const WRITE_BACK_BYTES: u64 = 256 << 10;
+/// ... and no sooner than this after the last time: each costs a switch to a worker of the kernel.
+pub const WRITE_BACK_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(4);
 
 /// Bytes that a compaction reads before it lets others go.
 pub const COMPACTION_TURN_BYTES: usize = 64 << 10;

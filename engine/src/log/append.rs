@@ -11,7 +11,7 @@ use super::segment::{Place, Segment};
 use super::{Appended, Durability, Log};
 use crate::id::{LeaderEpoch, Offset};
 use crate::io::{Buf, Error, ErrorKind, File, Io, Open, Wall, is_full, write_all_at};
-use crate::limit::{ALLOCATE_AHEAD_BYTES_MAX, WRITE_BACK_BYTES};
+use crate::limit::{ALLOCATE_AHEAD_BYTES_MAX, WRITE_BACK_BYTES, WRITE_BACK_INTERVAL_MIN};
 use crate::probe::{self, Probe};
 use crate::wire::batch::{self, Header};
 
@@ -216,13 +216,21 @@ impl<I: Io> Log<I> {
         }
         self.dirt.kept_back += group.bytes;
         if self.dirt.kept_back >= WRITE_BACK_BYTES {
-            self.dirt.kept_back = 0;
-            if self.config.durability == Durability::PageCache {
-                file.write_back();
-            }
+            self.write_back(&file);
         }
         self.written(group, position, epoch, now);
         Ok(())
+    }
+
+    /// Has the system begin to write what nobody flushes for each produce.
+    fn write_back(&mut self, file: &I::File) {
+        let now = self.io.now();
+        if self.config.durability == Durability::PageCache
+            && now.since(self.dirt.written_back) >= WRITE_BACK_INTERVAL_MIN
+        {
+            file.write_back();
+            (self.dirt.kept_back, self.dirt.written_back) = (0, now);
+        }
     }
 
     /// The open active segment with its index in memory, and room for `bytes`.

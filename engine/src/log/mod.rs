@@ -101,8 +101,10 @@ struct Dirt<F> {
     /// Names in the folder.
     names: bool,
     bytes: u64,
-    /// Bytes appended since the system was last told to begin to write them to the disk.
+    /// Bytes appended since the system was last told to begin to write them to the disk, and when
+    /// that was.
     kept_back: u64,
+    written_back: Instant,
     /// Wall time of the first append since the last ticket.
     since: Option<Wall>,
 }

@@ -19,7 +19,7 @@ use super::segment::{Segment, read_file};
 use super::slice::Recent;
 use super::{Config, Dirt, IndexJob, Log, Row, Saved, Scratch};
 use crate::id::Offset;
-use crate::io::{self, Buf, ErrorKind, File, Io, Open, Pool, fill_at, write_all_at};
+use crate::io::{self, Buf, ErrorKind, File, Instant, Io, Open, Pool, fill_at, write_all_at};
 use crate::probe::{self, Probe};
 
 /// What opening a log found and did.
@@ -204,6 +204,7 @@ impl<I: Io> Log<I> {
                 names: false,
                 bytes: 0,
                 kept_back: 0,
+                written_back: Instant::default(),
                 since: None,
             },
             ticket: None,
