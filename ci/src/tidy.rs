@@ -14,7 +14,7 @@ const DRAWERS: &[&str] =
     &["util", "utils", "common", "helper", "helpers", "manager", "misc", "types"];
 
 /// How many methods the seam has. A larger number is a decision, not an accident.
-const SEAM_METHODS_MAX: usize = 31;
+const SEAM_METHODS_MAX: usize = 32;
 
 /// A file of more lines is two things.
 const LINES_MAX: usize = 1000;

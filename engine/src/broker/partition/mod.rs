@@ -1,7 +1,7 @@
 //! One partition on its core, from its first opening to its end: who owns its log, and what is
 //! answered while nobody can.
 //!
-//! An [`owner`] serves for as long as the log is open; it appends ([`write`]) and plans fetches
+//! An [`owner`] serves for as long as the log is open; it appends ([`mod@write`]) and plans fetches
 //! ([`read`]). It ends, with the log closed, when the partition has had nothing to do for some time
 //! ([`super::rest`]). A log that cannot be opened is offline until a restart, or until there is room on
 //! the disk. Lives on the core that `machine::place` names.
