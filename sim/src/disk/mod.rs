@@ -289,11 +289,11 @@ impl Disk {
     /// # Errors
     /// `StorageFull`, `Unsupported`, or what ails the disk; nothing is reserved then.
     pub fn allocate(&mut self, ino: Ino, offset: u64, len: u64) -> Result<()> {
+        let end = offset.checked_add(len).filter(|_| len > 0).ok_or(ErrorKind::InvalidInput)?;
         self.fail(Call::Allocate)?;
         if self.troubles.refuses_allocation() {
             return Err(ErrorKind::Unsupported.into());
         }
-        let end = offset.checked_add(len).ok_or(ErrorKind::InvalidInput)?;
         if end > offset + self.room_from(ino, offset) {
             return Err(self.full());
         }
