@@ -223,9 +223,8 @@ mod tests {
 
     #[test]
     fn the_seam_is_counted() {
-        let many = source("a", &"    fn method(&self);\n".repeat(32));
-        assert!(many.seam_methods().is_some());
-        let few = source("a", &"    fn method(&self);\n".repeat(30));
-        assert!(few.seam_methods().is_none());
+        let with = |methods| source("a", &"    fn method(&self);\n".repeat(methods));
+        assert!(with(SEAM_METHODS_MAX + 1).seam_methods().is_some());
+        assert!(with(SEAM_METHODS_MAX).seam_methods().is_none());
     }
 }
