@@ -117,6 +117,26 @@ fn appends_flushes_and_reads_over_segments() {
 }
 
 #[test]
+fn what_waits_in_the_page_cache_is_written_back_now_and_then() {
+    use crate::limit::{WRITE_BACK_BYTES, WRITE_BACK_INTERVAL_MIN};
+    let ram = Ram::new(1);
+    ram.block_on(async {
+        let large = || vec![batch(&vec![1; WRITE_BACK_BYTES as usize / 50])];
+        for (durability, expected) in [(Durability::Flushed, 0), (Durability::PageCache, 1)] {
+            let (mut log, _) = open(&ram, Config { durability, ..Config::default() }).await;
+            ram.sleep(WRITE_BACK_INTERVAL_MIN).await;
+            add(&mut log, vec![batch(&[1])]).await;
+            assert_eq!(ram.write_backs(), 0, "too little");
+            add(&mut log, large()).await;
+            assert_eq!(ram.write_backs(), expected, "{durability:?}");
+            add(&mut log, large()).await;
+            assert_eq!(ram.write_backs(), expected, "too soon");
+            log.close().await.expect("closes");
+        }
+    });
+}
+
+#[test]
 fn a_failed_flush_poisons() {
     use crate::io::ram::{Call, Effect, Fault};
     let ram = Ram::new(2);

@@ -149,6 +149,12 @@ impl Ram {
         self.disk(|disk| disk.operations())
     }
 
+    /// How often a file of this world was to be written back.
+    #[must_use]
+    pub fn write_backs(&self) -> u64 {
+        self.disk(|disk| disk.write_backs)
+    }
+
     /// How often this world was asked to give memory back.
     #[must_use]
     pub fn memory_releases(&self) -> u64 {
@@ -378,6 +384,7 @@ impl super::File for RamFile {
 
     fn write_back(&self) {
         // Whatever is not flushed may have reached the disk at any crash anyway.
+        self.0.disk(|disk, _| disk.write_backs += 1);
     }
 
     async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
