@@ -104,6 +104,7 @@ enum Sort {
 /// A file that damage may strike, below `safe` bytes.
 #[derive(Clone, Copy, Debug)]
 struct Target {
+    folder: Ino,
     ino: Ino,
     sort: Sort,
     safe: u64,
@@ -130,14 +131,28 @@ pub fn victim(disk: &Disk, random: &mut Stream) -> Option<(Ino, u64)> {
     Some((target.ino, random.below(target.safe / SECTOR as u64)))
 }
 
-/// Damages something on the disk; false if there is nothing yet that may be.
+/// Damages something on the disk; false if there is nothing yet that may be. What lies side by side
+/// goes together: with a segment often its index.
 pub fn strike(disk: &mut Disk, rot: Rot, random: &mut Stream) -> bool {
     let sort = match random.below(8) {
         0..5 => Sort::Segment,
         5..7 => Sort::Index,
         _ => Sort::Checkpoint,
     };
-    let Some(Target { ino, safe, .. }) = pick(disk, sort, random) else { return false };
+    let Some(target) = pick(disk, sort, random) else { return false };
+    let struck = strike_at(disk, target, rot, random);
+    if struck
+        && sort == Sort::Segment
+        && random.chance(1, 3)
+        && let Some(index) = index_of(disk, target)
+    {
+        strike_at(disk, index, rot, random);
+    }
+    struck
+}
+
+fn strike_at(disk: &mut Disk, target: Target, rot: Rot, random: &mut Stream) -> bool {
+    let Target { ino, safe, .. } = target;
     for _ in 0..8 {
         let sector = random.below(safe.div_ceil(SECTOR as u64));
         let within = (safe - sector * SECTOR as u64).min(SECTOR as u64) as usize;
@@ -215,18 +230,28 @@ fn pick(disk: &Disk, sort: Sort, random: &mut Stream) -> Option<Target> {
     (!fitting.is_empty()).then(|| random.pick(&fitting))
 }
 
+/// The index of a segment, if there is one that holds something.
+fn index_of(disk: &Disk, segment: Target) -> Option<Target> {
+    let name = disk.name_of(segment.ino)?.strip_suffix(".log")?.to_owned() + ".index";
+    let (_, names) = disk.folders().find(|(folder, _)| *folder == segment.folder)?;
+    let &ino = names.get(&name)?;
+    let safe = disk.length(ino);
+    (safe > 0).then_some(Target { ino, sort: Sort::Index, safe, ..segment })
+}
+
 /// Everything on the disk that may be damaged now.
 fn targets(disk: &Disk) -> Vec<Target> {
     let mut targets = Vec::new();
     let metadata = |ino| disk.name_of(ino).is_some_and(|name| name.starts_with("__"));
     for (folder, names) in disk.folders().filter(|(folder, _)| !metadata(*folder)) {
         let Some((_, checkpoint)) = disk.durable(folder, "checkpoint") else { continue };
-        for (name, safe) in promised(&checkpoint).unwrap_or_default() {
+        for segment in promised(&checkpoint).unwrap_or_default() {
+            let (name, safe) = (segment.name(), segment.size);
             if let Some(&ino) = names.get(&name)
                 && disk.durable(folder, &name).is_some_and(|(durable, _)| durable == ino)
                 && safe <= disk.length(ino)
             {
-                targets.push(Target { ino, sort: Sort::Segment, safe });
+                targets.push(Target { folder, ino, sort: Sort::Segment, safe });
             }
         }
         for (name, &ino) in names {
@@ -235,15 +260,37 @@ fn targets(disk: &Disk) -> Vec<Target> {
                 name if name.ends_with(".index") => Sort::Index,
                 _ => continue,
             };
-            targets.push(Target { ino, sort, safe: disk.length(ino) });
+            targets.push(Target { folder, ino, sort, safe: disk.length(ino) });
         }
     }
     targets
 }
 
-/// The segments of a checkpoint by their files' names, with the bytes that it promises of each, as
-/// `docs/format.md` draws it. None if it is damaged.
-fn promised(checkpoint: &[u8]) -> Option<Vec<(String, u64)>> {
+/// What a checkpoint promises of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promised {
+    /// Its first offset.
+    pub base: i64,
+    /// Which pass of compaction has written it; 0 for none.
+    pub generation: u32,
+    /// How many bytes of it there are.
+    pub size: u64,
+}
+
+impl Promised {
+    /// What its file is called.
+    fn name(&self) -> String {
+        let Promised { base, generation, .. } = self;
+        match generation {
+            0 => format!("{base:020}.log"),
+            _ => format!("{base:020}.{generation}.log"),
+        }
+    }
+}
+
+/// The segments of a checkpoint, as `docs/format.md` draws it. None if it is damaged.
+#[must_use]
+pub fn promised(checkpoint: &[u8]) -> Option<Vec<Promised>> {
     let long = |at: usize| {
         let bytes = checkpoint.get(at..at + 8)?.try_into().ok()?;
         Some(u64::from_be_bytes(bytes))
@@ -258,11 +305,8 @@ fn promised(checkpoint: &[u8]) -> Option<Vec<(String, u64)>> {
     let row = |row: usize| {
         let at = 44 + 44 * row;
         // Base offset, generation, end offset, size.
-        let (base, generation, size) = (long(at)?, short(at + 8)?, long(at + 20)?);
-        Some(match generation {
-            0 => (format!("{base:020}.log"), size),
-            _ => (format!("{base:020}.{generation}.log"), size),
-        })
+        let base = i64::try_from(long(at)?).ok()?;
+        Some(Promised { base, generation: short(at + 8)?, size: long(at + 20)? })
     };
     (0..short(40)? as usize).map(row).collect()
 }
@@ -341,14 +385,17 @@ mod tests {
         (ino, safe, bytes)
     }
 
+    const INDEX: &str = "/t-0/00000000000000000000.index";
+
     #[test]
     fn silent_damage_strikes_where_it_is_noticed_and_never_above_the_checkpoint() {
-        let (mut struck, mut indexes) = (0, 0);
+        let (mut struck, mut indexes, mut both) = (0, 0, 0);
         for seed in 0..300 {
             let mut random = Stream::new(seed);
             let mut disk = Disk::new(1 << 20, Stream::new(seed));
             let (metadata, _, kept) = log(&mut disk, "/__cluster_metadata-0", 9);
             let (ino, safe, bytes) = log(&mut disk, "/t-0", 30);
+            let index = disk.open(Path::new(INDEX), Open::Read).expect("there");
             let rot = random.pick(&[Rot::Bits, Rot::Stale, Rot::Unreadable]);
             struck += u32::from(strike(&mut disk, rot, &mut random));
             let damaged = disk.peek(ino, 0, bytes.len());
@@ -360,11 +407,16 @@ mod tests {
             }
             let unreadable = disk.readable(ino, 0, bytes.len() as u64);
             assert!(unreadable < safe || unreadable == bytes.len() as u64);
-            indexes += u32::from(damaged == bytes && unreadable == bytes.len() as u64);
+            let spared = damaged == bytes && unreadable == bytes.len() as u64;
+            let index_spared =
+                disk.peek(index, 0, 2000) == [4; 2000] && disk.readable(index, 0, 2000) == 2000;
+            indexes += u32::from(spared);
+            both += u32::from(!spared && !index_spared);
             disk.mend();
             assert!(disk.peek(ino, 0, bytes.len()) == bytes);
         }
         assert!(struck > 280 && (20..200).contains(&indexes), "{struck} {indexes}");
+        assert!((30..100).contains(&both), "{both}");
     }
 
     /// Without it, no silent fault would meet a segment once the format of checkpoints has changed.

@@ -10,7 +10,7 @@
 //! pages of what is given up around them when thousands of partitions rest.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clean::Stand;
@@ -44,6 +44,9 @@ pub struct Reading {
     pub waiting: u64,
     /// Whether its disk failed.
     pub failed: bool,
+    /// The segment that compaction has put in the place of others last since it was opened: its base
+    /// offset, and which pass has written it.
+    pub compacted: Option<(Offset, u32)>,
     /// Records appended since it was opened.
     pub messages_in: u64,
     /// Bytes of batches appended since then.
@@ -95,6 +98,9 @@ struct Numbers {
     bytes: AtomicU64,
     waiting: AtomicU64,
     failed: AtomicBool,
+    compacted_base: AtomicI64,
+    /// 0 stands for none.
+    compacted_generation: AtomicU32,
 }
 
 /// The gauges of all open partitions of a broker.
@@ -137,6 +143,9 @@ impl Gauge {
         to.bytes.store(log.size_bytes(), Ordering::Relaxed);
         to.waiting.store(waiting as u64, Ordering::Relaxed);
         to.failed.store(log.failure().is_some(), Ordering::Relaxed);
+        let (base, generation) = log.newest_compacted().unwrap_or_default();
+        to.compacted_base.store(base.0, Ordering::Relaxed);
+        to.compacted_generation.store(generation, Ordering::Relaxed);
         let before = to.bytes_in_before.load(Ordering::Relaxed);
         to.bytes_in.store(before + log.appended_bytes(), Ordering::Relaxed);
     }
@@ -171,6 +180,8 @@ impl Gauge {
     fn read(&self, (topic_id, partition): Key) -> Reading {
         let of = self.numbers();
         let end = Offset(of.end.load(Ordering::Relaxed));
+        let generation = of.compacted_generation.load(Ordering::Relaxed);
+        let base = Offset(of.compacted_base.load(Ordering::Relaxed));
         Reading {
             messages_in: u64::try_from(end.0 - of.opened_at.load(Ordering::Relaxed)).unwrap_or(0),
             bytes_in: of.bytes_in.load(Ordering::Relaxed),
@@ -186,6 +197,7 @@ impl Gauge {
             bytes: of.bytes.load(Ordering::Relaxed),
             waiting: of.waiting.load(Ordering::Relaxed),
             failed: of.failed.load(Ordering::Relaxed),
+            compacted: (generation > 0).then_some((base, generation)),
         }
     }
 }

@@ -45,6 +45,11 @@ impl Rot {
         self.sectors.entry((ino, sector)).or_insert(Rotten::Unreadable);
     }
 
+    /// Whether something of a file is rotten.
+    pub(super) fn is_in(&self, ino: Ino) -> bool {
+        self.sectors.range((ino, 0)..=(ino, u64::MAX)).next().is_some()
+    }
+
     /// Where the first unreadable byte in `offset .. offset + len` is.
     pub(super) fn unreadable(&self, ino: Ino, offset: u64, len: u64) -> Option<u64> {
         if self.sectors.is_empty() || len == 0 {

@@ -21,4 +21,12 @@ impl Disk {
         });
         Ok(risky.map(|(name, _)| name.clone()).collect())
     }
+
+    /// What a power cut would leave of a file, if it is certain to be left; none if something of it
+    /// is rotten.
+    #[must_use]
+    pub fn lasting(&self, dir: &Path, name: &str) -> Option<Vec<u8>> {
+        let (ino, bytes) = self.durable(self.folder(dir).ok()?, name)?;
+        (!self.rot.is_in(ino)).then_some(bytes)
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use trialog_engine::broker::Reading;
 
 use super::{Violation, folder, name};
+use crate::atlas::promised;
 use crate::world::World;
 
 /// LOG-3, from below: while a log says that all it holds is flushed, no byte of its segments and no
@@ -23,5 +24,33 @@ pub fn check(world: &World, machine: usize, data: &Path, now: &Reading) -> Optio
     (!segments.is_empty()).then(|| Violation {
         id: "LOG-3",
         text: format!("{}: a power cut would take of {segments:?}: {now:?}", name(now)),
+    })
+}
+
+/// COMPACT-3: readers have what compaction wrote only when a checkpoint on the disk names it.
+pub fn check_named(
+    world: &World,
+    machine: usize,
+    data: &Path,
+    now: &Reading,
+    before: Option<&Reading>,
+) -> Option<Violation> {
+    let (base, generation) = now.compacted?;
+    // Later the start may have passed it, and a checkpoint need not name it any more.
+    if now.start > base || before.is_some_and(|before| before.compacted == now.compacted) {
+        return None;
+    }
+    let dir = folder(data, now);
+    let checkpoint = world.machine(machine, |machine| machine.disk.lasting(&dir, "checkpoint"));
+    let rows = promised(&checkpoint?)?;
+    let there = rows.iter().rfind(|row| row.base <= base.0);
+    let named = there.is_some_and(|row| row.generation >= generation);
+    (!named).then(|| Violation {
+        id: "COMPACT-3",
+        text: format!(
+            "{}: readers have the segment at {base} as pass {generation} has written it, and on the \
+             disk the checkpoint names {there:?}: {now:?}",
+            name(now)
+        ),
     })
 }

@@ -114,6 +114,7 @@ impl Watch {
                     wrong.extend(disk::check(world, broker.machine, data, reading));
                 }
             }
+            wrong.extend(disk::check_named(world, broker.machine, data, reading, before));
             wrong.extend(check_bounds(reading));
             wrong.extend(check_room(reading, hurt));
             for violation in wrong {

@@ -16,6 +16,7 @@
 //!   offsets, ends at the first thing that does not go as expected, and gives tombstones a horizon
 //!   only below what it has mapped. A log whose end was cut takes in nothing of a pass that was
 //!   begun before: what made older records needless may be gone.
+//! * COMPACT-3: readers have a new file only when a checkpoint on the disk names it.
 //! * Offsets, producers' last sequences and the table of leader epochs stay what they were. The last
 //!   batch of a segment stays, emptied if need be, so that readers get to the end.
 //!
@@ -77,6 +78,8 @@ pub(super) struct State {
     cuts: u64,
     /// What the checkpoints written from now on name, and readers do not see yet.
     planned: Option<Replacement>,
+    /// The file that took the place of others last.
+    newest: Option<FileId>,
     /// Files that are not of the log any more, and the number of the first checkpoint that does not
     /// name them.
     replaced: VecDeque<(u64, FileId)>,
@@ -265,6 +268,12 @@ impl<I: Io> Log<I> {
         })
     }
 
+    /// The segment that compaction has put in the place of others last since the log was opened: its
+    /// base offset, and which pass has written it.
+    pub fn newest_compacted(&self) -> Option<(Offset, u32)> {
+        self.compaction.newest.map(|id| (id.base, id.generation))
+    }
+
     /// Takes in a step of a compaction; the rest of it, if there is one.
     pub fn compacted(&mut self, compacted: Compacted<I>) -> Option<Compaction<I>> {
         let Compacted { mut compaction, outcome } = compacted;
@@ -378,6 +387,7 @@ impl<I: Io> Log<I> {
         let Replacement { sources, row } = self.compaction.planned.take().expect("just seen");
         let count = sources.len();
         self.segments.splice(first..first + count, [Segment::known(row)]);
+        self.compaction.newest = Some(row.id());
         probe::hit(if count > 1 { Probe::CompactedTogether } else { Probe::Compacted });
         self.recent.get_mut().replaced();
         self.dirt.closed.retain(|dirty| !sources.iter().any(|row| row.base == dirty.base));
