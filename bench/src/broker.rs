@@ -133,6 +133,7 @@ pub fn serve(data: &Path, settings: &[(&str, &str)]) {
         admin: Some(AdminWish {
             address: "127.0.0.1:0".parse().expect("an address"),
             optional: false,
+            usage: || None,
         }),
     });
     let ends = shared.clone();

@@ -391,6 +391,7 @@ fn operators_ask_over_http() {
     let metrics = get("/metrics");
     let counted = "trialog_topic_records_in_total{topic=\"t\"} 3\n";
     assert!(metrics.contains(counted), "{metrics}");
+    assert!(metrics.contains("\nprocess_resident_memory_bytes "), "{metrics}");
     assert!(metrics.ends_with("\r\n0\r\n\r\n"), "whole to the last chunk");
 
     let explain = ["topic", "explain-retention", "t", "--admin", broker.admin.as_str()];

@@ -46,7 +46,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{error, info, warn};
 
-pub use admin::Wish as AdminWish;
+pub use admin::{Usage, Wish as AdminWish};
 pub use data::DataError;
 pub use dispatch::SERVED;
 pub use gauge::Reading;

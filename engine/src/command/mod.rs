@@ -23,6 +23,7 @@ mod runtime;
 mod serve;
 mod time;
 mod topic;
+mod usage;
 
 use std::process::ExitCode;
 

@@ -22,7 +22,7 @@ use trialog_engine::io::{self, ErrorKind};
 use super::cli;
 use super::failure::Failure;
 use super::output::Output;
-use super::runtime;
+use super::{runtime, usage};
 
 /// How long a stop may take before the process ends without it. What was acknowledged is safe
 /// either way; the next start then recovers as after a crash.
@@ -261,7 +261,8 @@ fn resolve(listeners: &[config::Listener]) -> Result<SocketAddr, Failure> {
 fn admin(config: &config::Broker) -> Result<Option<AdminWish>, Failure> {
     let Some(listener) = &config.admin_listener else { return Ok(None) };
     let optional = config.given("trialog.admin.listener").is_none();
-    Ok(Some(AdminWish { address: resolve_one(listener)?, optional }))
+    let address = resolve_one(listener)?;
+    Ok(Some(AdminWish { address, optional, usage: usage::look }))
 }
 
 fn resolve_one(listener: &config::Listener) -> Result<SocketAddr, Failure> {

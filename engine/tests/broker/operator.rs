@@ -20,7 +20,7 @@ use trialog_engine::wire::code::ErrorCode;
 const ADMIN: &str = "127.0.0.1:9644";
 
 fn wish(optional: bool) -> Option<AdminWish> {
-    Some(AdminWish { address: ADMIN.parse().expect("an address"), optional })
+    Some(AdminWish { address: ADMIN.parse().expect("an address"), optional, usage: || None })
 }
 
 /// Runs `body` with a broker of two cores that has an admin listener.
@@ -90,7 +90,7 @@ async fn metrics(ram: &Ram) -> Page {
     Page::read(&body)
 }
 
-async fn delete_topic(peer: &mut Peer, name: &str) {
+pub async fn delete_topic(peer: &mut Peer, name: &str) {
     let topic = DeleteTopicState { name: Some(name.to_owned()), topic_id: TopicId::NONE };
     let delete = DeleteTopicsRequest {
         topics: vec![topic],

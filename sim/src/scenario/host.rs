@@ -31,6 +31,7 @@ pub async fn serve(io: SimIo, stage: Stage, broker: usize) {
         admin: Some(AdminWish {
             address: SocketAddr::new([0, 0, 0, 0].into(), ADMIN_PORT),
             optional: false,
+            usage: || None,
         }),
         cores,
     };

@@ -10,6 +10,7 @@ use super::answer::Answer;
 use super::exposition::{self, Kind, sample};
 use super::kafka_names;
 use super::lag::Group;
+use super::process;
 use super::survey::{Sum, Survey};
 use crate::broker::dispatch::SERVED;
 use crate::broker::gauge::Reading;
@@ -322,6 +323,7 @@ pub async fn write<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Resul
     groups(all, GROUPS, answer).await?;
     places(all, PLACES, answer).await?;
     states(all, answer).await?;
+    process::write(all.usage, answer).await?;
     kafka_names::write(all, answer).await
 }
 

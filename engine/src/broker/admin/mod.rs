@@ -14,6 +14,7 @@ mod http;
 mod kafka_names;
 mod lag;
 mod metrics;
+mod process;
 mod retention;
 mod survey;
 
@@ -37,13 +38,17 @@ use crate::limit::{
 };
 use crate::probe::{self, Probe};
 
-/// Where the admin listener is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub use process::Usage;
+
+/// Where the admin listener is wanted, and what it is to tell beside what the broker knows.
+#[derive(Clone, Copy, Debug)]
 pub struct Wish {
     /// The address.
     pub address: SocketAddr,
     /// Whether the broker starts without it if the address is taken: nobody asked for this one.
     pub optional: bool,
+    /// Finds out what the process takes of its machine.
+    pub usage: fn() -> Option<Usage>,
 }
 
 const JSON: &str = "application/json";

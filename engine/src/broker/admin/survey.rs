@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::health::{self, Start};
 use super::lag::{self, Group};
+use super::process::Usage;
 use crate::broker::Core;
 use crate::broker::gauge::{Reading, Retired};
 use crate::broker::room::{Level, Marks};
@@ -18,6 +19,8 @@ use crate::machine::Image;
 pub struct Survey {
     /// Its number.
     pub node: i32,
+    /// What its process takes of its machine.
+    pub usage: Option<Usage>,
     /// Its number of cores.
     pub cores: usize,
     /// The cluster.
@@ -108,6 +111,7 @@ pub async fn take<I: Io>(core: &Rc<Core<I>>) -> Survey {
     }
     Survey {
         node: shared.node.0,
+        usage: shared.admin.and_then(|wish| (wish.usage)()),
         cores: shared.tallies.len(),
         image,
         started: start.is_over(shared.tallies.len()),
