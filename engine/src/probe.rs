@@ -243,6 +243,8 @@ probes! {
     ClosedInCompaction,
     /// The start of a partition is raised.
     StartRaised,
+    /// A topic's durability changes: what waits is flushed first.
+    DurabilityChanged,
     /// The start of a partition is raised once the flush under way is done.
     StartWaitedForFlush,
     /// A partition ends while questions wait in its queue.
@@ -413,6 +415,9 @@ probes! {
     SessionEvicted,
     /// All fetch sessions are in use.
     SessionRefused,
+    /// All fetch sessions together remember as many partitions as they may.
+    #[beyond = "it takes 500,000 partitions in fetch sessions"]
+    SessionTooLarge,
     /// A fetch names a session that is not there.
     SessionUnknown,
     /// A fetch names a wrong epoch of its session.

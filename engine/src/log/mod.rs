@@ -177,6 +177,11 @@ impl<I: Io> Log<I> {
         Some(Flush { io: self.io.clone(), files, dir, bytes })
     }
 
+    /// Whether something was appended that no ticket covers.
+    pub fn is_dirty(&self) -> bool {
+        self.dirt.active
+    }
+
     /// Whether a ticket is out whose outcome matters.
     pub fn is_flushing(&self) -> bool {
         self.ticket.is_some() && self.failure.is_none()

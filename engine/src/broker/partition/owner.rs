@@ -197,11 +197,11 @@ impl<I: Io> Owner<I> {
                     }));
                 }
             }
+            self.flush_if_due();
             if std::mem::take(&mut self.rescheduled) {
                 let next = self.tick_in();
                 tick = Box::pin(self.core.io.sleep(next));
             }
-            self.flush_if_due();
             self.report();
         }
     }
@@ -321,7 +321,7 @@ impl<I: Io> Owner<I> {
                 Ask::Rest => {
                     self.rest_asked = true;
                 }
-                Ask::Configure(topic) => self.configure(topic),
+                Ask::Configure(topic) => Box::pin(self.configure(topic)).await,
                 end @ (Ask::Close(_) | Ask::Delete(_)) => return Some(end),
             }
         }
@@ -333,8 +333,16 @@ impl<I: Io> Owner<I> {
             "the partition is offline until the broker is restarted: its disk failed");
     }
 
-    fn configure(&mut self, topic: Arc<Topic>) {
-        let config = self.core.topic_config(&topic).log(&self.core.config());
+    async fn configure(&mut self, topic: Arc<Topic>) {
+        let mut config = self.core.topic_config(&topic).log(&self.core.config());
+        if config.durability != self.durability {
+            // What may be read is not taken back (READ-2), and who waits is not forgotten (FLUSH-2).
+            probe::hit(Probe::DurabilityChanged);
+            self.settle().await;
+            if self.log.failure().is_some() {
+                config.durability = self.durability;
+            }
+        }
         self.durability = config.durability;
         self.log.set_config(config);
         self.topic = topic;

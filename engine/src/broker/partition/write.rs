@@ -4,7 +4,7 @@
 //! acknowledgement leaves when the flushed end has passed its last record.
 //!
 //! Keeps: ACK-1, nothing is acknowledged before it is flushed, unless the topic says otherwise;
-//! FLUSH-1, a flush is run to its end.
+//! FLUSH-1, a flush is run to its end; FLUSH-2, who waits, waits for a flush that is under way.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -51,7 +51,7 @@ impl<I: Io> Owner<I> {
     pub(super) async fn produce(&mut self) {
         let Group { mut batches, mut results, mut answers } = std::mem::take(&mut self.group);
         let asked = batches.len();
-        let segments = self.log.segment_count();
+        let (segments, dirty) = (self.log.segment_count(), self.log.is_dirty());
         self.gauge.expect(self.waiting.len() + asked);
         self.log.append_from(&mut batches, self.epoch, self.core.io.wall(), &mut results).await;
         // What was just closed may be waited for by compaction.
@@ -60,6 +60,8 @@ impl<I: Io> Owner<I> {
         let start = self.log.start();
         let flushed = self.log.flushed_end();
         let at_once = self.durability == log::Durability::PageCache;
+        // It has a term now (`flush.ms`).
+        self.rescheduled |= at_once && !dirty;
         let mut next = results.drain(..);
         for (count, answer) in answers.drain(..) {
             let mut end = flushed;
@@ -105,6 +107,22 @@ impl<I: Io> Owner<I> {
             self.flushing.is_some() || !self.log.is_flushing(),
             "FLUSH-1: a flush is forgotten"
         );
+        if self.flushing.is_none() && !self.waiting.is_empty() {
+            // It went out of use between two writes of one group.
+            let failed = self.log.failure().is_some();
+            assert!(failed, "FLUSH-2: somebody waits, and there is no flush to wait for");
+            self.refuse_waiting(&AppendError::Poisoned.to_string());
+        }
+    }
+
+    /// Has everything flushed, and answers who waits for it.
+    pub(super) async fn settle(&mut self) {
+        if let Some(flushing) = self.flushing.take() {
+            self.on_flushed(flushing.await);
+        }
+        if let Some(flush) = self.log.flush() {
+            self.on_flushed(flush.run().await);
+        }
     }
 
     pub(super) fn on_flushed(&mut self, flushed: Flushed) {
@@ -121,18 +139,23 @@ impl<I: Io> Owner<I> {
             Err(poisoned) => {
                 let message = poisoned.to_string();
                 self.log_failure(&message);
-                if !self.waiting.is_empty() {
-                    probe::hit(Probe::FlushFailedWaiting);
-                }
-                let code = ErrorCode::KafkaStorageError;
-                for Waiting { mut outcomes, answer, .. } in self.waiting.drain(..) {
-                    for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
-                        *outcome = Err(Rejection { code, message: message.clone() });
-                    }
-                    answer.send(outcomes);
-                }
+                self.refuse_waiting(&message);
                 self.parked.wake_all();
             }
+        }
+    }
+
+    /// What waits will never be flushed.
+    fn refuse_waiting(&mut self, message: &str) {
+        if !self.waiting.is_empty() {
+            probe::hit(Probe::FlushFailedWaiting);
+        }
+        let code = ErrorCode::KafkaStorageError;
+        for Waiting { mut outcomes, answer, .. } in self.waiting.drain(..) {
+            for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+                *outcome = Err(Rejection { code, message: message.to_owned() });
+            }
+            answer.send(outcomes);
         }
     }
 

@@ -68,7 +68,7 @@ impl TopicShape {
     /// Whether there is something to change that not every topic has.
     pub(super) fn may_change(&self) -> bool {
         self.may_be_shortened()
-            || self.nature == Nature::Compacted
+            || matches!(self.nature, Nature::Compacted | Nature::Cached)
             || self.partitions_most > self.partitions
     }
 
@@ -86,6 +86,7 @@ impl TopicShape {
             Nature::Cached => {
                 all.push(("flush.messages", &[None, Some("1"), Some("30")]));
                 all.push(("flush.ms", &[None, Some("10"), Some("2000")]));
+                all.push(("trialog.durability", &[None, Some("flush"), Some("page-cache")]));
             }
             Nature::Trimmed => {
                 all.push(("retention.bytes", &[None, Some("700"), Some("20000")]));
