@@ -293,6 +293,10 @@ fn knows<I: Io>(core: &Core<I>, key: Key) -> bool {
     core.shard.partitions.borrow().contains_key(&key)
 }
 
+fn is_in_use<I: Io>(core: &Core<I>, key: Key) -> bool {
+    matches!(core.shard.partitions.borrow().get(&key), Some(State::InUse { .. }))
+}
+
 /// Follows the cluster's metadata: opens what is new, removes what was deleted, and passes changed
 /// settings on, those of topics and those of the broker.
 pub async fn follow<I: Io>(core: Rc<Core<I>>) {
@@ -315,7 +319,8 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
             for key in owned(&core, topic) {
                 if !knows(&core, key) {
                     new.push(key);
-                } else if before.is_some() {
+                } else if before.is_some() || is_in_use(&core, key) {
+                    // Also one that a client opened with the settings of an image between two rounds.
                     deliver(&core, key, Ask::Configure(topic.clone())).await;
                 }
             }
