@@ -164,6 +164,10 @@ pub const GROUP_COMMANDS_MAX: usize = 1024;
 /// Bytes of records that the groups of one partition write at once, but for the last command's.
 pub const GROUP_WRITE_BYTES: usize = 1 << 20;
 
+/// A batch of records of groups, in bytes, unless one record alone is larger. It is less where
+/// segments are small.
+pub const GROUP_BATCH_BYTES: usize = 256 << 10;
+
 /// Bytes of `__consumer_offsets` that are read at once when it is replayed.
 pub const GROUP_READ_BYTES: u64 = 1 << 20;
 
@@ -177,7 +181,7 @@ pub const GROUP_MEMBERS_MAX: usize = 10_000;
 pub const GROUP_MEMBER_BYTES_MAX: usize = 1 << 20;
 
 /// What all members of one group may say about themselves, and what their leader may give them,
-/// each together, in bytes: a generation is one record, and one batch.
+/// each together, in bytes: a generation is one record. It is less where segments are small.
 pub const GROUP_BYTES_MAX: usize = 32 << 20;
 
 /// Committed offsets of all groups of one partition of `__consumer_offsets` together.
@@ -190,6 +194,9 @@ pub const GROUP_RELOAD_PAUSE: std::time::Duration = std::time::Duration::from_se
 /// A fetch session that was not used for this long makes room for a new one (Kafka's
 /// `min.incremental.fetch.session.eviction.ms`).
 pub const FETCH_SESSION_IDLE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Partitions that all fetch sessions of one core remember together: some 150 MB.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 500_000;
 
 /// Idempotent producers that one log remembers. Beyond that the ones silent longest are forgotten.
 pub const PRODUCERS_PER_LOG_MAX: usize = 100_000;

@@ -4,14 +4,15 @@
 //! A session belongs to the core of the connection that made it; on another core it is unknown, and
 //! the client starts a new one with a full fetch, as the protocol foresees. Partitions that
 //! returned data move to the end of their session, so that none is starved by the limit on an
-//! answer's size.
+//! answer's size. Sessions, and the partitions of all of them, are bounded: beyond, a client does
+//! without one.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::io::Instant;
-use crate::limit::FETCH_SESSION_IDLE;
+use crate::limit::{FETCH_SESSION_IDLE, FETCH_SESSION_PARTITIONS_MAX};
 use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 
@@ -85,6 +86,9 @@ struct Member {
 /// The sessions of one core.
 pub struct Sessions {
     slots: usize,
+    /// How many partitions all sessions have together, and how many they may have.
+    partitions: usize,
+    partitions_max: usize,
     sessions: BTreeMap<i32, Session>,
 }
 
@@ -92,13 +96,14 @@ impl Sessions {
     /// At most `slots` sessions (`max.incremental.fetch.session.cache.slots`).
     #[must_use]
     pub fn new(slots: usize) -> Self {
-        Sessions { slots, sessions: BTreeMap::new() }
+        let partitions_max = FETCH_SESSION_PARTITIONS_MAX;
+        Sessions { slots, partitions: 0, partitions_max, sessions: BTreeMap::new() }
     }
 
     /// Begins a request: finds, makes or ends its session. `random` names a new one.
     pub fn begin(&mut self, turn: Turn, now: Instant, random: u64) -> Result<Fetching, ErrorCode> {
         if turn.epoch <= 0 {
-            self.sessions.remove(&turn.id);
+            self.end(turn.id);
             let session = if turn.epoch == 0 { self.open(&turn, now, random) } else { 0 };
             return Ok(Fetching { session, incremental: false, wanted: turn.wanted });
         }
@@ -113,6 +118,7 @@ impl Sessions {
         if session.by_id != turn.by_id {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
+        let before = session.order.len();
         session.epoch = next_epoch(session.epoch);
         session.last_used = now;
         for key in turn.forgotten {
@@ -125,16 +131,32 @@ impl Sessions {
             session.put(wanted);
         }
         let wanted = session.order.values().map(|member| member.wanted.clone()).collect();
+        self.partitions = self.partitions - before + session.order.len();
+        if self.partitions > self.partitions_max {
+            // The client begins anew, and may be refused a session.
+            probe::hit(Probe::SessionTooLarge);
+            self.end(turn.id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
         Ok(Fetching { session: turn.id, incremental: true, wanted })
     }
 
+    fn end(&mut self, id: i32) {
+        let ended = self.sessions.remove(&id);
+        self.partitions -= ended.map_or(0, |session| session.order.len());
+    }
+
     fn open(&mut self, turn: &Turn, now: Instant, random: u64) -> i32 {
+        if self.partitions + turn.wanted.len() > self.partitions_max {
+            probe::hit(Probe::SessionTooLarge);
+            return 0;
+        }
         if self.sessions.len() >= self.slots {
             let idlest = self.sessions.iter().min_by_key(|(_, session)| session.last_used);
             match idlest {
                 Some((&id, session)) if now.since(session.last_used) >= FETCH_SESSION_IDLE => {
                     probe::hit(Probe::SessionEvicted);
-                    self.sessions.remove(&id);
+                    self.end(id);
                 }
                 // Everybody is busy: the client does without.
                 _ => {
@@ -152,6 +174,7 @@ impl Sessions {
         for wanted in &turn.wanted {
             session.put(wanted.clone());
         }
+        self.partitions += session.order.len();
         self.sessions.insert(id, session);
         id
     }
@@ -265,6 +288,23 @@ mod tests {
         assert_eq!(begin(turn(id, -1, vec![])), Ok(()));
         assert_eq!(begin(turn(id, 2, vec![])), Err(ErrorCode::FetchSessionIdNotFound));
         assert_eq!(next_epoch(i32::MAX), 1);
+    }
+
+    #[test]
+    fn what_all_sessions_remember_is_bounded() {
+        let mut sessions = Sessions { partitions_max: 5, ..Sessions::new(9) };
+        let now = Instant(0);
+        let mut begin = |turn| sessions.begin(turn, now, 1 << 40).map(|fetching| fetching.session);
+        let first = begin(turn(0, 0, vec![wanted(0, 0), wanted(1, 0)])).expect("room");
+        assert_ne!(first, 0);
+        let refused = begin(turn(0, 0, (0..4).map(|index| wanted(index, 0)).collect()));
+        assert_eq!(refused, Ok(0), "it does without");
+        let second = begin(turn(0, 0, vec![wanted(0, 0), wanted(1, 0)])).expect("room");
+        assert_ne!(second, 0);
+        assert_eq!(begin(turn(first, 1, vec![wanted(2, 0)])), Ok(first));
+        let grown = begin(turn(first, 2, vec![wanted(3, 0)]));
+        assert_eq!(grown, Err(ErrorCode::FetchSessionIdNotFound));
+        assert_eq!(begin(turn(second, 1, vec![wanted(2, 0)])), Ok(second), "it has its room back");
     }
 
     #[test]

@@ -7,6 +7,10 @@ use trialog_engine::broker::Shared;
 use trialog_engine::id::CorrelationId;
 use trialog_engine::io::Io;
 use trialog_engine::io::ram::{Chance, Ram};
+use trialog_engine::wire::api::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeGroupsRequest, MetadataRequest,
+    MetadataRequestTopic, OffsetFetchRequest, OffsetFetchRequestGroup,
+};
 use trialog_engine::wire::code::ErrorCode;
 use trialog_engine::wire::frame::{self, RequestHeader};
 
@@ -109,5 +113,38 @@ fn garbage_in_every_api_and_version_harms_nobody() {
             }
         }
         unharmed(&ram, &shared, &to).await;
+    });
+}
+
+#[test]
+fn what_is_named_a_thousand_times_is_answered_once() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        topic(&mut peer, "named", &[]).await;
+        let wanted = || MetadataRequestTopic { name: Some("named".into()), ..Default::default() };
+        let topics = Some((0..1000).map(|_| wanted()).collect());
+        let request = MetadataRequest { topics, ..MetadataRequest::default() };
+        assert_eq!(peer.call(9, &request).await.topics.len(), 1);
+
+        let resource = || DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "named".to_owned(),
+            configuration_keys: Some(Vec::new()),
+        };
+        let resources = (0..1000).map(|_| resource()).collect();
+        let request = DescribeConfigsRequest { resources, ..DescribeConfigsRequest::default() };
+        let results = peer.call(4, &request).await.results;
+        // Kafka takes an empty list of keys for all of them.
+        assert!(results[0].configs.len() > 10, "{}", results[0].configs.len());
+        assert!(results[1..].iter().all(|again| {
+            again.error_code == ErrorCode::InvalidRequest.code() && again.configs.is_empty()
+        }));
+
+        let groups = vec!["group".to_owned(); 1000];
+        let request = DescribeGroupsRequest { groups, ..DescribeGroupsRequest::default() };
+        assert_eq!(peer.call(5, &request).await.groups.len(), 1);
+        let group = || OffsetFetchRequestGroup { group_id: "group".into(), ..Default::default() };
+        let groups = (0..1000).map(|_| OffsetFetchRequestGroup { topics: None, ..group() });
+        let request = OffsetFetchRequest { groups: groups.collect(), ..Default::default() };
+        assert_eq!(peer.call(8, &request).await.groups.len(), 1);
     });
 }

@@ -1,6 +1,7 @@
 //! OffsetCommit, OffsetFetch and OffsetDelete: which topics and partitions a request means is
 //! decided here, what the group has to say to it by its machine.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::{find_topic, may_in_group};
@@ -107,7 +108,13 @@ pub async fn fetch<I: Io>(
 ) -> OffsetFetchResponse {
     if incoming.version >= FETCH_BATCHED {
         let mut groups = Vec::with_capacity(request.groups.len());
+        // Who asks again for all offsets of a group gets no second answer: a small request has no
+        // huge one.
+        let mut named = BTreeSet::new();
         for wanted in request.groups {
+            if wanted.topics.is_none() && !named.insert(wanted.group_id.clone()) {
+                continue;
+            }
             groups.push(fetch_group(&core, &incoming, wanted).await);
         }
         return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };

@@ -57,8 +57,12 @@ pub async fn describe<I: Io>(
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let mut results = Vec::with_capacity(request.resources.len());
+    let mut named = BTreeSet::new();
     for wanted in &request.resources {
+        let is_new = named.insert((wanted.resource_type, &wanted.resource_name));
         let described = match wanted.resource_type {
+            // A small request has no huge answer.
+            _ if !is_new => Err(named_again()),
             resource::TOPIC => describe_topic(&core, &incoming, wanted),
             resource::BROKER => describe_broker(&core, &incoming, wanted),
             // Nothing can be set for these here, so nothing is.
@@ -72,7 +76,8 @@ pub async fn describe<I: Io>(
             Ok(configs) => (ErrorCode::None, None, configs),
             Err((code, message)) => (code, Some(message), Vec::new()),
         };
-        if let Some(keys) = &wanted.configuration_keys {
+        // An empty list stands for all keys, as none at all does.
+        if let Some(keys) = wanted.configuration_keys.as_ref().filter(|keys| !keys.is_empty()) {
             configs.retain(|config| keys.contains(&config.name));
         }
         for config in &mut configs {
@@ -277,6 +282,10 @@ fn told(
     }
 }
 
+fn named_again() -> Failure {
+    (ErrorCode::InvalidRequest, "the request names this resource more than once".to_owned())
+}
+
 /// The resources that a request names more than once.
 fn repeated<'a>(named: impl Iterator<Item = (i8, &'a str)>) -> BTreeSet<(i8, String)> {
     let mut seen = BTreeSet::new();
@@ -293,8 +302,7 @@ async fn change<I: Io>(
     changes: impl FnOnce(&Before) -> Result<Changes, Failure>,
 ) -> Result<(), Failure> {
     if repeated.contains(&(kind, name.to_owned())) {
-        let message = "the request names this resource more than once".to_owned();
-        return Err((ErrorCode::InvalidRequest, message));
+        return Err(named_again());
     }
     let image = core.shared.image();
     let client = &incoming.client;

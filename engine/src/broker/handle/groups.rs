@@ -1,5 +1,6 @@
 //! ListGroups, DescribeGroups and DeleteGroups: groups for those who look after them.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::may_in_group;
@@ -69,7 +70,12 @@ pub async fn describe<I: Io>(
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
+    // What is named again is not answered again: a small request has no huge answer.
+    let mut named = BTreeSet::new();
     for id in request.groups {
+        if !named.insert(id.clone()) {
+            continue;
+        }
         let command = Command::Describe { ticket: core.ticket(), group: id.clone() };
         let reply = match may_in_group(&incoming, Operation::Describe, &id) {
             Ok(()) => group::ask(&core, &id, command).await,

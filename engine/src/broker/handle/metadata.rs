@@ -1,5 +1,6 @@
 //! Metadata: brokers, topics and leaders, and topics that come into being by being asked for.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -56,7 +57,12 @@ pub async fn describe<I: Io>(
         let create =
             core.shared.config.auto_create_topics_enable && request.allow_auto_topic_creation;
         let mut topics = Vec::new();
+        // As in Kafka, what is named again is not answered again: a small request has no huge answer.
+        let mut named = BTreeSet::new();
         for wanted in request.topics.unwrap_or_default() {
+            if !named.insert((wanted.name.clone(), wanted.topic_id)) {
+                continue;
+            }
             topics.push(one(&core, &incoming, wanted, create, operations).await);
         }
         topics
