@@ -67,6 +67,8 @@ pub async fn heartbeat<I: Io>(
     let group = request.group_id.clone();
     let command = Command::Heartbeat { ticket: core.ticket(), request };
     let code = match asked(&core, &incoming, &group, command).await {
+        // As Kafka answers: the member is to go on, and will be heard of once the group is known.
+        Err(ErrorCode::CoordinatorLoadInProgress) => ErrorCode::None,
         Ok(Reply::Code(code)) | Err(code) => code,
         Ok(other) => unreachable!("a heartbeat is answered with a code, not {other:?}"),
     };

@@ -1,7 +1,7 @@
 //! The host of consumer groups: one task for each partition of `__consumer_offsets`, on the core
 //! that owns the partition.
 //!
-//! It carries out all commands that wait, writes their records as one batch through the
+//! It carries out all commands that wait, writes their records with one write through the
 //! partition's owner, and answers when that is flushed; commands that come meanwhile share the next
 //! write. So no answer shows what a crash could take back. When a write fails, the machine is
 //! dropped and built anew from the log: whatever it did not get to write has not happened.
@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::smallvec;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
@@ -23,9 +22,10 @@ use super::each_record;
 use crate::broker::ask::{Ask as AskPartition, Fetch, Produce};
 use crate::broker::{Core, inbox, shard};
 use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
-use crate::io::{self, Buf, Io};
+use crate::io::{self, Buf, Io, Wall};
 use crate::limit::{
-    GROUP_COMMANDS_MAX, GROUP_MEMBERS_MAX, GROUP_READ_BYTES, GROUP_RELOAD_PAUSE, GROUP_WRITE_BYTES,
+    GROUP_BATCH_BYTES, GROUP_BYTES_MAX, GROUP_COMMANDS_MAX, GROUP_MEMBERS_MAX, GROUP_READ_BYTES,
+    GROUP_RELOAD_PAUSE, GROUP_WRITE_BYTES,
 };
 use crate::log::First;
 use crate::machine::group::{Command, Decision, Groups, Now, Record, Reply, Settings, Ticket};
@@ -184,7 +184,7 @@ enum End {
 
 /// One host: loads, serves, and begins again when the partition fails.
 async fn run<I: Io>(core: Rc<Core<I>>, key: shard::Key, asks: mpsc::Receiver<Ask>) {
-    let groups = Groups::new(settings(&core));
+    let groups = Groups::new(settings(&core, key));
     let mut host = Host { core, key, groups, waiting: BTreeMap::new(), asks };
     let mut last_reason = String::new();
     loop {
@@ -292,6 +292,7 @@ impl<I: Io> Host<I> {
                     }
                     let before = image;
                     image = images.borrow_and_update().clone();
+                    self.groups.configure(settings(&self.core, self.key));
                     if let Err(end) = self.forget_topics(Some(&before), &image).await {
                         return end;
                     }
@@ -364,18 +365,15 @@ impl<I: Io> Host<I> {
     /// Appends the records through the partition's owner, and waits until they are flushed.
     async fn write(&self, records: &[Record]) -> Result<(), String> {
         let now = self.core.io.wall();
-        let mut batch = Builder::new();
-        for record in records {
-            batch.push(now.0, Some(&record.key()), record.value().as_deref(), &[]);
-        }
+        let room = GROUP_BATCH_BYTES.min(segment_bytes(&self.core, self.key));
+        let batches = in_batches(records, now, room).into_iter().map(Buf::from).collect();
         let (answer, written) = self.core.outcomes.take();
-        let batches = smallvec![Buf::from(batch.finish())];
         let produce = AskPartition::Produce(Produce { batches, answer });
         shard::ask(&self.core, self.key, produce).await;
-        match written.await.map(|mut outcomes| outcomes.pop().expect("one for the batch")) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(rejection)) => Err(rejection.message),
-            Err(_) => Err("the partition closed".to_owned()),
+        let outcomes = written.await.map_err(|_| "the partition closed".to_owned())?;
+        match outcomes.into_iter().find_map(Result::err) {
+            None => Ok(()),
+            Some(rejection) => Err(rejection.message),
         }
     }
 
@@ -416,7 +414,7 @@ impl<I: Io> Host<I> {
 
 /// Reads the partition from its first record to its present end.
 async fn load<I: Io>(core: Rc<Core<I>>, key: shard::Key) -> Result<Groups, String> {
-    let mut groups = Groups::new(settings(&core));
+    let mut groups = Groups::new(settings(&core, key));
     let mut next: Option<Offset> = None;
     let mut records = 0_u64;
     loop {
@@ -475,13 +473,41 @@ async fn load<I: Io>(core: Rc<Core<I>>, key: shard::Key) -> Result<Groups, Strin
     }
 }
 
-fn settings<I: Io>(core: &Core<I>) -> Settings {
+/// Batches of at most `room` bytes, unless one record alone is larger.
+fn in_batches(records: &[Record], now: Wall, room: usize) -> Vec<Vec<u8>> {
+    let mut batches = Vec::new();
+    let mut batch = Builder::new();
+    for record in records {
+        let (key, value) = (record.key(), record.value());
+        let size = Builder::record_size_max(Some(&key), value.as_deref(), &[]);
+        if batch.count() > 0 && batch.size() + size > room {
+            batches.push(std::mem::take(&mut batch).finish());
+        }
+        batch.push(now.0, Some(&key), value.as_deref(), &[]);
+    }
+    batches.push(batch.finish());
+    batches
+}
+
+/// How large the segments of a partition are.
+fn segment_bytes<I: Io>(core: &Core<I>, key: shard::Key) -> usize {
+    let image = core.shared.image();
+    let bytes =
+        image.partition(key.0, key.1).map(|(topic, _)| core.topic_config(topic).segment_bytes);
+    // One that is gone is written to no more.
+    bytes.map_or(usize::MAX, |bytes| bytes as usize)
+}
+
+fn settings<I: Io>(core: &Core<I>, key: shard::Key) -> Settings {
+    // Both together, and the members' names, are one record.
+    let group_bytes_max = GROUP_BYTES_MAX.min(segment_bytes(core, key) / 3);
     let config = &core.shared.config.groups;
     Settings {
         session_ms_min: config.session_ms_min,
         session_ms_max: config.session_ms_max,
         members_max: config.members_max.min(GROUP_MEMBERS_MAX),
         initial_delay_ms: config.initial_delay_ms,
+        group_bytes_max,
         metadata_bytes_max: config.metadata_bytes_max,
         retention_ms: config.retention_ms,
         expiry_interval_ms: config.expiry_interval_ms,
@@ -491,6 +517,36 @@ fn settings<I: Io>(core: &Core<I>) -> Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::batch::Batch;
+
+    #[test]
+    fn records_are_written_in_batches_that_fit() {
+        let record = |number: usize, size: usize| Record::Committed {
+            group: "g".repeat(size),
+            topic: "t".to_owned(),
+            partition: PartitionIndex(number as i32),
+            place: None,
+        };
+        let sizes = [10, 400, 300, 3000, 10, 10];
+        let records: Vec<Record> =
+            sizes.into_iter().enumerate().map(|(number, size)| record(number, size)).collect();
+        let batches = in_batches(&records, Wall(7), 1000);
+        let counts: Vec<i32> =
+            batches.iter().map(|bytes| Batch::parse(bytes).expect("a batch").count()).collect();
+        assert_eq!(counts, [3, 1, 2]);
+        assert!(batches[0].len() <= 1000 && batches[2].len() <= 1000);
+        let mut read = Vec::new();
+        for bytes in &batches {
+            let end = each_record(bytes, |record| {
+                read.push(
+                    Record::decode(record.key.unwrap_or_default(), record.value).expect("ours"),
+                );
+                Ok(())
+            });
+            end.expect("readable");
+        }
+        assert_eq!(read, records);
+    }
 
     #[test]
     fn groups_lie_where_kafka_puts_them() {

@@ -37,6 +37,9 @@ pub struct Settings {
     pub members_max: usize,
     /// `group.initial.rebalance.delay.ms`
     pub initial_delay_ms: u64,
+    /// What all members of one group may say about themselves, and what their leader may give them,
+    /// each together, in bytes: a generation is one record, and must fit into a segment.
+    pub group_bytes_max: usize,
     /// `offset.metadata.max.bytes`
     pub metadata_bytes_max: usize,
     /// `offsets.retention.minutes`, in ms

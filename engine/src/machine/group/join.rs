@@ -7,7 +7,7 @@ use super::command::{Decision, Join, Now, Reply};
 use super::member::{Member, millis};
 use super::record::Record;
 use super::{Group, Groups};
-use crate::limit::{GROUP_BYTES_MAX, GROUP_MEMBER_BYTES_MAX, GROUPS_PER_COORDINATOR_MAX};
+use crate::limit::{GROUP_MEMBER_BYTES_MAX, GROUPS_PER_COORDINATOR_MAX};
 use crate::probe::{self, Probe};
 use crate::wire::api::JoinGroupResponse;
 use crate::wire::code::ErrorCode;
@@ -57,7 +57,7 @@ impl Groups {
         let recorded = recorded.as_ref();
         let mut round = Round { settings, id: &id, recorded, now, out };
         classic.check_room(&join, settings.members_max)?;
-        if classic.bytes() > GROUP_BYTES_MAX {
+        if classic.bytes() > settings.group_bytes_max {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
         let names = join.request.protocols.iter().map(|one| one.name.as_str());
@@ -87,9 +87,11 @@ impl Classic {
                 known.is_some() || self.replaces(join) || self.members.len() < most
             }
         };
-        // Promised ids cost memory too, and everybody can have some.
-        let promises = self.promised.contains_key(id) || self.promised.len() < most;
-        if room && promises {
+        // Promised ids cost memory too, and everybody can have some: when there are many, nobody gets
+        // another one. Who needs none is not kept out by them.
+        let asks_for_id =
+            id.is_empty() && join.request.group_instance_id.is_none() && join.version >= ID_FIRST;
+        if room && (!asks_for_id || self.promised.len() < most) {
             return Ok(());
         }
         probe::hit(Probe::GroupFull);

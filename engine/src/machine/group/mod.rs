@@ -85,6 +85,11 @@ impl Groups {
         }
     }
 
+    /// Obeys other settings from now on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Carries `command` out: answers go to the tickets in [`Decision::replies`], once
     /// [`Decision::records`] have been applied and are durable.
     #[must_use]

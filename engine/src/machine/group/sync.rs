@@ -3,7 +3,6 @@
 use super::classic::{Classic, Round, State, refused_sync};
 use super::command::{Decision, Now, Reply, Ticket};
 use super::{Group, Groups};
-use crate::limit::GROUP_BYTES_MAX;
 use crate::probe::{self, Probe};
 use crate::wire::api::{
     HeartbeatRequest, LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse,
@@ -115,7 +114,8 @@ impl Classic {
             State::Preparing { .. } => return Err(ErrorCode::RebalanceInProgress),
             State::Completing => {
                 let given = request.assignments.iter();
-                if given.map(|share| share.assignment.len()).sum::<usize>() > GROUP_BYTES_MAX {
+                let bytes: usize = given.map(|share| share.assignment.len()).sum();
+                if bytes > round.settings.group_bytes_max {
                     // As Kafka answers a generation that is too large for a record.
                     return Err(ErrorCode::UnknownServerError);
                 }

@@ -26,6 +26,7 @@ fn settings() -> Settings {
         session_ms_max: 1_800_000,
         members_max: 5,
         initial_delay_ms: DELAY_MS,
+        group_bytes_max: 1 << 20,
         metadata_bytes_max: 10,
         retention_ms: 7 * 24 * 3_600_000,
         expiry_interval_ms: 600_000,
@@ -685,6 +686,30 @@ fn groups_and_offsets_can_be_deleted_when_nobody_uses_them() {
     assert_eq!(desk.delete(), ErrorCode::None);
     assert_eq!(desk.state(), "Dead");
     desk.pass(60_000);
+}
+
+#[test]
+fn promised_ids_keep_nobody_out_who_needs_none() {
+    let mut desk = Desk::new();
+    let members = stable(&mut desk, 2);
+    let most = settings().members_max;
+    for _ in 0..most {
+        let ticket = desk.join(&somebody());
+        assert_eq!(desk.joined(ticket).error_code, ErrorCode::MemberIdRequired.code());
+    }
+    let ticket = desk.join(&somebody());
+    let refused = desk.joined(ticket).error_code;
+    assert_eq!(refused, ErrorCode::GroupMaxSizeReached.code(), "there are enough promises");
+    // A member of the group, a static one, and one that asks for no id all come in.
+    let again = desk.join(&members[0]);
+    let fixed = desk.join(&Who { instance: Some("fixed"), ..somebody() });
+    let old = desk.join(&Who { version: 3, ..somebody() });
+    let other = desk.join(&members[1]);
+    // The round waits for those who were promised an id, for as long as their sessions last.
+    desk.pass(SESSION_MS as u64 + 1_000);
+    for ticket in [again, fixed, old, other] {
+        assert_eq!(desk.joined(ticket).error_code, 0);
+    }
 }
 
 #[test]
