@@ -4,18 +4,21 @@ use super::{
     ATTRIBUTES_AT, Batch, BatchError, CODEC_BITS, Compression, HEADER_BYTES, LAST_DELTA_AT,
     LENGTH_AT, PREFIX_BYTES, stamp_crc,
 };
+use crate::limit::FRAME_BYTES_MAX;
 use crate::wire::compress::compress;
 
 /// The batch at the start of `bytes` with the same records under `codec`; `None` if it has that
 /// codec already.
 ///
 /// # Errors
-/// [`BatchError`] if it cannot be read, or would be larger than `bytes_max`.
+/// [`BatchError`] if it cannot be read, or would be larger than `bytes_max` or a frame: recovery takes
+/// nothing larger than what could have arrived for a batch.
 pub fn recompress(
     bytes: &[u8],
     codec: Compression,
     bytes_max: usize,
 ) -> Result<Option<Vec<u8>>, BatchError> {
+    let bytes_max = bytes_max.min(FRAME_BYTES_MAX);
     let batch = Batch::parse(bytes)?;
     if batch.compression() == codec {
         return Ok(None);
@@ -47,6 +50,16 @@ mod tests {
         Compression::Lz4,
         Compression::Zstd,
     ];
+
+    #[test]
+    fn nothing_becomes_larger_than_a_frame() {
+        let mut builder = Builder::new().compression(Compression::Zstd);
+        builder.push(5, None, Some(&vec![0; FRAME_BYTES_MAX]), &[]);
+        let sent = builder.finish();
+        let made = recompress(&sent, Compression::None, usize::MAX);
+        let Err(BatchError::TooLarge { bytes, max }) = made else { panic!("{made:?}") };
+        assert!(bytes > max && max == FRAME_BYTES_MAX);
+    }
 
     #[test]
     fn every_codec_becomes_every_other_and_keeps_the_records() {
