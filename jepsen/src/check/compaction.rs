@@ -55,9 +55,10 @@ fn last_of_key(view: &View<'_>, gone: &Gone<'_, '_>, report: &mut Report) {
 }
 
 /// No key whose last record was a tombstone may show an older value without it. What stood before the
-/// beginning that the final reading found last may have gone with the tombstone.
+/// beginning that the final reading found last may have gone with the tombstone, and so may what it
+/// read before it went there.
 fn tombstones(view: &View<'_>, gone: &Gone<'_, '_>, part: Part, report: &mut Report) {
-    let front = gone.front(part).unwrap_or_default();
+    let (front, walk) = (gone.front(part).unwrap_or_default(), gone.last_walk(part));
     // By key: its last known record, and the last one that the final reading saw.
     let mut last: BTreeMap<&str, (&Place, &Send<'_>)> = BTreeMap::new();
     let mut shown: BTreeMap<&str, (&Place, &Send<'_>)> = BTreeMap::new();
@@ -65,7 +66,8 @@ fn tombstones(view: &View<'_>, gone: &Gone<'_, '_>, part: Part, report: &mut Rep
         let Some(send) = view.send_of(place.value) else { continue };
         let Some(key) = send.key else { continue };
         last.insert(key, (place, send));
-        if place.source == Source::ReadFinally && place.offset >= front {
+        let is_final = place.source == Source::ReadFinally && place.event() >= walk;
+        if is_final && place.offset >= front {
             shown.insert(key, (place, send));
         }
     }

@@ -19,6 +19,7 @@ pub struct Gone<'v, 'a> {
     trims: Vec<Vec<(usize, Offset)>>,
     /// Where the final reading found the beginning the last time it went there, by part.
     fronts: Vec<Option<Offset>>,
+    walks: Vec<usize>,
     /// Keyed records whose offset is known: topic, key, part, offset, and the send's event.
     keyed: Vec<(Topic, &'a str, Part, Offset, usize)>,
     /// Keyed records of unknown place, if they are anywhere.
@@ -46,7 +47,7 @@ impl<'v, 'a> Gone<'v, 'a> {
         }
         keyed.sort_unstable();
         strays.sort_unstable();
-        Gone { view, trims: trims(view), fronts: fronts(view), keyed, strays }
+        Gone { view, trims: trims(view), fronts: fronts(view), walks: walks(view), keyed, strays }
     }
 
     /// The largest offset below which a trim that was asked before event `at` may have taken
@@ -60,6 +61,12 @@ impl<'v, 'a> Gone<'v, 'a> {
     /// Where the final reading found the partition's beginning.
     pub fn front(&self, part: Part) -> Option<Offset> {
         self.fronts[part as usize]
+    }
+
+    /// The event with which the final reading went to the partition's beginning for the last time: what
+    /// was read before may have gone between the two.
+    pub fn last_walk(&self, part: Part) -> usize {
+        self.walks[part as usize]
     }
 
     /// Whether a trim was ever asked for.
@@ -127,16 +134,17 @@ fn fronts(view: &View<'_>) -> Vec<Option<Offset>> {
     let seen = |place: &&Place| place.source == Source::ReadFinally;
     let lowest = |part| view.places_in(part).iter().find(seen).map(|place| place.offset);
     let mut fronts: Vec<Option<Offset>> = view.parts().map(lowest).collect();
+    // One last reader follows another, and begins anew.
     let mut went = BTreeSet::new();
     for event in view.history.events().iter().skip(view.final_from()) {
         match &event.op {
             Op::Seek { topic, partition, offset } if *offset == BEGINNING => {
-                went.insert((event.process, view.part(*topic, *partition)));
+                went.insert(view.part(*topic, *partition));
             }
             Op::Poll { records } => {
                 for record in records {
                     let part = view.part(record.topic, record.partition);
-                    if went.remove(&(event.process, part)) {
+                    if went.remove(&part) {
                         let front = &mut fronts[part as usize];
                         *front = (*front).max(Some(record.offset));
                     }
@@ -145,10 +153,22 @@ fn fronts(view: &View<'_>) -> Vec<Option<Offset>> {
             _ => {}
         }
     }
-    for (_, part) in went {
+    for part in went {
         fronts[part as usize] = fronts[part as usize].map(|_| Offset(i64::MAX));
     }
     fronts
+}
+
+fn walks(view: &View<'_>) -> Vec<usize> {
+    let mut walks = vec![0; view.parts().count()];
+    for (at, event) in view.history.events().iter().enumerate().skip(view.final_from()) {
+        if let Op::Seek { topic, partition, offset } = &event.op
+            && *offset == BEGINNING
+        {
+            walks[view.part(*topic, *partition) as usize] = at;
+        }
+    }
+    walks
 }
 
 fn trims(view: &View<'_>) -> Vec<Vec<(usize, Offset)>> {

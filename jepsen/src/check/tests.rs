@@ -232,6 +232,39 @@ fn a_key_that_goes_with_its_tombstone_is_not_there_again() {
     assert!(judged("").contains(&Anomaly::Compaction));
 }
 
+/// Compaction takes both between the reader's first walk and its second.
+#[test]
+fn what_was_gone_at_the_second_walk_is_not_there_again() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"j","value":0}
+{"time":2,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"j","value":0,"offset":0}
+{"time":3,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"k","value":1}
+{"time":4,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"k","value":1,"offset":1}
+{"time":5,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"k","value":2,"tombstone":true}
+{"time":6,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"k","value":2,"tombstone":true,"offset":2}
+{"time":7,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"l","value":3}
+{"time":8,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"l","value":3,"offset":3}
+{"time":20,"process":900,"type":"info","f":"final"}
+{"time":21,"process":50,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":22,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+{"time":23,"process":50,"type":"ok","f":"poll","records":[["t",0,0,0],["t",0,1,1]]}
+{"time":24,"process":51,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":25,"process":51,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+"#;
+    let judged = |records: &str| {
+        let poll = format!(
+            "{{\"time\":26,\"process\":51,\"type\":\"ok\",\"f\":\"poll\",\"records\":[{records}]}}\n"
+        );
+        let history = [text, &poll].concat();
+        let history = History::read(&mut history.as_bytes()).expect("a history");
+        names(&all(&history, &Expect::of_all(Promise::compacted())))
+    };
+    assert_eq!(judged(r#"["t",0,0,0],["t",0,3,3]"#), []);
+    assert_eq!(judged(r#"["t",0,0,0],["t",0,2,2],["t",0,3,3]"#), []);
+    let there_again = judged(r#"["t",0,0,0],["t",0,1,1],["t",0,3,3]"#);
+    assert_eq!(there_again, [Anomaly::Compaction]);
+}
+
 /// What the published reports describe; the first line of each file names the report.
 #[test]
 fn anomalies_of_published_reports_are_named() {

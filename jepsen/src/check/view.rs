@@ -5,7 +5,7 @@
 //! and then leaves that out. A topic that was deleted and made again is several logs under one name,
 //! and nobody can tell which one a record was in: its records are left out too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trialog_engine::id::{Offset, PartitionIndex};
 
@@ -380,18 +380,29 @@ fn final_from(history: &History) -> usize {
     history.events().iter().position(|event| event.op == Op::Final).unwrap_or(0)
 }
 
+/// By topic; a creation that was asked for before a deletion and has no certain answer by then may be
+/// carried out after it.
 fn lives(history: &History) -> Vec<Life> {
     let mut lives = vec![Life::Whole; history.topics().count()];
-    for event in history.events().iter().filter(|event| event.phase == Phase::Invoke) {
+    let mut asked: BTreeMap<Process, Topic> = BTreeMap::new();
+    let mut loose: BTreeSet<Topic> = BTreeSet::new();
+    for event in history.events() {
         let Op::Admin(admin) = &event.op else { continue };
-        match &**admin {
-            Admin::Delete { topic } => {
+        match (&**admin, event.phase) {
+            (Admin::Delete { topic }, Phase::Invoke) => {
                 let life = &mut lives[topic.0 as usize];
-                *life = if *life == Life::Again { Life::Again } else { Life::Deleted };
+                let again = loose.contains(topic) || asked.values().any(|other| other == topic);
+                *life = if *life == Life::Again || again { Life::Again } else { Life::Deleted };
             }
-            Admin::Create { topic, .. } if lives[topic.0 as usize] == Life::Deleted => {
-                lives[topic.0 as usize] = Life::Again;
+            (Admin::Create { topic, .. }, Phase::Invoke) => {
+                // Whoever asks again had no answer.
+                loose.extend(asked.insert(event.process, *topic));
+                if lives[topic.0 as usize] == Life::Deleted {
+                    lives[topic.0 as usize] = Life::Again;
+                }
             }
+            (Admin::Create { .. }, Phase::Info) => loose.extend(asked.remove(&event.process)),
+            (Admin::Create { .. }, Phase::Ok | Phase::Fail) => drop(asked.remove(&event.process)),
             _ => {}
         }
     }

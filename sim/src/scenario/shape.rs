@@ -371,7 +371,12 @@ impl Shape {
             for role in roles {
                 let mut client = client(random, one.broker, role, &topics);
                 client.topics.clone_from(&one.topics);
-                if let Role::Member(MemberShape { instance, .. }) = &client.role {
+                if let Role::Member(MemberShape { instance, options, .. }) = &client.role {
+                    if options.partition_bytes_max.min(options.bytes_max) > LARGE_ANSWER {
+                        // A member gives a late answer up and asks for the same again; it must get
+                        // through in the end.
+                        client.request_timeout = client.request_timeout.max(LARGE_ANSWER_WAIT);
+                    }
                     // Everything must be read in the end, and before version 10 a fetch cannot be
                     // answered with zstd.
                     client
@@ -482,6 +487,10 @@ fn fit(brokers: &mut [BrokerShape], client: &mut ClientShape) {
     *bytes = segment.to_string();
     producer.options.batch_bytes = producer.options.batch_bytes.min(segment / 2);
 }
+
+/// An answer of more bytes may take long over a slow link, and its reader waits at least so long.
+const LARGE_ANSWER: i32 = 100_000;
+const LARGE_ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// How large a segment may become.
 const SEGMENT_BYTES: &str = "internal.segment.bytes";

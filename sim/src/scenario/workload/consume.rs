@@ -11,6 +11,7 @@ use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::io::Io;
 use trialog_jepsen::history::{BEGINNING, END, Op, Phase, Record, Value};
 
+use super::operate;
 use crate::io::SimIo;
 use crate::scenario::shape::ConsumerShape;
 use crate::scenario::stage::{Actor, Stage, Voice};
@@ -44,11 +45,19 @@ pub async fn perform(actor: Actor, shape: ConsumerShape) {
     }
 }
 
-/// The program of the last reader of a broker: everything from its beginning to its end.
+/// How often the last reader begins anew because of compaction; after the curtain nothing is written,
+/// and compaction comes to its end.
+const WALKS_MAX: u32 = 10;
+
+/// The program of the last reader of a broker: everything from its beginning to its end, and again if
+/// compaction went on meanwhile. What is read of a log is then what it was at one time.
 pub async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
     let Some(actor) = Actor::new(io, stage) else { return };
     let asking = actor.client_of(broker, Duration::from_secs(2), BTreeMap::new());
+    let mut walks = 0;
     loop {
+        walks += 1;
+        let before = operate::compacted(&actor, broker);
         // What a late request makes or deletes is found by looking again.
         let Ok(listed) = asking.admin().list_topics().await else { continue };
         // Topics may have come and gone, and partitions been added.
@@ -76,7 +85,12 @@ pub async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
         loop {
             match reader.poll(Duration::from_millis(200)).await {
                 Polled::Records => {}
-                Polled::Nothing if reader.is_at_the_end().await => return,
+                Polled::Nothing if reader.is_at_the_end().await => {
+                    if walks >= WALKS_MAX || operate::compacted(&actor, broker) == before {
+                        return;
+                    }
+                    break;
+                }
                 Polled::Nothing => {}
                 Polled::Refused => break,
             }

@@ -130,7 +130,7 @@ async fn compacts(actor: &Actor, broker: usize) -> bool {
 }
 
 /// The segments on a broker's disk that compaction has written, or is writing.
-fn compacted(actor: &Actor, broker: usize) -> BTreeSet<(u64, String)> {
+pub(super) fn compacted(actor: &Actor, broker: usize) -> BTreeSet<(u64, String)> {
     let is_compacted = |name: &&String| {
         // `BASE.GENERATION.log`; without a generation it was appended to.
         name.ends_with(".log") && name.matches('.').count() == 2
