@@ -45,6 +45,8 @@ pub struct Contents {
     durable_len: u64,
     /// Every length since the last flush, in order; the last is `len`. A crash picks one.
     lengths: Vec<Length>,
+    /// How many there ever were.
+    numbered: u64,
     /// Bytes from the start for which the disk has given room.
     reserved: u64,
 }
@@ -52,6 +54,8 @@ pub struct Contents {
 /// One change of a file's length.
 #[derive(Clone, Copy, Debug)]
 struct Length {
+    /// Rises from change to change.
+    number: u64,
     len: u64,
     /// Whether it was a truncation, which also zeroes what lay behind.
     cut: bool,
@@ -61,7 +65,8 @@ struct Length {
 #[derive(Debug, Default)]
 pub struct Flush {
     pages: Vec<(u64, u8, Arc<Page>)>,
-    lengths: usize,
+    /// The number of the last change of length that it covers.
+    upto: Option<u64>,
     len: u64,
 }
 
@@ -282,15 +287,18 @@ impl Contents {
         let pages = self.dirty.iter().filter_map(|(&page, &mask)| {
             self.live.get(&page).map(|bytes| (page, mask, Arc::clone(bytes)))
         });
-        Flush { pages: pages.collect(), lengths: self.lengths.len(), len: self.len }
+        let upto = self.lengths.last().map(|length| length.number);
+        Flush { pages: pages.collect(), upto, len: self.len }
     }
 
     /// The flush has succeeded: what it covers is durable.
     pub fn flush_end(&mut self, flush: &Flush, random: &mut Stream) {
         self.harden_length(flush);
+        // What was written behind a cut is not durable before the cut is: that would take it away.
+        let is_cut = self.lengths.iter().any(|length| length.cut);
         for (page, mask, then) in &flush.pages {
             // The kernel may have written the page late, with changes that came after the call.
-            let late = random.chance(1, 2);
+            let late = random.chance(1, 2) && !is_cut;
             self.harden_page(*page, *mask, then, late);
         }
     }
@@ -430,26 +438,39 @@ impl Contents {
         let steps = self.lengths.len();
         match self.lengths.last_mut() {
             Some(last) if !cut && !last.cut && steps > 8 => last.len = len,
-            _ => self.lengths.push(Length { len, cut }),
+            _ => self.push_length(len, cut),
         }
     }
 
+    fn push_length(&mut self, len: u64, cut: bool) {
+        self.numbered += 1;
+        self.lengths.push(Length { number: self.numbered, len, cut });
+    }
+
     fn harden_length(&mut self, flush: &Flush) {
-        for length in &self.lengths[..flush.lengths.min(self.lengths.len())] {
+        let covered = |length: &&Length| flush.upto.is_some_and(|upto| length.number <= upto);
+        let count = self.lengths.iter().take_while(covered).count();
+        if count == 0 {
+            // There was nothing to change, or a later flush has done it.
+            return;
+        }
+        for length in self.lengths.drain(..count) {
             if length.cut {
                 cut(&mut self.durable, length.len);
                 forget(&mut self.written, length.len);
             }
         }
         self.durable_len = flush.len;
-        self.lengths.drain(..flush.lengths.min(self.lengths.len()));
         if self.lengths.is_empty() && self.len != self.durable_len {
             // The last step was widened after the flush began.
-            self.lengths.push(Length { len: self.len, cut: false });
+            self.push_length(self.len, false);
         }
     }
 
     fn harden_page(&mut self, page: u64, mask: u8, then: &Arc<Page>, late: bool) {
+        // A sector that is clean by now was flushed by a later call, as it was then.
+        let of = |masks: &BTreeMap<u64, u8>| masks.get(&page).copied().unwrap_or_default();
+        let mask = mask & (of(&self.dirty) | of(&self.lost));
         *self.written.entry(page).or_default() |= mask;
         let live = self.live.get(&page);
         let unchanged = live.is_some_and(|live| Arc::ptr_eq(live, then));
