@@ -377,6 +377,7 @@ impl<I: Io> Log<I> {
         }
         let producers = self.producer_table();
         self.segments.push(Segment::new(base, file, now.0, producers));
+        self.close_unused();
         self.closed = false;
         self.recent.get_mut().roll();
         self.dirt.names = true;

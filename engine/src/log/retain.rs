@@ -74,7 +74,7 @@ impl<I: Io> Log<I> {
         if let (Durability::PageCache, Some(since)) = (self.config.durability, self.dirt.since) {
             next = next.min(until(since.0, self.config.flush_ms));
         }
-        if self.saved.point < self.end() {
+        if self.saver.written() < self.end() {
             next = next.min(CHECKPOINT_IDLE.as_millis() as i64);
         }
         next = next.min(self.compaction_tick_ms().unwrap_or(TICK_MS_MAX));
@@ -101,12 +101,22 @@ impl<I: Io> Log<I> {
         if let Some(ms) = self.compaction_tick_ms() {
             by(now.0.saturating_add(ms));
         }
+        // It closes before anybody has looked, if it is used for short times only.
+        if self.retention_start(now) > self.start() || self.is_below_start(0) {
+            by(now.0);
+        }
         due.map(Wall)
     }
 
     /// Whether nothing is under way, so that it may be closed and opened again.
     pub fn is_at_rest(&self) -> bool {
         self.ticket.is_none() && self.failure.is_none() && !self.compaction.is_running()
+    }
+
+    /// Whether a segment holds nothing that may be read.
+    fn is_below_start(&self, number: usize) -> bool {
+        let last = self.segments.len().saturating_sub(1);
+        self.segments.get(number).is_some_and(|one| number < last && one.end <= self.start())
     }
 
     fn retains_by_time(&self) -> bool {
@@ -189,7 +199,9 @@ impl<I: Io> Log<I> {
     }
 
     fn checkpoint_lags(&self) -> bool {
-        self.saved.point < self.end() && self.io.now().since(self.saved.at) >= CHECKPOINT_IDLE
+        // One that failed, or was overtaken by an older one, is written again.
+        let lags = self.saver.written() < self.end();
+        lags && self.io.now().since(self.saved.at) >= CHECKPOINT_IDLE
     }
 
     /// Removes segments that neither readers nor recovery need: those below both the start and
@@ -510,7 +522,7 @@ impl<I: Io> Log<I> {
             }
         }
         self.flush_now().await?;
-        if self.saved.point == self.end() {
+        if self.saver.written() == self.end() {
             probe::hit(Probe::ClosedAtRest);
             return Ok(());
         }

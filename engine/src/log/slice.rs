@@ -243,12 +243,13 @@ impl<I: Io> Log<I> {
         self.noticed(file)
     }
 
-    fn close_unused(&self) {
+    /// Closes the files of older segments beyond so many, those first that were read longest ago.
+    /// What is to be flushed of them has files of its own.
+    pub(super) fn close_unused(&self) {
         let Some((_, old)) = self.segments.split_last() else { return };
         let open = || old.iter().filter(|segment| segment.file.borrow().is_some());
-        if open().count() > OPEN_SEGMENTS_PER_LOG_MAX
-            && let Some(unused) = open().min_by_key(|segment| segment.used.get())
-        {
+        for _ in OPEN_SEGMENTS_PER_LOG_MAX..open().count() {
+            let Some(unused) = open().min_by_key(|segment| segment.used.get()) else { return };
             probe::hit(Probe::SegmentUnused);
             *unused.file.borrow_mut() = None;
             *unused.index.borrow_mut() = None;

@@ -3,6 +3,8 @@
 //! Segments and index entries only say where not to look; the answer is read from the records of
 //! the one batch that holds it.
 
+use std::cell::Cell;
+
 use super::Log;
 use super::fault::PlanError;
 use super::segment::{Place, Segment};
@@ -117,14 +119,19 @@ impl<I: Io> Log<I> {
                 if header.last_offset() >= bound {
                     return Ok(best);
                 }
-                while header.max_timestamp() > best.map_or(-1, |best| best.1) {
-                    let above = best.map_or(-1, |best| best.1);
-                    let newer = |_, timestamp| timestamp > above;
-                    let found = self.first_record(segment, &file, place, &header, newer).await?;
-                    if found.is_none() {
-                        break;
-                    }
-                    best = found;
+                let above = best.map_or(-1, |best| best.1);
+                if header.max_timestamp() <= above {
+                    continue;
+                }
+                let newest = Cell::new(above);
+                let look = |_, timestamp| {
+                    newest.set(newest.get().max(timestamp));
+                    false
+                };
+                let _ = self.first_record(segment, &file, place, &header, look).await?;
+                if newest.get() > above {
+                    let is_it = |_, timestamp| timestamp == newest.get();
+                    best = self.first_record(segment, &file, place, &header, is_it).await?;
                 }
             }
         }

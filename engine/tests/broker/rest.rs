@@ -323,3 +323,53 @@ fn a_start_after_a_crash_recovers_all_and_lets_them_rest() {
         assert!(world.operations() - before < 20, "they were open");
     });
 }
+
+/// Bursts that are shorter than the time between two looks at a log keep nothing from being trimmed.
+#[test]
+fn a_log_that_is_used_in_bursts_is_trimmed_by_size() {
+    let settings = [IDLE, ("internal.segment.bytes", "1024")];
+    with_broker(1, &settings, async |ram, shared, mut peer| {
+        let limits = [("retention.bytes", "3000"), ("retention.ms", "-1")];
+        let to = topic(&mut peer, "bursts", &limits).await;
+        let value = "x".repeat(400);
+        for _ in 0..20 {
+            for _ in 0..3 {
+                peer.produce(9, &to, &batch(&[&value])).await;
+            }
+            ram.sleep(Duration::from_secs(30)).await;
+        }
+        ram.sleep(Duration::from_secs(900)).await;
+        // The other connection was idle for too long.
+        let mut peer = Peer::connect(&ram, &shared).await;
+        let (_, start, _) = offset_at(&mut peer, 5, &to, -2).await;
+        assert!((45..58).contains(&start), "60 records, and the log begins at {start}");
+    });
+}
+
+/// What a clean stop says of when a partition has something to do holds for the settings of then.
+#[test]
+fn a_default_that_changed_between_two_starts_is_heeded_at_rest() {
+    let ram = Ram::new(7);
+    let world = ram.clone();
+    ram.block_on(async {
+        let settings = [IDLE, ("internal.segment.bytes", "1024"), ("log.retention.ms", "-1")];
+        let shared = start(&world, 1, &settings);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let to = topic(&mut peer, "idle", &[]).await;
+        let value = "x".repeat(400);
+        for _ in 0..10 {
+            peer.produce(9, &to, &batch(&[&value])).await;
+        }
+        rest(&world).await;
+        drop(peer);
+        stop(&world, &shared).await;
+        let settings = [IDLE, ("internal.segment.bytes", "1024"), ("log.retention.ms", "60000")];
+        let shared = start(&world, 1, &settings);
+        let mut peer = Peer::connect(&world, &shared).await;
+        assert_eq!(offset_at(&mut peer, 5, &to, -2).await.1, 0);
+        world.sleep(Duration::from_secs(1200)).await;
+        let mut peer = Peer::connect(&world, &shared).await;
+        let (_, start, _) = offset_at(&mut peer, 5, &to, -2).await;
+        assert!(start > 5, "the log still begins at {start}");
+    });
+}

@@ -280,11 +280,20 @@ impl<I: Io> Log<I> {
         assert!(self.compaction.running, "an outcome belongs to the compaction that is out");
         let is_cut = compaction.cuts != self.compaction.cuts;
         let went = match outcome {
+            Ok(Step::Written(replacement)) => {
+                let id = replacement.row.id();
+                let planned =
+                    if is_cut { Err(Failure::Overtaken) } else { self.plan_swap(replacement) };
+                if planned.is_err() {
+                    // No checkpoint names it, and none will.
+                    self.compaction.replaced.push_front((0, id));
+                }
+                planned.map(|job| {
+                    compaction.save = Some((self.saver.clone(), job));
+                    true
+                })
+            }
             Ok(_) if is_cut => Err(Failure::Overtaken),
-            Ok(Step::Written(replacement)) => self.plan_swap(replacement).map(|job| {
-                compaction.save = Some((self.saver.clone(), job));
-                true
-            }),
             Ok(Step::Saved) => self.swap().map(|()| true),
             Ok(Step::Ended) => Ok(false),
             Err(failure) => Err(failure),
