@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! DATA/clean     magic "TLCS", version u32, CRC-32C of the rest u32,
-//!                metadata version u64: records of the metadata applied when it was written
+//!                metadata version u64: records of the metadata applied when it was written,
+//!                settings u32: stands for the settings of topics that have none of their own,
 //!                then per partition: topic id 16 bytes, number i32, start i64, end i64,
 //!                bytes u64, upkeep due i64 (milliseconds since 1970, -1 for never),
 //!                idempotent producers u8 (whether there are any)
@@ -12,6 +13,7 @@
 //! before a start believes it and before anything can be written to a log: there is one exactly as
 //! long as it is true. A partition that is not in it, or a file that is missing, damaged, of another
 //! version or of other metadata than the log holds, costs an opening of the log, which recovers it.
+//! With other settings each partition looks soon what there is to do.
 
 use std::path::Path;
 
@@ -23,8 +25,8 @@ use crate::limit::PARTITIONS_MAX;
 
 const NAME: &str = "clean";
 const MAGIC: &[u8; 4] = b"TLCS";
-const VERSION: u32 = 1;
-const HEAD_BYTES: usize = 20;
+const VERSION: u32 = 2;
+const HEAD_BYTES: usize = 24;
 const ROW_BYTES: usize = 53;
 
 /// Where one partition stands whose log is closed.
@@ -42,17 +44,31 @@ pub struct Stand {
     pub producers: bool,
 }
 
+/// What a file belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Belongs {
+    /// The version of the metadata.
+    pub metadata: u64,
+    /// The [`digest`] of the settings of topics that have none of their own.
+    pub settings: u32,
+}
+
+/// Stands for a list of texts.
+pub fn digest(texts: impl Iterator<Item = String>) -> u32 {
+    crc_of(texts.collect::<String>().as_bytes())
+}
+
 /// One partition and where it stands.
 pub type Row = (Key, Stand);
 
 /// Leaves the file, durably.
-pub async fn leave<I: Io>(io: &I, data: &Path, metadata: u64, rows: &[Row]) -> io::Result<()> {
-    write_small(io, data, NAME, encode(metadata, rows)).await
+pub async fn leave<I: Io>(io: &I, data: &Path, belongs: Belongs, rows: &[Row]) -> io::Result<()> {
+    write_small(io, data, NAME, encode(belongs, rows)).await
 }
 
 /// Takes the file away and returns what it said; `None` if there was none that can be believed by a
 /// broker whose metadata are of this version.
-pub async fn take<I: Io>(io: &I, data: &Path, metadata: u64) -> io::Result<Option<Vec<Row>>> {
+pub async fn take<I: Io>(io: &I, data: &Path, belongs: Belongs) -> io::Result<Option<Vec<Row>>> {
     let path = data.join(NAME);
     let bytes = read_bytes(io, &path, HEAD_BYTES + PARTITIONS_MAX * ROW_BYTES).await?;
     let Some(bytes) = bytes else { return Ok(None) };
@@ -61,7 +77,7 @@ pub async fn take<I: Io>(io: &I, data: &Path, metadata: u64) -> io::Result<Optio
         other => other?,
     }
     io.sync_dir(data).await?;
-    Ok(match decode(&bytes, metadata) {
+    Ok(match decode(&bytes, belongs) {
         Ok(rows) => Some(rows),
         Err(why) => {
             tracing::warn!(file = %path.display(), why, "every log will be looked at");
@@ -70,12 +86,13 @@ pub async fn take<I: Io>(io: &I, data: &Path, metadata: u64) -> io::Result<Optio
     })
 }
 
-fn encode(metadata: u64, rows: &[Row]) -> Vec<u8> {
+fn encode(belongs: Belongs, rows: &[Row]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD_BYTES + rows.len() * ROW_BYTES);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_be_bytes());
     out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&metadata.to_be_bytes());
+    out.extend_from_slice(&belongs.metadata.to_be_bytes());
+    out.extend_from_slice(&belongs.settings.to_be_bytes());
     for ((topic, index), stand) in rows {
         out.extend_from_slice(&topic.0);
         out.extend_from_slice(&index.0.to_be_bytes());
@@ -90,7 +107,7 @@ fn encode(metadata: u64, rows: &[Row]) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8], metadata: u64) -> Result<Vec<Row>, &'static str> {
+fn decode(bytes: &[u8], belongs: Belongs) -> Result<Vec<Row>, &'static str> {
     let mut rest = bytes;
     if field(&mut rest) != Some(*MAGIC) {
         return Err("it does not begin as the file of a clean stop does");
@@ -101,12 +118,17 @@ fn decode(bytes: &[u8], metadata: u64) -> Result<Vec<Row>, &'static str> {
     if field(&mut rest).map(u32::from_be_bytes) != Some(crc_of(rest)) {
         return Err("its checksum does not match");
     }
-    if field(&mut rest).map(u64::from_be_bytes) != Some(metadata) {
+    if field(&mut rest).map(u64::from_be_bytes) != Some(belongs.metadata) {
         return Err("it belongs to another state of the cluster's metadata");
     }
+    let settings = field(&mut rest).map(u32::from_be_bytes).ok_or("it ends too soon")?;
     let mut rows = Vec::with_capacity(rest.len() / ROW_BYTES);
     while !rest.is_empty() {
-        rows.push(row(&mut rest).ok_or("its rows do not fit")?);
+        let (key, mut stand) = row(&mut rest).ok_or("its rows do not fit")?;
+        if settings != belongs.settings {
+            stand.due = Some(Wall(0));
+        }
+        rows.push((key, stand));
     }
     Ok(rows)
 }
@@ -139,6 +161,8 @@ fn crc_of(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
+    const BELONGS: Belongs = Belongs { metadata: 5, settings: 7 };
+
     fn rows() -> Vec<Row> {
         let stand = |end, due: Option<i64>| Stand {
             start: Offset(3),
@@ -155,22 +179,31 @@ mod tests {
 
     #[test]
     fn survives_its_encoding_and_belongs_to_its_metadata() {
-        let bytes = encode(5, &rows());
+        let bytes = encode(BELONGS, &rows());
         assert_eq!(bytes.len(), HEAD_BYTES + 2 * ROW_BYTES);
-        assert_eq!(decode(&bytes, 5), Ok(rows()));
-        assert!(decode(&bytes, 6).is_err());
+        assert_eq!(decode(&bytes, BELONGS), Ok(rows()));
+        assert!(decode(&bytes, Belongs { metadata: 6, ..BELONGS }).is_err());
+    }
+
+    #[test]
+    fn with_other_settings_everybody_looks_at_once() {
+        let bytes = encode(BELONGS, &rows());
+        let other = decode(&bytes, Belongs { settings: 8, ..BELONGS }).expect("whole");
+        for ((key, stand), (was_key, was)) in other.into_iter().zip(rows()) {
+            assert_eq!((key, stand), (was_key, Stand { due: Some(Wall(0)), ..was }));
+        }
     }
 
     #[test]
     fn every_bit_counts() {
-        let bytes = encode(5, &rows());
+        let bytes = encode(BELONGS, &rows());
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&bad, 5).is_err(), "bit {bit}");
+            assert!(decode(&bad, BELONGS).is_err(), "bit {bit}");
         }
         for cut in 0..bytes.len() {
-            assert!(decode(&bytes[..cut], 5).is_err(), "cut {cut}");
+            assert!(decode(&bytes[..cut], BELONGS).is_err(), "cut {cut}");
         }
     }
 }

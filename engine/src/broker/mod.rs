@@ -36,10 +36,11 @@ mod tally;
 mod wait;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -152,7 +153,7 @@ pub struct Shared<I: Io> {
     /// closed.
     rows: Mutex<Vec<clean::Row>>,
     /// Something of a deleted topic could not be removed: the next start is to look for it.
-    left_behind: AtomicBool,
+    left_behind: AtomicUsize,
 }
 
 /// What a core receives: questions for its partitions, and for its consumer groups.
@@ -288,7 +289,7 @@ impl<I: Io> Shared<I> {
             rested: watch::channel(0).0,
             meters: quota::Meters::default(),
             rows: Mutex::default(),
-            left_behind: AtomicBool::new(false),
+            left_behind: AtomicUsize::new(0),
         })
     }
 
@@ -362,16 +363,28 @@ impl<I: Io> Shared<I> {
         own
     }
 
+    /// Stands for the settings of a topic that has none of its own: what a partition at rest has to do,
+    /// and when, follows from them.
+    fn settings_digest(&self, image: &Image) -> u32 {
+        let kept = image.broker_configs();
+        let broker = self.config.with_dynamic(kept.get(&Some(self.node)), kept.get(&None));
+        let own = BTreeMap::new();
+        let entries = config::Topic::entries(&broker, &own);
+        clean::digest(entries.map(|entry| format!("{}={}\n", entry.key.name, entry.value)))
+    }
+
     /// Tells the next start where every partition stands, if that is all there is to know.
     async fn leave_clean(&self, io: &I) {
+        let settings = self.settings_digest(&self.image());
         let rows = std::mem::take(&mut *self.lock_rows());
         let image = self.image();
         let gone = rows.iter().any(|((topic, index), _)| image.partition(*topic, *index).is_none());
-        if gone || self.left_behind.load(Ordering::Relaxed) {
+        if gone || self.left_behind.load(Ordering::Relaxed) > 0 {
             probe::hit(Probe::LeftBehind);
             return;
         }
-        if let Err(error) = clean::leave(io, &self.data, image.version(), &rows).await {
+        let belongs = clean::Belongs { metadata: image.version(), settings };
+        if let Err(error) = clean::leave(io, &self.data, belongs, &rows).await {
             warn!(%error, "the next start looks at every log: where they stand was not written");
         }
     }
@@ -511,7 +524,10 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
     }
     let mut host = Host::open(io, &core.pool, &shared.data).await?;
     // Before anything is written: from now on it is not true any more.
-    let stood = clean::take(io, &shared.data, host.image().version()).await;
+    let image = host.image();
+    let belongs =
+        clean::Belongs { metadata: image.version(), settings: shared.settings_digest(&image) };
+    let stood = clean::take(io, &shared.data, belongs).await;
     let stood = stood.map_err(|error| DataError::Storage { folder: shared.data.clone(), error })?;
     let started = Command::StartBroker {
         node: shared.node,
@@ -525,7 +541,7 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
     if stood.is_none()
         && let Err(error) = data::remove_orphans(io, &shared.data, &host.image()).await
     {
-        shared.left_behind.store(true, Ordering::Relaxed);
+        shared.left_behind.fetch_add(1, Ordering::Relaxed);
         warn!(%error, "could not remove what is left of deleted topics; trying at the next start");
     }
     *shared.lock_rows() = stood.unwrap_or_default();

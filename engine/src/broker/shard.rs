@@ -22,7 +22,6 @@ use tracing::{error, info};
 
 use super::ask::Ask;
 use super::clean::{Row, Stand};
-use super::gauge::Gauge;
 use super::rest::{Resting, Upkeep};
 use super::wait::Parked;
 use super::{Core, data, inbox, partition};
@@ -328,11 +327,21 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
         if first {
             core.tally.logs_to_open.set(new.len() as u64 + 1);
         }
+        let looked_at = if first { new.clone() } else { Vec::new() };
         open(&core, new, std::mem::take(&mut first)).await;
+        for key in looked_at {
+            // Deleted before its turn to be opened came: nobody else knows of its files.
+            if !knows(&core, key) && core.shared.image().partition(key.0, key.1).is_none() {
+                delete(&core, key, &current[&key.0].name).await;
+            }
+        }
         // By the newest image, not by the one of this round: while the round waited, a client may
         // have been the first to ask for a partition of a topic that is newer than the round.
         for key in gone(&core, &core.shared.image()) {
+            // A stop does not wait for it, and finds files left behind.
+            core.shared.left_behind.fetch_add(1, Ordering::Relaxed);
             end(&core, key, Ask::Delete).await;
+            core.shared.left_behind.fetch_sub(1, Ordering::Relaxed);
         }
         core.settings.retain(|id| current.contains_key(&id));
         known = current;
@@ -431,7 +440,7 @@ async fn end<I: Io>(
             resting.parked.wake_all();
             if matches!(how, Ask::Delete(_)) {
                 probe::hit(Probe::DeletedAtRest);
-                delete(core, key, &resting.gauge).await;
+                delete(core, key, resting.gauge.topic()).await;
             } else {
                 core.shard.closed_at(key, resting.stand);
             }
@@ -440,11 +449,11 @@ async fn end<I: Io>(
     }
 }
 
-/// Removes the folder of a partition at rest whose topic is gone.
-async fn delete<I: Io>(core: &Core<I>, key: Key, gauge: &Gauge) {
-    let folder = data::folder(&core.shared.data, gauge.topic(), key.0, key.1);
+/// Removes the folder of a partition that is not open, and whose topic is gone.
+async fn delete<I: Io>(core: &Core<I>, key: Key, topic: &str) {
+    let folder = data::folder(&core.shared.data, topic, key.0, key.1);
     if let Err(error) = data::remove_tree(&core.io, &folder).await {
-        core.shared.left_behind.store(true, Ordering::Relaxed);
+        core.shared.left_behind.fetch_add(1, Ordering::Relaxed);
         error!(folder = %folder.display(), %error,
             "could not remove a deleted partition; the next start tries again");
     }

@@ -167,7 +167,8 @@ async fn offline<I: Io>(
                 refuse_rest(asks);
                 let folder = data::partition_folder(&core.shared.data, topic, index);
                 let removed = data::remove_tree(&core.io, &folder).await;
-                core.shared.left_behind.fetch_or(removed.is_err(), Ordering::Relaxed);
+                let left = usize::from(removed.is_err());
+                core.shared.left_behind.fetch_add(left, Ordering::Relaxed);
                 let _ = done.send(());
                 return true;
             }

@@ -424,7 +424,8 @@ impl<I: Io> Owner<I> {
             Ok(()) if delete => {}
             Ok(()) => self.core.shard.closed_at((self.topic.id, self.index), stand),
             Err(_) => {
-                self.core.shared.left_behind.fetch_or(delete, Ordering::Relaxed);
+                let left = usize::from(delete);
+                self.core.shared.left_behind.fetch_add(left, Ordering::Relaxed);
             }
         }
         if let Err(error) = outcome {
