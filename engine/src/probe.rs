@@ -413,6 +413,8 @@ probes! {
     FetchDropped,
     /// A fetch session makes room for another.
     SessionEvicted,
+    /// A client takes none of its answers, and is closed as an idle one is.
+    AnswersNotTaken,
     /// All fetch sessions are in use.
     SessionRefused,
     /// All fetch sessions together remember as many partitions as they may.

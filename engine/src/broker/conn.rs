@@ -98,7 +98,7 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
     let in_flight_max = core.shared.config.requests_in_flight_max;
     let (answers, replies) = mpsc::channel(in_flight_max);
     let queue = Queue { answers, room: Arc::new(Semaphore::new(in_flight_max)) };
-    let (done, writer_done) = tokio::sync::oneshot::channel();
+    let (done, mut writer_done) = tokio::sync::oneshot::channel();
     core.io.spawn({
         let (connection, core, link) = (connection.clone(), core.clone(), link.clone());
         async move {
@@ -116,7 +116,17 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
     };
     link.leave();
     drop(queue);
-    if let Ok(Err(error)) = writer_done.await {
+    let written = tokio::select! {
+        biased; // Answers that are on their way still go.
+        written = &mut writer_done => written,
+        // Unless the peer takes nothing of them for as long as an idle one is kept.
+        () = watch(&core, &connection, &link) => {
+            probe::hit(Probe::AnswersNotTaken);
+            connection.close();
+            writer_done.await
+        }
+    };
+    if let Ok(Err(error)) = written {
         debug!(client = %client.address, %error, "could not answer");
     }
     debug!(client = %client.address, reason, "connection closed");
@@ -362,7 +372,15 @@ async fn read_until_end<I: Io>(
             };
             let mut share = None;
             if room > LARGE_FRAME_BYTES && is_large {
-                share = reserve(core, room).await;
+                if whole.div_ceil(REQUEST_MEMORY_UNIT) > core.request_memory_units {
+                    warn!(client = %client.address, bytes = whole,
+                        "closing: its request is larger than one core may have of \
+                         queued.max.request.bytes; raise that setting, or send less at once");
+                    return "its request is too large for the memory for requests".to_owned();
+                }
+                // What the buffer has goes on with it, unless requests that are under way lie in it.
+                let kept = if buf.is_alone() { held.take() } else { None };
+                share = reserve(core, room, kept).await;
                 if share.is_none() {
                     warn!(client = %client.address, bytes = room,
                         "closing: the memory for requests is used up by other requests");
@@ -381,7 +399,8 @@ async fn read_until_end<I: Io>(
                 larger = core.pool.take(room);
             }
             larger.put(&buf);
-            if room <= LARGE_FRAME_BYTES {
+            // Large memory was charged to its requests, and goes when they are answered.
+            if buf.memory() <= 2 * LARGE_FRAME_BYTES {
                 used = std::mem::take(&mut buf);
             }
             buf = larger;
@@ -428,14 +447,25 @@ fn ahead<I: Io>(core: &Core<I>, bytes: usize) -> Option<OwnedSemaphorePermit> {
     core.request_memory.clone().try_acquire_many_owned(u32::try_from(units).ok()?).ok()
 }
 
-async fn reserve<I: Io>(core: &Core<I>, bytes: usize) -> Option<OwnedSemaphorePermit> {
-    let units = u32::try_from(bytes.div_ceil(REQUEST_MEMORY_UNIT)).ok()?;
+/// Memory for so many bytes; what is kept of an earlier share counts.
+async fn reserve<I: Io>(
+    core: &Core<I>,
+    bytes: usize,
+    kept: Option<OwnedSemaphorePermit>,
+) -> Option<OwnedSemaphorePermit> {
+    let units = bytes.div_ceil(REQUEST_MEMORY_UNIT);
+    let more = units.saturating_sub(kept.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+    let more = u32::try_from(more).ok()?;
     let memory: Arc<Semaphore> = core.request_memory.clone();
-    tokio::select! {
+    let mut all = tokio::select! {
         biased; // Memory that is there is taken, even at the last moment.
-        permit = memory.acquire_many_owned(units) => permit.ok(),
+        permit = memory.acquire_many_owned(more) => permit.ok(),
         () = core.io.sleep(REQUEST_MEMORY_WAIT) => None,
+    }?;
+    if let Some(kept) = kept {
+        all.merge(kept);
     }
+    Some(all)
 }
 
 /// Writes answers in order until the queue ends or the socket fails.
@@ -569,7 +599,9 @@ impl<I: Io> Outgoing<'_, I> {
     async fn send_file(&mut self, slice: Slice<I::File>, flow: Flow) -> io::Result<()> {
         let Slice { file, position, length } = slice;
         self.core.tally.sent_bytes.add(length);
-        io::send_file_all(self.connection, &file, position, length, flow).await
+        io::send_file_all(self.connection, &file, position, length, flow).await?;
+        self.link.last_active.set(self.core.io.now());
+        Ok(())
     }
 
     async fn flush(&mut self, flow: Flow) -> io::Result<()> {

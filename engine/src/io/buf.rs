@@ -192,6 +192,18 @@ impl Buf {
         front
     }
 
+    /// How much memory it keeps from going back, in bytes: that of all parts of its chunk together.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.chunk.as_ref().map_or(0, |chunk| chunk.memory.len())
+    }
+
+    /// Whether nobody else has a part of its memory.
+    #[must_use]
+    pub fn is_alone(&mut self) -> bool {
+        self.chunk.as_mut().is_none_or(|chunk| Arc::get_mut(chunk).is_some())
+    }
+
     /// Drops the contents and makes `room` bytes of its memory room again, if there are as many
     /// and nobody else has a part of it. Says whether it did.
     #[must_use]
