@@ -36,7 +36,9 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
     if arguments.settings_help {
         return settings_help(output);
     }
-    let mut config = config::Broker::parse(given(&arguments)?)?;
+    let Given { pairs, strange } = given(&arguments)?;
+    let adapted = config::kafka::adapt(pairs)?;
+    let mut config = config::Broker::parse(adapted.given)?;
     if config.cores == 0 {
         config.cores = runtime::cores_available();
     }
@@ -44,6 +46,18 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
     let admin = admin(&config)?;
     check_advertised(&config.advertised_listeners)?;
     runtime::show_reports("info");
+    if !adapted.without_effect.is_empty() {
+        tracing::info!(
+            settings = adapted.without_effect.join(", "),
+            "settings of Apache Kafka that have no effect here"
+        );
+    }
+    if !strange.is_empty() {
+        tracing::warn!(
+            names = strange.join(", "),
+            "names in the environment that stand for no setting are not heeded"
+        );
+    }
     let files = usize::try_from(runtime::open_files_max()).unwrap_or(usize::MAX);
     config.partitions_open_max = config.partitions_open_max.min(files / 2).max(1);
     let carrier = runtime::carrier(config.io)?;
@@ -201,10 +215,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// What was given.
+struct Given {
+    pairs: Vec<(String, String)>,
+    /// Names in the environment that begin like settings and are none.
+    strange: Vec<String>,
+}
+
 /// The settings that are given: in a file, over that in the environment, over that in arguments;
 /// what has an argument of its own wins over `--set`.
-fn given(arguments: &cli::Serve) -> Result<Vec<(String, String)>, Failure> {
+fn given(arguments: &cli::Serve) -> Result<Given, Failure> {
     let mut given = Vec::new();
+    let mut strange = Vec::new();
     if let Some(file) = &arguments.config {
         let named = |what: String| Failure::Usage(format!("{}: {what}", file.display()));
         let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
@@ -214,11 +236,20 @@ fn given(arguments: &cli::Serve) -> Result<Vec<(String, String)>, Failure> {
             given.push((key, value));
         }
     }
-    for (name, value) in std::env::vars() {
-        let Some(key) = config::given::environment_key(&name) else { continue };
-        check(&key, &value)
-            .map_err(|error| Failure::Usage(format!("{name} in the environment: {error}")))?;
-        given.push((key, value));
+    for (name, value) in std::env::vars_os() {
+        // What is not text is nobody's setting.
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+        let Some(key) = config::given::environment_key(name) else { continue };
+        match check(&key, value) {
+            Ok(()) => given.push((key, value.to_owned())),
+            // Others put names there as well; one that is nearly a setting is a typing error.
+            Err(config::ConfigError::Unknown { nearest: None, .. }) => {
+                strange.push(name.to_owned())
+            }
+            Err(error) => {
+                return Err(Failure::Usage(format!("{name} in the environment: {error}")));
+            }
+        }
     }
     for pair in &arguments.settings {
         let (key, value) = config::broker::split_pair(pair)?;
@@ -237,11 +268,14 @@ fn given(arguments: &cli::Serve) -> Result<Vec<(String, String)>, Failure> {
         };
         given.push(("trialog.io".to_owned(), word.to_owned()));
     }
-    Ok(given)
+    Ok(Given { pairs: given, strange })
 }
 
 /// Whether a pair is a setting, so that an error can name where it stands.
 fn check(key: &str, value: &str) -> Result<(), config::ConfigError> {
+    if config::kafka::is_known(key) {
+        return Ok(());
+    }
     let key = config::broker::find(key)?;
     key.check(&config::given::plain(key, value))
 }

@@ -41,6 +41,10 @@ fn pair(line: &str) -> Result<(String, String), ConfigError> {
 
 /// Names that begin as settings do and are for the scripts that start Kafka's Java program.
 const NOT_SETTINGS: &[&str] = &[
+    "KAFKA_BOOTSTRAP_SERVER",
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "KAFKA_BROKERS",
+    "KAFKA_BROKER_LIST",
     "KAFKA_DEBUG",
     "KAFKA_GC_LOG_OPTS",
     "KAFKA_HEAP_OPTS",
@@ -49,19 +53,34 @@ const NOT_SETTINGS: &[&str] = &[
     "KAFKA_JMX_OPTS",
     "KAFKA_JMX_PORT",
     "KAFKA_JVM_PERFORMANCE_OPTS",
+    "KAFKA_LOG4J_LOGGERS",
     "KAFKA_LOG4J_OPTS",
+    "KAFKA_LOG4J_ROOT_LOGLEVEL",
     "KAFKA_OPTS",
+    "KAFKA_PORT",
+    "KAFKA_TOOLS_LOG4J_LOGLEVEL",
+    "KAFKA_VERSION",
 ];
 
+/// Whether Kubernetes has put a name into the environment of everything that runs beside a service
+/// called `kafka` or `kafka-...`.
+fn is_of_a_service(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.contains("_PORT_")
+        || name.ends_with("_PORT")
+}
+
 /// The key that a name in the environment stands for, as Kafka's containers have it: `KAFKA_`,
-/// then the key in capitals with `_` for a dot, `__` for an underscore and `___` for a hyphen.
-/// `None` for a name that is no setting.
+/// then the key in capitals with `_` for a dot, `__` for an underscore and `___` for a hyphen; in
+/// those of Bitnami with `CFG_` in between. `None` for a name that is no setting.
 #[must_use]
 pub fn environment_key(name: &str) -> Option<String> {
     let rest = name.strip_prefix("KAFKA_").filter(|rest| !rest.is_empty())?;
-    if NOT_SETTINGS.contains(&name) {
+    if NOT_SETTINGS.contains(&name) || is_of_a_service(name) {
         return None;
     }
+    let rest = rest.strip_prefix("CFG_").unwrap_or(rest);
     let key = rest.replace("___", "-").replace("__", "\0").replace('_', ".").replace('\0', "_");
     Some(key.to_ascii_lowercase())
 }
@@ -143,6 +162,11 @@ mod tests {
         assert_eq!(key("KAFKA_A__B___C").as_deref(), Some("a_b-c"));
         assert_eq!(key("KAFKA_HEAP_OPTS"), None);
         assert_eq!(key("KAFKA_"), None);
+        assert_eq!(key("KAFKA_CFG_NUM_PARTITIONS").as_deref(), Some("num.partitions"));
+        for foreign in ["KAFKA_PORT", "KAFKA_SERVICE_HOST", "KAFKA_PORT_9092_TCP_ADDR"] {
+            assert_eq!(key(foreign), None);
+        }
+        assert_eq!(key("KAFKA_BOOTSTRAP_SERVERS"), None);
         assert_eq!(key("PATH"), None);
     }
 

@@ -9,7 +9,7 @@
 //!
 //! Pure: no files, no environment, no clock. A key that is not in the table is an error with the
 //! nearest known key, never silently ignored: a typing error in a durability setting must not
-//! look like success.
+//! look like success. What Kafka has and this program does not is listed in [`kafka`].
 //!
 //! Some of a broker's keys may be changed while it runs ([`dynamic`]): for one broker, which wins over
 //! for all brokers, which wins over what it was started with.
@@ -18,6 +18,7 @@ pub mod broker;
 pub mod dynamic;
 pub mod given;
 mod group;
+pub mod kafka;
 pub mod kind;
 pub mod suggest;
 pub mod topic;

@@ -36,6 +36,16 @@ const fn key(
     TopicKey { key: Key { name, kind, default: None, doc }, synonyms }
 }
 
+/// A key for which brokers have none.
+const fn alone(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> TopicKey {
+    TopicKey { key: Key { name, kind, default: Some(default), doc }, synonyms: &[] }
+}
+
 const MINUTE_MS: i64 = 60 * 1000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
@@ -48,12 +58,30 @@ pub const KEYS: &[TopicKey] = &[
         "What happens to old segments: 'delete' removes them by retention, 'compact' keeps the \
          last record of each key.",
     ),
+    alone(
+        "compression.gzip.level",
+        Kind::Int(-1, 9),
+        "-1",
+        "Without effect: each codec compresses at the level that it has by default.",
+    ),
+    alone(
+        "compression.lz4.level",
+        Kind::Int(1, 17),
+        "9",
+        "Without effect: each codec compresses at the level that it has by default.",
+    ),
     key(
         "compression.type",
         COMPRESSION,
         &[("compression.type", 1)],
         "'producer' keeps batches as they were sent. With another value every batch that has not \
          that codec is compressed anew when it arrives.",
+    ),
+    alone(
+        "compression.zstd.level",
+        Kind::Int(-131_072, 22),
+        "3",
+        "Without effect: each codec compresses at the level that it has by default.",
     ),
     key(
         "delete.retention.ms",
@@ -82,11 +110,35 @@ pub const KEYS: &[TopicKey] = &[
         "With trialog.durability=page-cache, flush after this many milliseconds. With flush every \
          append is flushed anyway.",
     ),
+    alone(
+        "follower.replication.throttled.replicas",
+        Kind::OneOf(&["", "*"]),
+        "",
+        "Without effect on one node.",
+    ),
     key(
         "index.interval.bytes",
         Kind::Int(0, i32::MAX),
         &[("log.index.interval.bytes", 1)],
         "One entry of a segment's index for so many bytes of records.",
+    ),
+    alone(
+        "leader.replication.throttled.replicas",
+        Kind::OneOf(&["", "*"]),
+        "",
+        "Without effect on one node.",
+    ),
+    alone(
+        "local.retention.bytes",
+        Kind::Long(-2, i64::MAX),
+        "-2",
+        "Without effect: there is no tiered storage, so that retention.bytes decides.",
+    ),
+    alone(
+        "local.retention.ms",
+        Kind::Long(-2, i64::MAX),
+        "-2",
+        "Without effect: there is no tiered storage, so that retention.ms decides.",
     ),
     key(
         "max.compaction.lag.ms",
@@ -145,6 +197,19 @@ pub const KEYS: &[TopicKey] = &[
         &[("log.preallocate", 1)],
         "Without effect: segments are always allocated ahead of their use.",
     ),
+    alone(
+        "remote.log.copy.disable",
+        Kind::OneOf(&["false"]),
+        "false",
+        "There is no tiered storage.",
+    ),
+    alone(
+        "remote.log.delete.on.disable",
+        Kind::OneOf(&["false"]),
+        "false",
+        "There is no tiered storage.",
+    ),
+    alone("remote.storage.enable", Kind::OneOf(&["false"]), "false", "There is no tiered storage."),
     key(
         "retention.bytes",
         Kind::Long(i64::MIN, i64::MAX),
@@ -368,7 +433,8 @@ fn entry(row: &'static TopicKey, broker: &Broker, own: &BTreeMap<String, String>
         let default = broker::row(name).default?;
         Some((name, scale(default, factor), Source::Default))
     });
-    let synonyms: Vec<_> = own.into_iter().chain(given).chain(table).collect();
+    let alone = row.key.default.map(|default| (name, default.to_owned(), Source::Default));
+    let synonyms: Vec<_> = own.into_iter().chain(given).chain(table).chain(alone).collect();
     let (_, value, source) = synonyms.first().expect("the last synonym has a default").clone();
     Entry { key: &row.key, value, source, synonyms }
 }
@@ -445,8 +511,8 @@ mod tests {
         }
         for row in KEYS {
             assert!(row.key.doc.ends_with('.'), "{}", row.key.name);
-            let (last, _) = row.synonyms.last().expect("a synonym");
-            let default = broker::row(last).default.expect("the last synonym has a default");
+            let synonym = row.synonyms.last().and_then(|(last, _)| broker::row(last).default);
+            let default = synonym.or(row.key.default).expect("one of them has a default");
             assert_eq!(row.key.check(default), Ok(()), "{}", row.key.name);
         }
     }

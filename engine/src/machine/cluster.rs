@@ -386,10 +386,9 @@ impl Cluster {
                     config::topic::check(&key, &value).map_err(Refusal::Config)?;
                     configs.insert(key, value);
                 }
-                None => {
-                    config::topic::key_of(&key).map_err(Refusal::Config)?;
-                    configs.remove(&key);
-                }
+                // As in Kafka, nobody minds if what is not there is taken away: tools that copy settings
+                // from another cluster do it for all that it knows.
+                None => drop(configs.remove(&key)),
             }
         }
         let reply = Reply::TopicConfigured(configs.clone());

@@ -119,7 +119,7 @@ impl Model {
             }
             Command::SetTopicConfigs { name, changes } => {
                 let topic = self.topics.get_mut(name).ok_or("unknown")?;
-                if changes.contains_key("bad") {
+                if changes.get("bad").is_some_and(Option::is_some) {
                     return Err("config");
                 }
                 for (key, change) in changes {
@@ -131,7 +131,7 @@ impl Model {
             }
             Command::ValidateTopicConfigs { name, changes } => {
                 self.topics.get(name).ok_or("unknown")?;
-                if changes.contains_key("bad") {
+                if changes.get("bad").is_some_and(Option::is_some) {
                     return Err("config");
                 }
             }

@@ -138,6 +138,9 @@ fn a_topics_settings_change_while_it_runs() {
         assert_eq!(value("cleanup.policy").as_deref(), Some("compact"));
         assert_eq!(value("segment.ms").as_deref(), Some("604800000"));
 
+        // Tools that copy settings take away what they know, whether it is here or not.
+        let foreign = [("confluent.tier.enable", 1, None), ("segment.ms", 0, Some("9000"))];
+        assert_eq!(edit(&mut peer, "live", false, &foreign).await, (0, None));
         let refused = edit(&mut peer, "live", false, &[("retention.sm", 0, Some("1"))]).await;
         assert_eq!(refused.0, ErrorCode::InvalidConfig.code());
         assert!(refused.1.is_some_and(|text| text.contains("retention.ms")), "it suggests one");

@@ -122,3 +122,12 @@ fn settings_that_change_while_others_are_deleted_arrive() {
         }
     });
 }
+
+#[test]
+fn more_copies_than_there_can_be_are_not_waited_for() {
+    with_broker(1, &[("min.insync.replicas", "3")], async |_, _, mut peer| {
+        let to = topic(&mut peer, "safe", &[("min.insync.replicas", "2")]).await;
+        let answer = peer.produce(9, &to, &batch(&["a"])).await;
+        assert_eq!((answer.error, answer.base_offset), (ErrorCode::None, Offset(0)));
+    });
+}

@@ -249,7 +249,9 @@ pub fn admit(
     if topic.is_internal() {
         return Err(ErrorCode::InvalidTopicException);
     }
-    if acks == Acks::All && partition.isr.len() < min_insync(topic) {
+    // There cannot be more in sync than there are (Kafka's `effectiveMinIsr`).
+    let enough = || min_insync(topic).min(partition.replicas.len());
+    if acks == Acks::All && partition.isr.len() < enough() {
         return Err(ErrorCode::NotEnoughReplicas);
     }
     Ok(topic)

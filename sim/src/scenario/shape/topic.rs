@@ -79,7 +79,7 @@ impl TopicShape {
             ("segment.ms", &[None, Some("150"), Some("900"), Some("5000")]),
             ("index.interval.bytes", &[None, Some("1"), Some("500")]),
             ("compression.type", &[None, Some("gzip"), Some("lz4"), Some("uncompressed")]),
-            ("min.insync.replicas", &[None, Some("1")]),
+            ("min.insync.replicas", &[None, Some("1"), Some("2")]),
         ];
         match self.nature {
             Nature::Lasting | Nature::Fleeting | Nature::Shortened => {}
