@@ -101,7 +101,8 @@ async fn consume(
 }
 
 /// Reads as a member of a group, and commits what was printed. Without `--follow` it ends where the
-/// partitions that it was given ended.
+/// partitions that it was given ended. Told to end, it leaves the group, so that others need not wait
+/// for its session to be over.
 async fn as_member(
     reached: &Reached,
     arguments: &Consume,
@@ -120,7 +121,8 @@ async fn as_member(
     let mut member = reached.client.subscribe(options, &[topic]);
     let mut ends: Option<BTreeMap<PartitionIndex, Offset>> = None;
     let mut left = arguments.count.unwrap_or(u64::MAX);
-    while left > 0 {
+    runtime::watch_for_end();
+    while left > 0 && !runtime::is_asked_to_end() {
         match member.poll(ROUND).await.map_err(|error| reached.member(&error))? {
             Polled::Records(records) => {
                 let mut printed = BTreeMap::new();

@@ -70,6 +70,20 @@ fn is_metadata(dir: &Path) -> bool {
 /// The folders of partitions that `dir` means: all of a data folder's, or itself.
 fn partitions(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !is_data(dir) {
+        let mut names =
+            dir.read_dir().into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let is_log = |name: std::ffi::OsString| {
+            let name = name.to_string_lossy();
+            name == "checkpoint" || name.ends_with(".log")
+        };
+        // What cannot be read is told by whoever reads it.
+        if dir.read_dir().is_ok() && !names.any(is_log) {
+            return Err(Failure::Usage(format!(
+                "{}: here is no log; name the folder of a partition, which holds a checkpoint and \
+                 segments, or a data folder, which holds meta.properties",
+                dir.display()
+            )));
+        }
         return Ok(vec![dir.to_owned()]);
     }
     let failed = |error| Failure::Other(format!("{}: {error}", dir.display()));

@@ -1,6 +1,7 @@
 //! Turns the kernel's world on: for a broker, one pinned thread per core; for a client, this thread.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use trialog_engine::config::IoMode;
 use trialog_engine::io;
@@ -48,6 +49,31 @@ pub fn open_files_max() -> u64 {
     // SAFETY: the call reads a structure that lives through it.
     let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
     if raised { limit.rlim_max } else { before }
+}
+
+static ASKED_TO_END: AtomicBool = AtomicBool::new(false);
+
+/// From now on the first SIGINT or SIGTERM is only noted, for a command that has something to put in
+/// order before it ends. A second one ends the process.
+pub fn watch_for_end() {
+    extern "C" fn note(_: libc::c_int) {
+        ASKED_TO_END.store(true, Ordering::Relaxed);
+    }
+    let handler: extern "C" fn(libc::c_int) = note;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: all zeros are a legal structure; the handler does what a handler may.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Whether such a signal came.
+pub fn is_asked_to_end() -> bool {
+    ASKED_TO_END.load(Ordering::Relaxed)
 }
 
 /// How many cores this process may run on.

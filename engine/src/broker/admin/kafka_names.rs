@@ -43,6 +43,31 @@ const BROKER: &[BrokerRow] = &[
         |all| under_replicated(all) as f64,
     ),
     BrokerRow(
+        "kafka_server_replicamanager_underminisrpartitioncount",
+        Gauge,
+        "Partitions with fewer replicas in sync than a produce with acks=all needs: none, each has \
+         its only one.",
+        |_| 0.0,
+    ),
+    BrokerRow(
+        "kafka_server_replicamanager_isrshrinks_total",
+        Counter,
+        "How often a replica fell out of sync: never, there is one.",
+        |_| 0.0,
+    ),
+    BrokerRow(
+        "kafka_server_replicamanager_isrexpands_total",
+        Counter,
+        "How often a replica came in sync again: never, there is one.",
+        |_| 0.0,
+    ),
+    BrokerRow(
+        "kafka_controller_controllerstats_uncleanleaderelections_total",
+        Counter,
+        "How often a replica led that was not in sync: never, there is one.",
+        |_| 0.0,
+    ),
+    BrokerRow(
         "kafka_server_replicamanager_offlinereplicacount",
         Gauge,
         "Partitions whose log is out of use.",

@@ -216,16 +216,23 @@ impl<I: Io> GroupConsumer<I> {
         let io = self.cluster.io.clone();
         let deadline = io.now().after(timeout);
         loop {
-            let polled = within(&io, until(&io, deadline), self.step(deadline)).await;
-            if let State::In(seat) = &self.state {
-                seat.pulse.polled();
-            }
+            // Whoever waits in here is polling, however long.
+            self.note_poll();
+            let pause = deadline.min(io.now().after(self.options.poll_interval / 3));
+            let polled = within(&io, until(&io, pause), self.step(pause)).await;
+            self.note_poll();
             match polled {
                 Some(Ok(Some(news))) => return Ok(news),
-                Some(Ok(None)) if io.now() < deadline => {}
+                Some(Ok(None)) | None if io.now() < deadline => {}
                 Some(Ok(None)) | None => return Ok(Polled::Records(Vec::new())),
                 Some(Err(error)) => return Err(error),
             }
+        }
+    }
+
+    fn note_poll(&self) {
+        if let State::In(seat) = &self.state {
+            seat.pulse.polled();
         }
     }
 
