@@ -116,10 +116,11 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
     };
     link.leave();
     drop(queue);
+    link.last_active.set(core.io.now());
     let written = tokio::select! {
         biased; // Answers that are on their way still go.
         written = &mut writer_done => written,
-        // Unless the peer takes nothing of them for as long as an idle one is kept.
+        // Unless the peer takes nothing of them for as long again as an idle one is kept.
         () = watch(&core, &connection, &link) => {
             probe::hit(Probe::AnswersNotTaken);
             connection.close();
@@ -599,9 +600,9 @@ impl<I: Io> Outgoing<'_, I> {
     async fn send_file(&mut self, slice: Slice<I::File>, flow: Flow) -> io::Result<()> {
         let Slice { file, position, length } = slice;
         self.core.tally.sent_bytes.add(length);
-        io::send_file_all(self.connection, &file, position, length, flow).await?;
-        self.link.last_active.set(self.core.io.now());
-        Ok(())
+        let range = position..position + length;
+        let partly = || self.link.last_active.set(self.core.io.now());
+        io::send_file_out(self.connection, &file, range, flow, partly).await
     }
 
     async fn flush(&mut self, flow: Flow) -> io::Result<()> {
@@ -613,7 +614,8 @@ impl<I: Io> Outgoing<'_, I> {
             buf.put(&self.bytes);
             self.core.tally.sent_bytes.add(self.bytes.len() as u64);
             self.bytes.clear();
-            let (result, buf) = io::write_out(self.connection, buf, flow).await;
+            let partly = || self.link.last_active.set(self.core.io.now());
+            let (result, buf) = io::write_out(self.connection, buf, flow, partly).await;
             self.buf = buf;
             result?;
         }

@@ -35,6 +35,7 @@ mod woken;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -307,21 +308,28 @@ pub async fn fill_at(file: &impl File, mut buf: Buf, mut offset: u64) -> (Result
 
 /// Writes all of `buf` to the connection.
 pub async fn write_all(connection: &impl Connection, buf: Buf, flow: Flow) -> Result<()> {
-    write_out(connection, buf, flow).await.0
+    write_out(connection, buf, flow, || {}).await.0
 }
 
-/// Writes all of `buf` to the connection, and gives the buffer back for another use.
+/// Writes all of `buf` to the connection, and gives the buffer back for another use. Calls `partly`
+/// whenever a part of it was taken and more is left.
 pub async fn write_out(
     connection: &impl Connection,
     mut buf: Buf,
     flow: Flow,
+    mut partly: impl FnMut(),
 ) -> (Result<()>, Buf) {
     while !buf.is_empty() {
         let (result, returned) = connection.write(buf, flow).await;
         buf = returned;
         match result {
             Ok(0) => return (Err(ErrorKind::WriteZero.into()), buf),
-            Ok(written) => buf.advance(written),
+            Ok(written) => {
+                buf.advance(written);
+                if !buf.is_empty() {
+                    partly();
+                }
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return (Err(error), buf),
         }
@@ -333,15 +341,31 @@ pub async fn write_out(
 pub async fn send_file_all<C: Connection>(
     connection: &C,
     file: &C::File,
-    mut offset: u64,
+    offset: u64,
     len: u64,
     flow: Flow,
 ) -> Result<()> {
-    let end = offset + len;
+    send_file_out(connection, file, offset..offset + len, flow, || {}).await
+}
+
+/// The same for a range. Calls `partly` whenever a part of it was taken and more is left.
+pub async fn send_file_out<C: Connection>(
+    connection: &C,
+    file: &C::File,
+    range: Range<u64>,
+    flow: Flow,
+    mut partly: impl FnMut(),
+) -> Result<()> {
+    let (mut offset, end) = (range.start, range.end);
     while offset < end {
         match connection.send_file(file, offset, end - offset, flow).await {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(sent) => offset += sent as u64,
+            Ok(sent) => {
+                offset += sent as u64;
+                if offset < end {
+                    partly();
+                }
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -1,7 +1,9 @@
 //! Bytes that no client sends: each is answered or the connection is closed, and nobody else
 //! notices.
 
-use super::peer::{Peer, To, batch, values};
+use std::time::Duration;
+
+use super::peer::{Peer, To, batch, fetch_request, values};
 use super::{topic, with_broker};
 use trialog_engine::broker::Shared;
 use trialog_engine::id::CorrelationId;
@@ -146,5 +148,27 @@ fn what_is_named_a_thousand_times_is_answered_once() {
         let groups = (0..1000).map(|_| OffsetFetchRequestGroup { topics: None, ..group() });
         let request = OffsetFetchRequest { groups: groups.collect(), ..Default::default() };
         assert_eq!(peer.call(8, &request).await.groups.len(), 1);
+    });
+}
+
+#[test]
+fn whoever_takes_no_answers_is_closed_like_an_idle_one() {
+    let settings = [("connections.max.idle.ms", "2000")];
+    with_broker(1, &settings, async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "large", &[]).await;
+        let batch = batch(&[&"x".repeat(500_000)]);
+        for _ in 0..8 {
+            assert_eq!(peer.produce(9, &to, &batch).await.error, ErrorCode::None);
+        }
+        for _ in 0..8 {
+            peer.send_fetch(12, &fetch_request(&to, 0, 0)).await;
+        }
+        ram.sleep(Duration::from_secs(30)).await;
+        unharmed(&ram, &shared, &to).await;
+        let mut answers = 0;
+        while peer.receive().await.is_some() {
+            answers += 1;
+        }
+        assert!(answers < 8, "all {answers} answers were kept for it");
     });
 }
