@@ -42,6 +42,15 @@ pub struct Link {
     last_active: Cell<Instant>,
     /// Until when nothing is read from it, because its client has used more than its quota.
     muted_until: Cell<Option<Instant>>,
+    writes: Cell<Writes>,
+}
+
+/// How writing to the peer goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Writes {
+    is_under_way: bool,
+    /// Rises whenever a write begins or ends, or a part of it is taken.
+    steps: u64,
 }
 
 impl Link {
@@ -55,6 +64,17 @@ impl Link {
     /// Nothing is read before `until`.
     pub fn mute(&self, until: Instant) {
         self.muted_until.set(self.muted_until.get().max(Some(until)));
+    }
+
+    /// A write begins, or ends.
+    fn writing(&self, is_under_way: bool) {
+        self.writes.set(Writes { is_under_way, steps: self.writes.get().steps + 1 });
+    }
+
+    /// The peer has taken a part of what is written.
+    fn progressed(&self, now: Instant) {
+        self.writing(true);
+        self.last_active.set(now);
     }
 
     fn leave(&self) {
@@ -93,6 +113,7 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
         leaving: Notify::new(),
         last_active: Cell::new(core.io.now()),
         muted_until: Cell::new(None),
+        writes: Cell::default(),
     });
     let client = Rc::new(Client::new(&core, &connection, link.clone()));
     let in_flight_max = core.shared.config.requests_in_flight_max;
@@ -108,7 +129,7 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
             let _ = done.send(outcome);
         }
     });
-    let idle = io::when_woken(watch(&core, &connection, &link));
+    let idle = io::when_woken(watch(&core, &connection, idle(&core, &link)));
     let reason = tokio::select! {
         biased; // The reader first: an idle limit only counts when there is nothing to read.
         reason = read_requests(&core, &connection, &client, &queue, &link) => reason,
@@ -116,12 +137,11 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
     };
     link.leave();
     drop(queue);
-    link.last_active.set(core.io.now());
     let written = tokio::select! {
         biased; // Answers that are on their way still go.
         written = &mut writer_done => written,
-        // Unless the peer takes nothing of them for as long again as an idle one is kept.
-        () = watch(&core, &connection, &link) => {
+        // Unless the peer takes nothing of them for as long as an idle one is kept.
+        () = watch(&core, &connection, blocked(&core, &link)) => {
             probe::hit(Probe::AnswersNotTaken);
             connection.close();
             writer_done.await
@@ -133,12 +153,16 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
     debug!(client = %client.address, reason, "connection closed");
 }
 
-/// Closes the connection when the broker stops; returns when it has been idle for too long.
-async fn watch<I: Io>(core: &Core<I>, connection: &I::Connection, link: &Link) {
+/// Closes the connection when the broker stops; returns when `enough` does.
+async fn watch<I: Io>(
+    core: &Core<I>,
+    connection: &I::Connection,
+    enough: impl Future<Output = ()>,
+) {
     let mut running = core.shared.running.subscribe();
     tokio::select! {
         biased; // Who is idle is closed in either case.
-        () = idle(core, link) => {}
+        () = enough => {}
         // A stopped broker must not go on answering that it has no partitions: its clients would
         // believe it and stay.
         _ = running.wait_for(|running| *running == 0) => {
@@ -146,6 +170,22 @@ async fn watch<I: Io>(core: &Core<I>, connection: &I::Connection, link: &Link) {
             // The reader comes to the end.
             connection.close();
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Returns when a write of answers has got nowhere for as long as an idle connection is kept. An answer
+/// that is not there yet may take its time.
+async fn blocked<I: Io>(core: &Core<I>, link: &Link) {
+    let Some(limit) = core.shared.config.connections_idle_ms_max.map(Duration::from_millis) else {
+        return std::future::pending().await;
+    };
+    let mut before = None;
+    loop {
+        core.io.sleep(limit.max(Duration::from_millis(10))).await;
+        let now = link.writes.get();
+        if now.is_under_way && before.replace(now) == Some(now) {
+            return;
         }
     }
 }
@@ -601,8 +641,11 @@ impl<I: Io> Outgoing<'_, I> {
         let Slice { file, position, length } = slice;
         self.core.tally.sent_bytes.add(length);
         let range = position..position + length;
-        let partly = || self.link.last_active.set(self.core.io.now());
-        io::send_file_out(self.connection, &file, range, flow, partly).await
+        let partly = || self.link.progressed(self.core.io.now());
+        self.link.writing(true);
+        let sent = io::send_file_out(self.connection, &file, range, flow, partly).await;
+        self.link.writing(false);
+        sent
     }
 
     async fn flush(&mut self, flow: Flow) -> io::Result<()> {
@@ -614,8 +657,10 @@ impl<I: Io> Outgoing<'_, I> {
             buf.put(&self.bytes);
             self.core.tally.sent_bytes.add(self.bytes.len() as u64);
             self.bytes.clear();
-            let partly = || self.link.last_active.set(self.core.io.now());
+            let partly = || self.link.progressed(self.core.io.now());
+            self.link.writing(true);
             let (result, buf) = io::write_out(self.connection, buf, flow, partly).await;
+            self.link.writing(false);
             self.buf = buf;
             result?;
         }
