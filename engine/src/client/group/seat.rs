@@ -156,7 +156,7 @@ async fn attempt<I: Io>(
         protocol_name: joined.protocol_name.clone(),
         assignments,
     };
-    let synced = call(cluster, &link, &request, options.rebalance_timeout).await?;
+    let synced = call(cluster, &link, &request, patience(options)).await?;
     accepted(synced.error_code)?;
     let (member_id, generation) = (joined.member_id, joined.generation_id);
     let share = parse_assignment(&synced.assignment)?;
@@ -195,7 +195,13 @@ async fn ask_to_join<I: Io>(
         protocols: vec![protocol],
         reason: None,
     };
-    call(cluster, link, &request, options.rebalance_timeout).await
+    call(cluster, link, &request, patience(options)).await
+}
+
+/// How long a rebalance may take. A member whose client is of the first hour tells no time for it, and
+/// the group waits for it as long as for its session.
+fn patience(options: &GroupOptions) -> Duration {
+    options.rebalance_timeout.max(options.session_timeout)
 }
 
 /// A connection to the group's coordinator.
