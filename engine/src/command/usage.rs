@@ -18,6 +18,8 @@ pub fn look() -> Option<Usage> {
     let field = |at: usize| fields.get(at)?.parse::<u64>().ok();
     let (tick, page) = (system(libc::_SC_CLK_TCK)?, system(libc::_SC_PAGESIZE)?);
     let seconds = |ticks: u64| ticks as f64 / tick as f64;
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let max_fds = soft_limit(&limits, "Max open files")?;
     // One of them is the folder that is being read.
     let open_fds = fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
     Some(Usage {
@@ -26,7 +28,7 @@ pub fn look() -> Option<Usage> {
         virtual_bytes: field(VSIZE)?,
         resident_bytes: field(RSS)? * page,
         open_fds: open_fds as u64,
-        max_fds: max_fds(&fs::read_to_string("/proc/self/limits").ok()?)?,
+        max_fds: Some(max_fds).filter(|max| *max != u64::MAX),
     })
 }
 
@@ -36,12 +38,12 @@ fn booted_at() -> Option<f64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// The soft limit of open files; the inner `None` stands for no limit.
-fn max_fds(limits: &str) -> Option<Option<u64>> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+/// A soft limit out of `/proc/self/limits`; `u64::MAX` for none.
+pub fn soft_limit(limits: &str, name: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     match line.split_ascii_whitespace().next()? {
-        "unlimited" => Some(None),
-        number => number.parse().ok().map(Some),
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
     }
 }
 
@@ -82,8 +84,9 @@ mod tests {
         let limits = |soft: &str| {
             format!("Limit  Soft Limit  Hard Limit  Units\nMax open files  {soft}  4096  files\n")
         };
-        assert_eq!(max_fds(&limits("1024")), Some(Some(1024)));
-        assert_eq!(max_fds(&limits("unlimited")), Some(None));
-        assert_eq!(max_fds("Max processes  1  1  processes\n"), None);
+        let files = |limits: &str| soft_limit(limits, "Max open files");
+        assert_eq!(files(&limits("1024")), Some(1024));
+        assert_eq!(files(&limits("unlimited")), Some(u64::MAX));
+        assert_eq!(files("Max processes  1  1  processes\n"), None);
     }
 }

@@ -102,7 +102,7 @@ impl<I: Io> Log<I> {
             by(now.0.saturating_add(ms));
         }
         // It closes before anybody has looked, if it is used for short times only.
-        if self.retention_start(now) > self.start() || self.is_below_start(0) {
+        if self.retention_start(now) > self.start() || self.begins_below_start() {
             by(now.0);
         }
         due.map(Wall)
@@ -113,10 +113,9 @@ impl<I: Io> Log<I> {
         self.ticket.is_none() && self.failure.is_none() && !self.compaction.is_running()
     }
 
-    /// Whether a segment holds nothing that may be read.
-    fn is_below_start(&self, number: usize) -> bool {
-        let last = self.segments.len().saturating_sub(1);
-        self.segments.get(number).is_some_and(|one| number < last && one.end <= self.start())
+    /// Whether the first segment holds nothing that may be read, and is not the last.
+    fn begins_below_start(&self) -> bool {
+        self.segments.len() > 1 && self.segments[0].end <= self.start()
     }
 
     fn retains_by_time(&self) -> bool {

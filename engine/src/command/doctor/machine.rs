@@ -7,6 +7,7 @@ use trialog_engine::io::kernel;
 
 use super::Finding;
 use crate::command::runtime::cores_available;
+use crate::command::usage::soft_limit;
 
 /// Open files that a broker with many partitions and clients wants.
 const FILES_WANTED: u64 = 65_536;
@@ -80,15 +81,6 @@ fn open_files(limits: &str) -> Finding {
         ),
         Some(files) => Finding::good(what, format!("limited to {files}")),
         None => Finding::caution(what, "unknown", "mount /proc"),
-    }
-}
-
-/// A soft limit out of `/proc/self/limits`; `u64::MAX` for none.
-fn soft_limit(limits: &str, name: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
-    match line.split_whitespace().next()? {
-        "unlimited" => Some(u64::MAX),
-        number => number.parse().ok(),
     }
 }
 
