@@ -67,6 +67,35 @@ fn stored(outcome: Outcome) -> (PartitionIndex, Offset) {
     }
 }
 
+/// A batch is sent as soon as nothing more can come to it: it is full, or the memory is. Else each
+/// of these records would take ten minutes.
+#[test]
+fn a_batch_that_can_only_wait_does_not_linger() {
+    let linger = Duration::from_secs(600);
+    let lingering = ProducerOptions { linger, ..ProducerOptions::default() };
+    let full = ProducerOptions { batch_bytes: 500, ..lingering.clone() };
+    let starved = ProducerOptions { buffer_bytes: 1_500, ..lingering };
+    with_client(5, Options::default(), async |ram, client| {
+        create(&client, "t", 3).await;
+        let record = |partition| NewRecord {
+            topic: "t",
+            partition: Some(PartitionIndex(partition)),
+            value: Some(&[7; 600]),
+            ..NewRecord::default()
+        };
+        let begun = ram.now();
+        let producer = client.producer(full);
+        stored(producer.send(record(0)).await);
+        let producer = client.producer(starved);
+        for partition in [0, 1, 2, 2, 1, 0] {
+            producer.enqueue(record(partition)).await.expect("room");
+        }
+        producer.flush().await;
+        let took = ram.now().since(begun);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    });
+}
+
 #[test]
 fn records_come_back_as_they_were_in_every_codec() {
     with_client(1, Options::default(), async |_, client| {

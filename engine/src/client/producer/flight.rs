@@ -69,6 +69,12 @@ impl<I: Io> Flight<I> {
         builder.count() == 0 || builder.size() + more <= batch_bytes
     }
 
+    /// Whether nothing more fits into a batch of at most `batch_bytes`.
+    pub fn is_full(&self, batch_bytes: usize) -> bool {
+        let Body::Open(builder) = &self.body else { return true };
+        builder.count() > 0 && builder.size() >= batch_bytes
+    }
+
     pub fn push(&mut self, record: OwnedRecord) {
         let Body::Open(builder) = &mut self.body else {
             unreachable!("records are added before the batch is first sent");

@@ -41,6 +41,8 @@ const NAMED_VERSION_MAX: i16 = 12;
 pub enum Command {
     /// Write this.
     Record(OwnedRecord),
+    /// Look again: somebody has begun to wait for memory.
+    Hurry,
     /// Do not linger, and say when everything handed over so far has an outcome.
     Flush(oneshot::Sender<()>),
 }
@@ -139,6 +141,7 @@ impl<I: Io> Lane<I> {
     fn obey(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Record(record)) => self.fill(record),
+            Some(Command::Hurry) => {}
             Some(Command::Flush(done)) => self.flushes.push(done),
             None => self.ended = true,
         }
@@ -178,8 +181,10 @@ impl<I: Io> Lane<I> {
         let Some(filling) = &self.filling else { return };
         let options = &self.shared.options;
         let lingered = self.now() >= filling.opened.after(options.linger);
+        // What waits for more records while those wait for its memory would wait in vain.
+        let complete = filling.is_full(options.batch_bytes) || self.shared.hungry.get() > 0;
         let is_free = self.next_to_send().is_none() && self.window.len() < options.in_flight;
-        if !self.flushes.is_empty() || self.ended || (lingered && is_free) {
+        if !self.flushes.is_empty() || self.ended || ((lingered || complete) && is_free) {
             self.window.extend(self.filling.take());
         }
     }

@@ -8,7 +8,7 @@ mod flight;
 mod identity;
 mod lane;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,14 +17,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::cluster::Cluster;
 use super::fault::CallError;
 use super::partitioner::{Sticky, by_key};
 use super::wait::{until, within};
 use crate::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
-use crate::io::Io;
+use crate::io::{Instant, Io};
 use crate::limit::CLIENT_RECORDS_QUEUED_MAX;
 use crate::wire::api::InitProducerIdRequest;
 use crate::wire::batch::{Builder, Compression, RecordHeader};
@@ -68,7 +68,8 @@ pub struct ProducerOptions {
     /// A batch is sent when the next record would make it larger than this, in bytes before
     /// compression. A larger single record makes a batch of its own.
     pub batch_bytes: usize,
-    /// How long a batch that is not full waits for more records.
+    /// How long a batch that is not full waits for more records. None waits while
+    /// [`ProducerOptions::buffer_bytes`] are used up.
     pub linger: Duration,
     /// How long after it was handed over a record may take before the producer gives up.
     pub delivery_timeout: Duration,
@@ -198,7 +199,27 @@ struct Shared<I: Io> {
     cluster: Rc<Cluster<I>>,
     options: ProducerOptions,
     memory: Arc<Semaphore>,
+    /// How many records wait for memory.
+    hungry: Cell<usize>,
     identities: Identities,
+}
+
+/// A record that waits for memory, also if its sender gives up.
+struct Hungry<'a> {
+    count: &'a Cell<usize>,
+}
+
+impl Hungry<'_> {
+    fn new(count: &Cell<usize>) -> Hungry<'_> {
+        count.set(count.get() + 1);
+        Hungry { count }
+    }
+}
+
+impl Drop for Hungry<'_> {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+    }
 }
 
 impl<I: Io> Shared<I> {
@@ -247,7 +268,7 @@ impl<I: Io> Producer<I> {
         let memory = Arc::new(Semaphore::new(options.buffer_bytes));
         let identities = Identities::default();
         Producer {
-            shared: Rc::new(Shared { cluster, options, memory, identities }),
+            shared: Rc::new(Shared { cluster, options, memory, hungry: Cell::new(0), identities }),
             lanes: Rc::default(),
             sticky: Rc::default(),
         }
@@ -279,9 +300,7 @@ impl<I: Io> Producer<I> {
         let index = self.place(&record, partitions, bytes)?;
         let permits = u32::try_from(bytes).ok().filter(|_| bytes <= shared.options.buffer_bytes);
         let permits = permits.ok_or(Failure::TooLarge(bytes))?;
-        let memory = shared.memory.clone().acquire_many_owned(permits);
-        let memory = within(&cluster.io, until(&cluster.io, deadline), memory).await;
-        let memory = memory.ok_or(Failure::TimedOut)?.map_err(|_| Failure::Closed)?;
+        let memory = self.memory(permits, deadline).await?;
         let (sender, receiver) = oneshot::channel();
         let command = Command::Record(OwnedRecord {
             timestamp: record.timestamp.unwrap_or_else(|| cluster.io.wall().0),
@@ -317,6 +336,27 @@ impl<I: Io> Producer<I> {
         for waiter in waiters {
             let _ = waiter.await;
         }
+    }
+
+    /// Memory for a record. Batches that linger are sent while it is waited for.
+    async fn memory(
+        &self,
+        permits: u32,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit, Failure> {
+        let shared = &self.shared;
+        if let Ok(memory) = shared.memory.clone().try_acquire_many_owned(permits) {
+            return Ok(memory);
+        }
+        let _hungry = Hungry::new(&shared.hungry);
+        for lane in self.lanes.borrow().values() {
+            // One whose queue is full does not sleep.
+            let _ = lane.try_send(Command::Hurry);
+        }
+        let io = &shared.cluster.io;
+        let memory = shared.memory.clone().acquire_many_owned(permits);
+        let memory = within(io, until(io, deadline), memory).await;
+        memory.ok_or(Failure::TimedOut)?.map_err(|_| Failure::Closed)
     }
 
     /// The partition of a record.
