@@ -36,6 +36,8 @@ pub struct Cluster<I: Io> {
     /// The topics that every request for metadata asks for.
     interest: RefCell<BTreeSet<String>>,
     refreshing: RefCell<Option<Outcome<()>>>,
+    /// How many of them the last answer was about. They only become more.
+    covered: Cell<usize>,
     refreshed: Cell<Option<Instant>>,
     turn: Cell<usize>,
 }
@@ -76,6 +78,7 @@ impl<I: Io> Cluster<I> {
             image: RefCell::default(),
             interest: RefCell::default(),
             refreshing: RefCell::default(),
+            covered: Cell::new(0),
             refreshed: Cell::new(None),
             turn: Cell::new(0),
         })
@@ -212,19 +215,26 @@ impl<I: Io> Cluster<I> {
 
     /// Brings the metadata of all topics asked for so far up to date.
     pub async fn refresh(self: &Rc<Self>) -> Result<(), CallError> {
-        let attempt = {
-            let mut refreshing = self.refreshing.borrow_mut();
-            match &*refreshing {
-                Some(attempt) => attempt.clone(),
-                None => {
-                    let (sender, receiver) = watch::channel(None);
-                    *refreshing = Some(receiver.clone());
-                    self.io.spawn(self.clone().refresh_once(sender));
-                    receiver
+        let wanted = self.interest.borrow().len();
+        loop {
+            let attempt = {
+                let mut refreshing = self.refreshing.borrow_mut();
+                match &*refreshing {
+                    Some(attempt) => attempt.clone(),
+                    None => {
+                        let (sender, receiver) = watch::channel(None);
+                        *refreshing = Some(receiver.clone());
+                        self.io.spawn(self.clone().refresh_once(sender));
+                        receiver
+                    }
                 }
+            };
+            let result = outcome(attempt).await;
+            // One that was under way already may not have asked for the latest topics.
+            if result.is_err() || self.covered.get() >= wanted {
+                return result;
             }
-        };
-        outcome(attempt).await
+        }
     }
 
     async fn refresh_once(self: Rc<Self>, sender: watch::Sender<Option<Result<(), CallError>>>) {
@@ -237,7 +247,8 @@ impl<I: Io> Cluster<I> {
             name: Some(name.clone()),
             ..MetadataRequestTopic::default()
         };
-        let topics = self.interest.borrow().iter().map(topic).collect();
+        let topics: Vec<_> = self.interest.borrow().iter().map(topic).collect();
+        let asked = topics.len();
         let request = MetadataRequest {
             topics: Some(topics),
             allow_auto_topic_creation: self.options.auto_create_topics,
@@ -246,6 +257,7 @@ impl<I: Io> Cluster<I> {
         let result = self.metadata(&request).await;
         let result = result.map(|response| {
             self.image.borrow_mut().apply(response, self.options.resolve);
+            self.covered.set(asked);
         });
         self.refreshed.set(Some(self.io.now()));
         *self.refreshing.borrow_mut() = None;

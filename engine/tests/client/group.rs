@@ -116,6 +116,64 @@ fn slow_members_stay_and_added_partitions_are_shared_out() {
     }
 }
 
+/// A rebalance that ends while a member is at work finds it alive, however long the work takes.
+#[test]
+fn a_join_and_its_heartbeats_go_on_beside_the_work() {
+    for strategy in [Strategy::Range, Strategy::CooperativeSticky] {
+        with_client(9, Options::default(), async |_, client| {
+            create(&client, "t", PARTITIONS).await;
+            let member = || {
+                let mut member = member(&client, strategy);
+                let options = GroupOptions {
+                    strategy,
+                    session_timeout: Duration::from_secs(6),
+                    heartbeat: Duration::from_millis(500),
+                    rebalance_timeout: Duration::from_secs(30),
+                    ..GroupOptions::new("g")
+                };
+                member.member = client.subscribe(options, &["t"]);
+                member
+            };
+            let (mut one, mut two) = (member(), member());
+            run(&mut [&mut one], 100).await;
+            // It asks to join, and is at work for two sessions; the other goes on.
+            run(&mut [&mut two], 1).await;
+            assert_eq!(two.member.generation(), None, "the other has not moved yet");
+            run(&mut [&mut one], 240).await;
+            let there = member_ids(&client).await;
+            assert_eq!(there.len(), 2, "{strategy:?}");
+            run(&mut [&mut one, &mut two], 60).await;
+            every_partition_once(&owned(&[&one, &two]));
+            assert_eq!(member_ids(&client).await, there, "{strategy:?}: nobody was away");
+        });
+    }
+}
+
+/// Also from within a join that waits; nobody comes back by it.
+#[test]
+fn who_closes_while_it_joins_is_gone() {
+    for strategy in [Strategy::Range, Strategy::CooperativeSticky] {
+        with_client(10, Options::default(), async |io, client| {
+            create(&client, "t", PARTITIONS).await;
+            let (mut one, mut two) = (member(&client, strategy), member(&client, strategy));
+            run(&mut [&mut one], 100).await;
+            run(&mut [&mut two], 1).await;
+            assert_eq!(two.member.generation(), None, "the other has not moved yet");
+            two.member.close().await.expect("left");
+            io.sleep(Duration::from_secs(1)).await;
+            let there = member_ids(&client).await;
+            assert_eq!(there.len(), 1, "{strategy:?}: {there:?}");
+            run(&mut [&mut one], 40).await;
+            assert_eq!(owned(&[&one]), [[0, 1, 2]]);
+        });
+    }
+}
+
+async fn member_ids(client: &Client<Ram>) -> BTreeSet<String> {
+    let group = client.admin().describe_group("g").await.expect("it is there");
+    group.members.into_iter().map(|member| member.id).collect()
+}
+
 #[test]
 fn members_share_idle_leave_and_fall_silent() {
     for strategy in [Strategy::Range, Strategy::CooperativeSticky] {

@@ -349,6 +349,25 @@ fn client_behind(ram: &Ram, request_timeout: Duration) -> Client<Ram> {
     Client::new(ram.clone(), Pool::new(), bootstrap, options)
 }
 
+/// Who gives up after refusals that might have passed tells what they were.
+#[test]
+fn a_record_refused_until_the_time_is_up_says_why() {
+    with_client(6, Options::default(), async |ram, client| {
+        create(&client, "t", 1).await;
+        ram.set_capacity(ram.used() + 500_000);
+        ram.sleep(Duration::from_secs(2)).await;
+        let delivery_timeout = Duration::from_secs(5);
+        let options = ProducerOptions { delivery_timeout, ..ProducerOptions::default() };
+        let record = NewRecord { topic: "t", value: Some(b"x"), ..NewRecord::default() };
+        match client.producer(options).send(record).await {
+            Outcome::Failed(why) | Outcome::Unknown(why) => {
+                assert!(why.to_string().contains("disk is full"), "{why}");
+            }
+            Outcome::Stored(receipt) => panic!("stored on a full disk: {receipt:?}"),
+        }
+    });
+}
+
 #[test]
 fn silence_leaves_a_sent_record_unknown_and_an_unsent_one_failed() {
     with_client(9, Options::default(), async |ram, direct| {

@@ -331,7 +331,10 @@ impl<I: Io> Consumer<I> {
                     let assigned = self.assigned.get_mut(&key).expect("nobody else unassigns");
                     assigned.settle(offset);
                 }
-                Err(error) if error.retriable() => self.stray(&key, &error).await,
+                Err(error) if error.retriable() => {
+                    self.pause(&key, &error);
+                    self.astray = true;
+                }
                 Err(CallError::Refused(code)) => return Err(refused(&key, code)),
                 Err(error) => return Err(error.into()),
             }
@@ -362,29 +365,22 @@ impl<I: Io> Consumer<I> {
         }
     }
 
-    /// After a sign that metadata are wrong: asks for them and puts the partition off.
-    async fn stray(&mut self, key: &Key, reason: &dyn std::fmt::Display) {
-        self.pause(key, reason);
-        let _ = self.cluster.refresh().await;
-    }
-
     /// Sends a fetch to each leader that has partitions to read and none under way.
     async fn fetch(&mut self) -> Result<(), ConsumeError> {
         let mut wishes: BTreeMap<NodeId, Vec<Wish>> = BTreeMap::new();
-        if std::mem::take(&mut self.astray) {
+        let ready = self.ready();
+        let leaderless = ready.iter().filter(|key| self.leader(key).is_none());
+        let astray = leaderless.inspect(|key| self.cluster.follow(&key.0)).count() > 0;
+        // Once for all of them: the others wait for it.
+        if self.astray || astray {
             let _ = self.cluster.refresh().await;
+            self.astray = false;
         }
-        for key in self.ready() {
+        for key in ready {
             let assigned = &self.assigned[&key];
             let Place::At(offset) = assigned.place else { continue };
             let generation = assigned.generation;
-            let mut leader = self.leader(&key);
-            if leader.is_none() {
-                self.cluster.follow(&key.0);
-                let _ = self.cluster.refresh().await;
-                leader = self.leader(&key);
-            }
-            match leader {
+            match self.leader(&key) {
                 Some((topic_id, leader, epoch)) => {
                     let wish = Wish { key, generation, offset, topic_id, epoch };
                     wishes.entry(leader).or_default().push(wish);

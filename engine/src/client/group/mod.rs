@@ -1,8 +1,8 @@
 //! Reading as a member of a consumer group, in the classic protocol: eager with `range`,
 //! cooperative with `cooperative-sticky`, with or without a name of its own (KIP-345).
 //!
-//! What changes is decided within [`GroupConsumer::poll`]; only heartbeats go on beside it
-//! ([`pulse`]), so that a slow application stays a member. One that is not polled for
+//! What changes is decided within [`GroupConsumer::poll`]; only joins ([`seat`]) and heartbeats
+//! ([`pulse`]) go on beside it, so that a slow application stays a member. One that is not polled for
 //! [`GroupOptions::poll_interval`] is not slow but stuck: it leaves. Poll says what changes, and a
 //! member that is told [`Polled::Revoked`] still owns what it is about to lose until it polls again:
 //! that is the time to commit.
@@ -14,6 +14,7 @@ mod assign;
 mod pulse;
 mod seat;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -21,10 +22,12 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use super::cluster::Cluster;
 use super::consumer::{ConsumeError, ConsumedRecord, Consumer, ConsumerOptions, Start};
 use super::fault::CallError;
+use super::link::Link;
 use super::wait::{until, within};
 use crate::id::{Offset, PartitionIndex};
 use crate::io::{Instant, Io};
@@ -35,7 +38,7 @@ use crate::wire::api::{
 use crate::wire::code::ErrorCode;
 use crate::wire::subscription::Partitions;
 use pulse::{Pulse, Sign};
-use seat::{Joined, Past, Seat};
+use seat::{Joined, Past, Seat, Ties};
 
 pub use assign::Strategy;
 pub(super) use seat::{accepted, coordinator};
@@ -128,7 +131,8 @@ impl From<CallError> for GroupError {
     }
 }
 
-type Joining<I> = Pin<Box<dyn Future<Output = Result<Joined<I>, GroupError>>>>;
+/// How a join will have ended. Dropping it ends the join.
+type Joining<I> = oneshot::Receiver<Result<Joined<I>, GroupError>>;
 /// Where the group stands in partitions.
 type Finding = Pin<Box<dyn Future<Output = Result<BTreeMap<Place, Offset>, CallError>>>>;
 
@@ -148,6 +152,7 @@ pub struct GroupConsumer<I: Io> {
     topics: Vec<String>,
     consumer: Consumer<I>,
     state: State<I>,
+    ties: Ties,
     /// What is being read.
     owned: Partitions,
     /// Where it stood in what was revoked, for as long as that can be committed.
@@ -166,12 +171,15 @@ impl<I: Io> GroupConsumer<I> {
         options: GroupOptions,
         topics: &[&str],
     ) -> GroupConsumer<I> {
+        let polled_at = Rc::new(Cell::new(cluster.io.now()));
+        let ties = Ties { polled_at, member_id: Rc::default() };
         GroupConsumer {
             consumer: Consumer::new(cluster.clone(), options.consumer.clone()),
             cluster,
             options: Rc::new(options),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             state: State::Out(Past { generation: -1, ..Past::default() }),
+            ties,
             owned: Partitions::new(),
             leaving: Vec::new(),
             beginning: Partitions::new(),
@@ -231,9 +239,7 @@ impl<I: Io> GroupConsumer<I> {
     }
 
     fn note_poll(&self) {
-        if let State::In(seat) = &self.state {
-            seat.pulse.polled();
-        }
+        self.ties.polled_at.set(self.cluster.io.now());
     }
 
     /// One step; may be dropped anywhere.
@@ -241,16 +247,15 @@ impl<I: Io> GroupConsumer<I> {
         match &mut self.state {
             State::Out(past) => {
                 let past = past.clone();
-                let (cluster, options) = (self.cluster.clone(), self.options.clone());
-                let joining = seat::join(cluster, options, self.topics.clone(), past.clone(), None);
-                self.state = State::Joining(past, Box::pin(joining));
+                self.join(past, None);
                 Ok(None)
             }
             State::Joining(past, joining) => {
                 // What it keeps is read on meanwhile.
                 let reading = self.consumer.poll(until(&self.cluster.io, deadline));
-                let joined = match select(joining.as_mut(), pin!(reading)).await {
-                    Either::Left((joined, _)) => joined,
+                let joined = match select(joining, pin!(reading)).await {
+                    // It does not end without a word while somebody waits.
+                    Either::Left((joined, _)) => joined.unwrap_or(Err(GroupError::NotMember)),
                     Either::Right((records, _)) => {
                         let records = records?;
                         return Ok((!records.is_empty()).then_some(Polled::Records(records)));
@@ -259,7 +264,7 @@ impl<I: Io> GroupConsumer<I> {
                 let past = std::mem::take(past);
                 self.state = State::Out(Past { generation: -1, ..Past::default() });
                 match joined {
-                    Ok(Joined::In(seat)) => Ok(self.enter(seat)),
+                    Ok(Joined::In(seat)) => Ok(self.enter_if_kept(seat)),
                     Ok(Joined::Forgotten) => Ok(self.lose()),
                     Err(error) => {
                         self.state = State::Out(past);
@@ -288,6 +293,18 @@ impl<I: Io> GroupConsumer<I> {
                         Ok((!records.is_empty()).then_some(Polled::Records(records)))
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes a seat, unless the group has given it to others while nobody polled.
+    fn enter_if_kept(&mut self, seat: Seat<I>) -> Option<Polled> {
+        match seat.pulse.sign() {
+            Sign::Fine | Sign::Rebalance | Sign::Refused(_) => self.enter(seat),
+            Sign::Forgotten | Sign::Overslept => self.lose(),
+            Sign::Unheard => {
+                self.state = State::In(seat);
+                self.lose_touch()
             }
         }
     }
@@ -384,10 +401,27 @@ impl<I: Io> GroupConsumer<I> {
         };
         let link = seat.pulse.live_link();
         self.forget_share();
-        let (cluster, options) = (self.cluster.clone(), self.options.clone());
-        let joining = seat::join(cluster, options, self.topics.clone(), past.clone(), link);
-        self.state = State::Joining(past, Box::pin(joining));
+        self.join(past, link);
         None
+    }
+
+    /// Begins to join, in a task of its own: the group waits for its members, not for what they do
+    /// with their records.
+    fn join(&mut self, past: Past, link: Option<Link<I>>) {
+        let (cluster, options) = (self.cluster.clone(), self.options.clone());
+        self.ties.member_id.borrow_mut().clone_from(&past.member_id);
+        let ties = self.ties.clone();
+        let join = seat::join(cluster, options, self.topics.clone(), past.clone(), link, ties);
+        let (mut sender, joining) = oneshot::channel();
+        self.cluster.io.spawn(async move {
+            let joined = tokio::select! {
+                biased; // A seat that nobody wants is not taken.
+                () = sender.closed() => return,
+                joined = join => joined,
+            };
+            let _ = sender.send(joined);
+        });
+        self.state = State::Joining(past, joining);
     }
 
     /// The group may have gone on without it, or not: it gives everything up, and comes back under
@@ -423,14 +457,21 @@ impl<I: Io> GroupConsumer<I> {
     /// # Errors
     /// [`GroupError`]; with `Call`, see [`CallError::may_have_happened`].
     pub async fn commit(&mut self) -> Result<Vec<(Place, Offset)>, GroupError> {
+        let positions = self.positions();
+        self.commit_at(&positions).await?;
+        Ok(positions)
+    }
+
+    /// What [`GroupConsumer::commit`] would commit.
+    #[must_use]
+    pub fn positions(&self) -> Vec<(Place, Offset)> {
         let position = |place: Place| {
             let offset = self.consumer.position(&place.0, place.1)?;
             Some((place, offset))
         };
         let mut positions: Vec<_> = self.owned().into_iter().filter_map(position).collect();
         positions.extend(self.leaving.iter().cloned());
-        self.commit_at(&positions).await?;
-        Ok(positions)
+        positions
     }
 
     /// Commits these offsets, each that of the next record to read.
@@ -467,10 +508,13 @@ impl<I: Io> GroupConsumer<I> {
     ///
     /// # Errors
     /// [`CallError`] if the coordinator could not be told.
-    pub async fn close(self) -> Result<(), CallError> {
-        let (link, member_id) = match &self.state {
-            State::In(seat) => (seat.pulse.live_link(), seat.member_id.clone()),
-            State::Joining(past, _) | State::Out(past) => (None, past.member_id.clone()),
+    pub async fn close(mut self) -> Result<(), CallError> {
+        let out = State::Out(Past { generation: -1, ..Past::default() });
+        // A join that goes on while the member leaves would come back as another one: it ends here.
+        let (link, member_id) = match std::mem::replace(&mut self.state, out) {
+            State::In(seat) => (seat.pulse.live_link(), seat.member_id),
+            State::Joining(..) => (None, self.ties.member_id.borrow().clone()),
+            State::Out(past) => (None, past.member_id),
         };
         if self.options.instance.is_some() || member_id.is_empty() {
             return Ok(());
@@ -498,7 +542,7 @@ const COMMIT_BY_NAME_MAX: i16 = 9;
 
 /// What a group has committed of some partitions.
 pub(super) async fn committed<I: Io>(
-    link: &super::link::Link<I>,
+    link: &Link<I>,
     group: &str,
     partitions: &Partitions,
 ) -> Result<BTreeMap<Place, Offset>, CallError> {

@@ -63,7 +63,8 @@ pub struct Pulse<I: Io> {
     member_id: String,
     generation: i32,
     link: RefCell<Option<Link<I>>>,
-    polled_at: Cell<Instant>,
+    /// When the member was last polled.
+    polled_at: Rc<Cell<Instant>>,
     heard_at: Cell<Instant>,
     sign: watch::Sender<Sign>,
     watched: Topics,
@@ -78,7 +79,7 @@ impl<I: Io> Pulse<I> {
         cluster: Rc<Cluster<I>>,
         options: Rc<GroupOptions>,
         (member_id, generation): (String, i32),
-        link: Link<I>,
+        (link, polled_at): (Link<I>, Rc<Cell<Instant>>),
         watched: Watched,
     ) -> Rc<Pulse<I>> {
         let (io, now) = (cluster.io.clone(), cluster.io.now());
@@ -89,7 +90,7 @@ impl<I: Io> Pulse<I> {
             member_id,
             generation,
             link: RefCell::new(Some(link)),
-            polled_at: Cell::new(now),
+            polled_at,
             heard_at: Cell::new(now),
             sign: watch::channel(Sign::Fine).0,
             watched: watched.topics,
@@ -109,11 +110,6 @@ impl<I: Io> Pulse<I> {
     pub async fn told(&self) {
         // It does not end without a word: whoever waits holds the writer's side.
         let _ = self.sign.subscribe().wait_for(|sign| *sign != Sign::Fine).await;
-    }
-
-    /// The member is getting on.
-    pub fn polled(&self) {
-        self.polled_at.set(self.cluster.io.now());
     }
 
     /// The connection to the coordinator if there is a live one.

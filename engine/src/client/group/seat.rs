@@ -1,7 +1,8 @@
 //! A member's way into a generation: find the coordinator, join, share out if it is the leader, and
-//! get its own share. One future from the first request to the last, which the consumer awaits bit
-//! by bit, poll after poll.
+//! get its own share. One future from the first request to the last, which goes on whether the
+//! consumer is polled or not; so do the heartbeats from the moment that the seat is taken.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::client::cluster::Cluster;
 use crate::client::fault::CallError;
 use crate::client::link::Link;
 use crate::client::wait::backoff;
-use crate::io::Io;
+use crate::io::{Instant, Io};
 use crate::wire::api::{
     ApiKey, DescribeGroupsRequest, FindCoordinatorRequest, JoinGroupRequest,
     JoinGroupRequestProtocol, JoinGroupResponse, Request, SyncGroupRequest,
@@ -37,6 +38,15 @@ pub struct Seat<I: Io> {
     pub generation: i32,
     /// Its share.
     pub share: Partitions,
+}
+
+/// What a member and its join know of each other while that goes on.
+#[derive(Clone, Debug)]
+pub struct Ties {
+    /// When the member was last polled.
+    pub polled_at: Rc<Cell<Instant>>,
+    /// The id that the group knows it by, empty until it has one.
+    pub member_id: Rc<RefCell<String>>,
 }
 
 /// What a member brings along.
@@ -76,10 +86,11 @@ pub async fn join<I: Io>(
     topics: Vec<String>,
     mut past: Past,
     mut link: Option<Link<I>>,
+    ties: Ties,
 ) -> Result<Joined<I>, GroupError> {
     let mut failures = 0;
     loop {
-        let outcome = attempt(&cluster, &options, &topics, &mut past, &mut link).await;
+        let outcome = attempt(&cluster, &options, &topics, &mut past, &mut link, &ties).await;
         let code = match outcome {
             Ok(seat) => return Ok(Joined::In(seat)),
             Err(CallError::Refused(code)) => code,
@@ -120,6 +131,7 @@ async fn attempt<I: Io>(
     topics: &[String],
     past: &mut Past,
     link: &mut Option<Link<I>>,
+    ties: &Ties,
 ) -> Result<Seat<I>, CallError> {
     let link = match link.as_ref().filter(|link| link.is_alive()) {
         Some(link) => link.clone(),
@@ -128,10 +140,12 @@ async fn attempt<I: Io>(
     let mut joined = ask_to_join(cluster, &link, options, topics, past).await?;
     if joined.error_code == ErrorCode::MemberIdRequired.code() {
         past.member_id = joined.member_id;
+        ties.member_id.borrow_mut().clone_from(&past.member_id);
         joined = ask_to_join(cluster, &link, options, topics, past).await?;
     }
     accepted(joined.error_code)?;
     past.member_id.clone_from(&joined.member_id);
+    ties.member_id.borrow_mut().clone_from(&past.member_id);
     let (mut watched, mut assignments) = (Watched::default(), Vec::new());
     if joined.leader == joined.member_id {
         let members = subscriptions(&joined)?;
@@ -161,7 +175,13 @@ async fn attempt<I: Io>(
     let (member_id, generation) = (joined.member_id, joined.generation_id);
     let share = parse_assignment(&synced.assignment)?;
     let who = (member_id.clone(), generation);
-    let pulse = Pulse::start(cluster.clone(), options.clone(), who, link, watched);
+    let pulse = Pulse::start(
+        cluster.clone(),
+        options.clone(),
+        who,
+        (link, ties.polled_at.clone()),
+        watched,
+    );
     Ok(Seat { pulse, member_id, generation, share })
 }
 

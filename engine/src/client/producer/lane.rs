@@ -62,6 +62,8 @@ pub struct Lane<I: Io> {
     /// After a failure: when to go on, once nothing is under way.
     stalled: Option<Instant>,
     failures: u32,
+    /// What the broker last had against our batches that might have passed, since it last took one.
+    refusal: Option<Failure>,
     /// The metadata have led us wrong.
     astray: bool,
     /// The broker does not go on from our sequence, or knows our id from somebody else.
@@ -104,6 +106,7 @@ impl<I: Io> Lane<I> {
             next_sequence: 0,
             stalled: None,
             failures: 0,
+            refusal: None,
             astray: false,
             lost: None,
             flushes: Vec::new(),
@@ -202,7 +205,7 @@ impl<I: Io> Lane<I> {
             // Its answer may still come, to nobody.
             flight.maybe_stored |= flight.answer.take().is_some();
             self.take_back(&flight);
-            flight.failed(&Failure::TimedOut);
+            flight.failed(self.refusal.as_ref().unwrap_or(&Failure::TimedOut));
         }
     }
 
@@ -409,6 +412,7 @@ impl<I: Io> Lane<I> {
         match code {
             ErrorCode::None | ErrorCode::DuplicateSequenceNumber => {
                 self.failures = 0;
+                self.refusal = None;
                 let flight = self.window.remove(at).expect("it was there");
                 flight.stored(self.index, Some(answer));
             }
@@ -427,7 +431,9 @@ impl<I: Io> Lane<I> {
             }
             code if code.retriable() => {
                 self.window[at].maybe_stored |= leaves_doubt(code);
-                self.stall(&Failure::Refused { code, message: answer.error_message.clone() });
+                let refusal = Failure::Refused { code, message: answer.error_message.clone() };
+                self.stall(&refusal);
+                self.refusal = Some(refusal);
             }
             code => {
                 let mut flight = self.window.remove(at).expect("it was there");

@@ -136,13 +136,14 @@ pub enum Outcome {
 /// Why a record is not stored, or not known to be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Failure {
-    /// [`ProducerOptions::delivery_timeout`] passed.
+    /// [`ProducerOptions::delivery_timeout`] passed, and no refusal tells why.
     #[error("not delivered in time")]
     TimedOut,
     /// The cluster could not be asked.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The broker refused, with its words if it gave any.
+    /// The broker refused, for good or again and again until the time was up; with its words if it
+    /// gave any.
     #[error("{}{}", .code.message(), .message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default())]
     Refused {
         /// The broker's code.
