@@ -26,9 +26,9 @@ use super::reply::{Pending, Piece, Reply};
 use super::tally::{self, Slot};
 use crate::io::{self, Buf, Connection, Flow, Instant, Io};
 use crate::limit::{
-    ANSWERS_UNCOUNTED_MAX, EXPECTED_FRAME_BYTES, LARGE_FRAME_BYTES, READ_AHEAD_FACTOR,
-    READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES, REPLY_IDLE_BYTES, REQUEST_MEMORY_UNIT,
-    REQUEST_MEMORY_WAIT,
+    ANSWERS_UNCOUNTED_MAX, CONNECTION_BYTES_MAX, EXPECTED_FRAME_BYTES, LARGE_FRAME_BYTES,
+    READ_AHEAD_FACTOR, READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES, REPLY_IDLE_BYTES,
+    REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
 };
 use crate::log::{Slice, Slices};
 use crate::probe::{self, Probe};
@@ -92,7 +92,8 @@ struct Queue<F> {
 struct Queued<F> {
     pending: Pending<F>,
     asked: Asked,
-    /// As many places among the connection's requests in flight as there are requests.
+    /// Its places among the connection's requests in flight: one for each produce of a train, and for
+    /// any other request as its size wants.
     _places: OwnedSemaphorePermit,
     /// The share of the core's request memory that is free again once this is answered.
     _memory: Vec<OwnedSemaphorePermit>,
@@ -230,9 +231,9 @@ impl<F> Queue<F> {
         self.room.available_permits() == places
     }
 
-    /// Places for `requests` requests, once there is room for them.
-    async fn places(&self, requests: usize) -> OwnedSemaphorePermit {
-        let count = u32::try_from(requests).expect("a train is short");
+    /// So many places, once they are free.
+    async fn places(&self, count: usize) -> OwnedSemaphorePermit {
+        let count = u32::try_from(count).expect("no more than all places");
         match self.room.clone().try_acquire_many_owned(count) {
             Ok(places) => places,
             Err(_) => {
@@ -367,8 +368,9 @@ async fn read_until_end<I: Io>(
                 };
             }
             let asked = Asked { slot: Slot::of_frame(&request), requests: 1, received };
-            let is_oldest = queue.is_idle(core.shared.config.requests_in_flight_max);
-            let places = queue.places(1).await;
+            let most = core.shared.config.requests_in_flight_max;
+            let is_oldest = queue.is_idle(most);
+            let places = queue.places(places_of(request.len(), most)).await;
             let mut pending = match dispatch::hand_on(core, client, request) {
                 Begun::Pending(pending) => pending,
                 Begun::Produce(produce) => produce.await,
@@ -463,6 +465,13 @@ async fn read_until_end<I: Io>(
             Err(error) => return error.to_string(),
         }
     }
+}
+
+/// How many of a connection's `most` places a request of so many bytes takes while it waits for its
+/// answer. Decoded it can be much larger than it came: so many of them that together they exceed what a
+/// connection may hold are not held at once.
+fn places_of(bytes: usize, most: usize) -> usize {
+    (1 + bytes / (CONNECTION_BYTES_MAX / most).max(1)).min(most)
 }
 
 /// The size of the next read buffer: grows with what arrives, shrinks when little does, so that
@@ -702,6 +711,16 @@ impl<I: Io> Outgoing<'_, I> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_requests_take_the_places_of_many() {
+        assert_eq!(places_of(100, 256), 1);
+        assert_eq!(places_of(2000, 256), 2);
+        assert_eq!(places_of(100 << 10, 256), 101);
+        assert_eq!(places_of(100 << 20, 256), 256);
+        assert_eq!(places_of(100 << 20, 1), 1);
+        assert_eq!(places_of(100, 1 << 20), 101);
+    }
 
     #[test]
     fn read_buffers_follow_the_traffic() {
