@@ -9,7 +9,8 @@
 //! and goes. So the numbers of many gauges lie side by side in one piece of memory, and hold back few
 //! pages of what is given up around them when thousands of partitions rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -109,9 +110,13 @@ pub(super) struct Gauges {
     open: Mutex<Open>,
 }
 
+/// In one piece, for the same reason: the nodes of a tree would lie between what is given up. Its
+/// hasher has no seed, and nothing may depend on the order of its rows.
+type Table = HashMap<Key, Gauge, BuildHasherDefault<DefaultHasher>>;
+
 #[derive(Debug, Default)]
 struct Open {
-    gauges: BTreeMap<Key, Gauge>,
+    gauges: Table,
     /// Where each core's next gauge goes, and its place there. Cores write to their own blocks alone:
     /// neighbours share lines of their caches.
     blocks: BTreeMap<CoreId, (Arc<Block>, usize)>,
@@ -238,14 +243,17 @@ impl Gauges {
 
     /// All open partitions, by topic identity and number.
     pub(super) fn read(&self) -> Vec<Reading> {
-        self.lock().gauges.iter().map(|(key, gauge)| gauge.read(*key)).collect()
+        self.read_all().0
     }
 
     /// The same, and what all partitions did together, those that are closed included.
     pub(super) fn read_all(&self) -> (Vec<Reading>, Retired) {
         let open = self.lock();
-        let readings: Vec<_> = open.gauges.iter().map(|(key, gauge)| gauge.read(*key)).collect();
+        let read = |(key, gauge): (&Key, &Gauge)| gauge.read(*key);
+        let mut readings: Vec<_> = open.gauges.iter().map(read).collect();
         let mut all = open.retired;
+        drop(open);
+        readings.sort_unstable_by_key(|reading| (reading.topic_id, reading.partition));
         readings.iter().for_each(|reading| all.add(reading));
         (readings, all)
     }
