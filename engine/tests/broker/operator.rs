@@ -130,6 +130,19 @@ fn metrics_count_what_was_done_under_our_names_and_kafkas() {
         let group = [("group", "readers"), ("topic", "counted"), ("partition", "1")];
         let readers = [("consumergroup", "readers"), ("topic", "counted"), ("partition", "1")];
         let kminion = [("group_id", "readers"), ("topic_name", "counted")];
+        let topic_info = [
+            ("cleanup_policy", "delete"),
+            ("partition_count", "3"),
+            ("replication_factor", "1"),
+            ("topic_name", "counted"),
+        ];
+        let group_info = [
+            ("coordinator_id", "1"),
+            ("group_id", "readers"),
+            ("protocol", ""),
+            ("protocol_type", ""),
+            ("state", "Empty"),
+        ];
         for (name, labels, value) in [
             ("trialog_cores", &[][..], 2.0),
             ("trialog_started", &[], 1.0),
@@ -162,6 +175,11 @@ fn metrics_count_what_was_done_under_our_names_and_kafkas() {
             ("kafka_consumergroup_lag", &readers, 3.0),
             ("kafka_consumergroup_lag_sum", &readers[..2], 3.0),
             ("kminion_kafka_consumer_group_topic_lag", &kminion, 3.0),
+            ("kminion_kafka_consumer_group_empty_members", &kminion[..1], 0.0),
+            ("kminion_kafka_topic_low_water_mark_sum", &kminion[1..], 0.0),
+            ("kminion_kafka_topic_log_dir_size_total_bytes", &kminion[1..], bytes as f64),
+            ("kminion_kafka_topic_info", &topic_info, 1.0),
+            ("kminion_kafka_consumer_group_info", &group_info, 0.0),
         ] {
             assert_eq!(page.value(name, labels), Some(value), "{name} {labels:?}");
         }

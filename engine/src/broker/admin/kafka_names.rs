@@ -9,7 +9,7 @@ use std::fmt::Display;
 use super::answer::Answer;
 use super::exposition::{self, Kind, sample};
 use super::metrics::{self, BrokerRow, GroupRow, PartitionRow, Place, PlaceRow, TopicRow};
-use super::survey::Survey;
+use super::survey::{Sum, Survey};
 use crate::broker::dispatch::SERVED;
 use crate::broker::gauge::Reading;
 use crate::broker::tally::{FETCH, PRODUCE};
@@ -130,6 +130,10 @@ const fn topic_counter(
     TopicRow { name, kind: Counter, help, label: "topic", value, all: Some(all) }
 }
 
+const fn kminion_topic(name: &'static str, help: &'static str, value: fn(&Sum) -> f64) -> TopicRow {
+    TopicRow { name, kind: Gauge, help, label: "topic_name", value, all: None }
+}
+
 const TOPICS: &[TopicRow] = &[
     topic_counter(
         "kafka_server_brokertopicmetrics_messagesin_total",
@@ -157,14 +161,19 @@ const TOPICS: &[TopicRow] = &[
         value: |sum| sum.partitions as f64,
         all: None,
     },
-    TopicRow {
-        name: "kminion_kafka_topic_high_water_mark_sum",
-        kind: Gauge,
-        help: "High watermarks of a topic's partitions together.",
-        label: "topic_name",
-        value: |sum| sum.ends as f64,
-        all: None,
-    },
+    kminion_topic(
+        "kminion_kafka_topic_high_water_mark_sum",
+        "High watermarks of a topic's partitions together.",
+        |sum| sum.ends as f64,
+    ),
+    kminion_topic(
+        "kminion_kafka_topic_low_water_mark_sum",
+        "First offsets of a topic's partitions together.",
+        |sum| sum.starts as f64,
+    ),
+    kminion_topic("kminion_kafka_topic_log_dir_size_total_bytes", "Bytes on the disk.", |sum| {
+        sum.size_bytes as f64
+    }),
 ];
 
 /// Counters that Kafka has by topic, and this broker for all topics together.
@@ -276,6 +285,12 @@ const GROUPS: &[GroupRow] = &[
         label: "group_id",
         value: |group| group.members as f64,
     },
+    GroupRow {
+        name: "kminion_kafka_consumer_group_empty_members",
+        help: "Members of a group without a partition.",
+        label: "group_id",
+        value: |group| group.idle as f64,
+    },
 ];
 
 const EXPORTER: (&str, &str) = ("consumergroup", "topic");
@@ -372,7 +387,48 @@ pub async fn write<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Resul
     metrics::topics(all, TOPICS, answer).await?;
     metrics::partitions(all, PARTITIONS, answer).await?;
     metrics::groups(all, GROUPS, answer).await?;
-    metrics::places(all, PLACES, answer).await
+    metrics::places(all, PLACES, answer).await?;
+    infos(all, answer).await
+}
+
+/// kminion's families whose labels are what they tell.
+async fn infos<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {
+    const CLUSTER: &str = "kminion_kafka_cluster_info";
+    const TOPIC: &str = "kminion_kafka_topic_info";
+    const GROUP: &str = "kminion_kafka_consumer_group_info";
+    exposition::family(&mut answer.text, CLUSTER, Gauge, "1; the cluster is in the labels.");
+    let labels: [(&str, &dyn Display); 4] = [
+        ("broker_count", &all.image.brokers().count()),
+        ("cluster_id", &all.image.cluster_id()),
+        ("cluster_version", &concat!("trialog ", env!("CARGO_PKG_VERSION"))),
+        ("controller_id", &all.node),
+    ];
+    sample(&mut answer.text, CLUSTER, &labels, 1);
+    exposition::family(&mut answer.text, TOPIC, Gauge, "1; the topic is in the labels.");
+    for topic in all.image.topics() {
+        let copies = topic.partitions.first().map_or(0, |one| one.replicas.len());
+        let labels: [(&str, &dyn Display); 4] = [
+            ("cleanup_policy", &all.policies.get(&topic.name).copied().unwrap_or_default()),
+            ("partition_count", &topic.partitions.len()),
+            ("replication_factor", &copies),
+            ("topic_name", &topic.name),
+        ];
+        sample(&mut answer.text, TOPIC, &labels, 1);
+        answer.pause().await?;
+    }
+    exposition::family(&mut answer.text, GROUP, Gauge, "1 for a group that is stable, else 0.");
+    for group in &all.groups {
+        let labels: [(&str, &dyn Display); 5] = [
+            ("coordinator_id", &all.node),
+            ("group_id", &group.name),
+            ("protocol", &group.protocol.1),
+            ("protocol_type", &group.protocol.0),
+            ("state", &group.state),
+        ];
+        sample(&mut answer.text, GROUP, &labels, u8::from(group.state == "Stable"));
+        answer.pause().await?;
+    }
+    Ok(())
 }
 
 async fn requests<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {

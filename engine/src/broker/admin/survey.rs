@@ -13,7 +13,7 @@ use crate::broker::room::{Level, Marks};
 use crate::broker::tally::{APIS, Counter, Durations, Tally};
 use crate::io::Io;
 use crate::limit::ADMIN_GROUPS_WAIT;
-use crate::machine::Image;
+use crate::machine::{Image, Topic};
 
 /// A broker as it stands.
 pub struct Survey {
@@ -37,6 +37,8 @@ pub struct Survey {
     pub readings: Vec<Reading>,
     /// The same by topic.
     pub topics: BTreeMap<Arc<str>, Sum>,
+    /// What the topics keep (`cleanup.policy`).
+    pub policies: BTreeMap<Arc<str>, &'static str>,
     /// What its partitions did together, those that are closed or gone included.
     pub all: Retired,
     /// Its cores' counters together.
@@ -74,6 +76,7 @@ pub struct Sum {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub size_bytes: u64,
+    pub starts: i64,
     pub ends: i64,
 }
 
@@ -96,8 +99,19 @@ pub async fn take<I: Io>(core: &Rc<Core<I>>) -> Survey {
         sum.bytes_in += reading.bytes_in;
         sum.bytes_out += reading.bytes_out;
         sum.size_bytes += reading.bytes;
+        sum.starts += reading.start.0;
         sum.ends += reading.readable.0;
     }
+    let policy = |topic: &Arc<Topic>| {
+        let settings = core.topic_config(topic);
+        let policy = match (settings.compact, settings.delete) {
+            (true, true) => "compact,delete",
+            (true, false) => "compact",
+            (false, _) => "delete",
+        };
+        (topic.name.clone(), policy)
+    };
+    let policies = image.topics().map(policy).collect();
     let sum = |counter: fn(&Tally) -> &Counter| {
         shared.tallies.iter().map(|tally| counter(tally).get()).sum()
     };
@@ -120,6 +134,7 @@ pub async fn take<I: Io>(core: &Rc<Core<I>>) -> Survey {
         stopping: *shared.stop.borrow(),
         readings,
         topics,
+        policies,
         all,
         counts: Counts {
             connections: sum(|tally| &tally.connections),
