@@ -44,8 +44,12 @@ impl Broker {
 
     /// Starts one whose process is prepared by `prepare` first.
     pub(super) fn start_as(data: &Path, prepare: impl FnOnce(&mut Command)) -> Broker {
+        Broker::start_on("127.0.0.1:0", data, prepare)
+    }
+
+    fn start_on(listen: &str, data: &Path, prepare: impl FnOnce(&mut Command)) -> Broker {
         let data = data.to_str().expect("a temporary folder's name is text");
-        let mut command = trialog(&["serve", "--json", "--data", data, "--listen", "127.0.0.1:0"]);
+        let mut command = trialog(&["serve", "--json", "--data", data, "--listen", listen]);
         command
             .args(["--set", "trialog.cores=2", "--set", "auto.create.topics.enable=true"])
             .args(["--set", "trialog.admin.listener=127.0.0.1:0"])
@@ -127,6 +131,8 @@ fn mistakes_are_named_and_end_with_2() {
         (&["serve", "--set", "num.partitions"], "write it as key=value"),
         (&["serve", "--listen", "nowhere"], "addresses like PLAINTEXT://127.0.0.1:9092"),
         (&["serve", "--set", "advertised.listeners=PLAINTEXT://:9092"], "give a host and a port"),
+        (&["serve", "--set", "advertised.listeners=PLAINTEXT://0.0.0.0:9092"], "leave it out"),
+        (&["serve", "--set", "advertised.listeners=PLAINTEXT://[::]:9092"], "leave it out"),
         (&["sevre"], "serve"),
         (&["consume", "t", "--from", "sometime"], "write beginning, end, an offset"),
         (&["topic", "create", "t", "--config", "x"], "write it as key=value"),
@@ -295,6 +301,23 @@ fn a_second_broker_is_refused() {
     assert!(text(&other_node.stderr).contains("node.id=1"), "{}", text(&other_node.stderr));
 }
 
+/// By IPv4 and, where the machine has it, by IPv6; each client is told the address that it used.
+#[test]
+fn an_empty_host_is_every_interface() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut broker = Broker::start_on(":0", data.path(), |_| {});
+    let port = broker.address.rsplit(':').next().expect("a port").to_owned();
+    // A machine may have no IPv6, or keep it from its loopback device.
+    let has_v6 =
+        broker.address.starts_with("[::]") && std::net::TcpListener::bind("[::1]:0").is_ok();
+    for host in ["127.0.0.1", "[::1]"].into_iter().take(1 + usize::from(has_v6)) {
+        broker.address = format!("{host}:{port}");
+        let topic = if host == "127.0.0.1" { "four" } else { "six" };
+        broker.ask(&["produce", topic], "x\n");
+        assert_eq!(broker.ask(&["consume", topic], "")[0]["value"], "x");
+    }
+}
+
 #[test]
 fn benches_count_what_they_did() {
     let data = tempfile::tempdir().expect("a folder");
@@ -338,9 +361,99 @@ fn the_doctor_names_what_it_found() {
 
 #[test]
 fn completions_know_the_commands() {
-    let output = run(&["completions", "bash"]);
-    assert_eq!(code(&output), 0);
-    assert!(text(&output.stdout).contains("settings-help"));
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = run(&["completions", shell]);
+        assert_eq!(code(&output), 0, "{shell}");
+        assert!(text(&output.stdout).contains("settings-help"), "{shell}");
+    }
+}
+
+/// Of a topic and of a broker; what is one letter off is named.
+#[test]
+fn settings_are_explained() {
+    let of = |key: &str| {
+        let output = run(&["config", "explain", key, "--json"]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let object = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+        text(&output.stdout).lines().map(object).collect::<Vec<_>>()
+    };
+    let of_topic = of("retention.ms");
+    assert_eq!((of_topic.len(), &of_topic[0]["level"]), (1, &Value::from("topic")));
+    assert_eq!(of_topic[0]["broker_keys"][0], "log.retention.ms");
+    // Both have one of this name.
+    let levels: Vec<_> = of("min.insync.replicas").iter().map(|one| one["level"].clone()).collect();
+    assert_eq!(levels, ["broker", "topic"]);
+    let words = run(&["config", "explain", "min.insync.replicas"]);
+    assert!(text(&words.stdout).contains("trialog topic alter TOPIC --set min.insync.replicas="));
+    let wrong = run(&["config", "explain", "retention.m"]);
+    assert_eq!(code(&wrong), 2);
+    assert!(text(&wrong.stderr).contains("retention.ms"), "{}", text(&wrong.stderr));
+}
+
+/// A file, over that the environment, over that the command line.
+#[test]
+fn settings_come_from_three_places() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("server.properties");
+    std::fs::write(&file, "num.partitions=2\nlog.retention.hours=5\n").expect("written");
+    let partitions = |name: &str, prepare: &dyn Fn(&mut Command)| {
+        let data = folder.path().join(name);
+        let broker = Broker::start_as(&data, |command| {
+            command.arg("--config").arg(&file);
+            prepare(command);
+        });
+        broker.ask(&["produce", "t"], "x\n");
+        broker.ask(&["topic", "describe", "t"], "")[0]["partitions"].as_array().map(Vec::len)
+    };
+    let environment = |command: &mut Command| {
+        command.env("KAFKA_NUM_PARTITIONS", "3");
+    };
+    assert_eq!(partitions("file", &|_| {}), Some(2));
+    assert_eq!(partitions("environment", &environment), Some(3));
+    let all = |command: &mut Command| {
+        environment(command);
+        command.args(["--set", "num.partitions=4"]);
+    };
+    assert_eq!(partitions("arguments", &all), Some(4));
+
+    std::fs::write(&file, "num.partitoins=2\n").expect("written");
+    let refused = run(&["serve", "--config", file.to_str().expect("text")]);
+    assert_eq!(code(&refused), 2);
+    let said = text(&refused.stderr);
+    assert!(said.contains("server.properties") && said.contains("num.partitions"), "{said}");
+}
+
+#[test]
+fn topics_are_altered_from_the_command_line() {
+    let data = tempfile::tempdir().expect("a folder");
+    let broker = Broker::start(data.path());
+    broker.ask(&["topic", "create", "t"], "");
+    let alter = ["topic", "alter", "t"];
+    let change = ["--set", "retention.ms=7d", "--set", "segment.bytes=1MB", "--partitions", "3"];
+    broker.ask(&[&alter[..], &change].concat(), "");
+    let described = || broker.ask(&["topic", "describe", "t"], "").remove(0);
+    // Its own settings; all others are the broker's.
+    let settings = |described: &Value, key: &str| {
+        let configs = described["configs"].as_array().expect("a list");
+        let own = configs.iter().find(|one| one["key"] == key && one["own"] == true);
+        own.map_or(Value::Null, |one| one["value"].clone())
+    };
+    let now = described();
+    assert_eq!(settings(&now, "retention.ms"), "604800000");
+    assert_eq!(settings(&now, "segment.bytes"), "1048576");
+    assert_eq!(now["partitions"].as_array().map(Vec::len), Some(3));
+    broker.ask(&[&alter[..], &["--unset", "retention.ms"]].concat(), "");
+    assert_eq!(settings(&described(), "retention.ms"), Value::Null);
+    for (wrong, said) in [
+        (["--set", "retention.years=1"], "retention.years"),
+        (["--set", "segment.bytes=many"], "segment.bytes"),
+        (["--partitions", "2"], "3"),
+    ] {
+        let refused = broker.client(&[&alter[..], &wrong].concat(), "");
+        assert_ne!(code(&refused), 0);
+        assert!(text(&refused.stderr).contains(said), "{}", text(&refused.stderr));
+    }
+    assert_eq!(described()["partitions"].as_array().map(Vec::len), Some(3), "nothing was changed");
 }
 
 #[test]

@@ -20,14 +20,14 @@ pub fn address<I: Io>(core: &Core<I>, client: &Client) -> (String, u16) {
                      second time, give the address they use with \
                      --set advertised.listeners=PLAINTEXT://HOST:PORT");
             }
-            (client.local.ip().to_canonical().to_string(), client.local.port())
+            (client.local.ip().to_string(), client.local.port())
         }
     }
 }
 
 /// A container's gateway: the peer is the first address of the private network of this side.
 fn looks_mapped(local: SocketAddr, peer: SocketAddr) -> bool {
-    match (local.ip().to_canonical(), peer.ip().to_canonical()) {
+    match (local.ip(), peer.ip()) {
         (IpAddr::V4(local), IpAddr::V4(peer)) => {
             let [a, b, _, last] = peer.octets();
             local.is_private() && local != peer && local.octets()[..2] == [a, b] && last == 1

@@ -1,8 +1,8 @@
 //! `trialog config explain`: what a setting is, without a broker.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use trialog_engine::config::{self, Key};
+use trialog_engine::config::{self, ConfigError, Key};
 
 use super::cli::Config;
 use super::failure::Failure;
@@ -13,32 +13,35 @@ pub fn run(command: Config, output: &mut Output) -> Result<(), Failure> {
     let Config::Explain { key } = command;
     let of_broker = config::broker::find(&key);
     let of_topic = config::topic::key_of(&key);
-    let found: Vec<(&str, &Key)> = [("broker", of_broker.clone().ok()), ("topic", of_topic.ok())]
-        .into_iter()
-        .filter_map(|(level, key)| Some((level, key?)))
-        .collect();
+    let levels = [("broker", of_broker.clone().ok()), ("topic", of_topic.clone().ok())];
+    let found: Vec<(&str, &Key)> =
+        levels.into_iter().filter_map(|(level, key)| Some((level, key?))).collect();
     if found.is_empty() {
         // The broker's table knows of the topics' keys that mean the same.
-        of_broker?;
+        match of_broker {
+            Err(ConfigError::Unknown { nearest: None, .. }) => of_topic?,
+            other => other?,
+        };
     }
-    let mut lines = Vec::new();
-    let mut all: Vec<Value> = Vec::new();
-    for (level, key) in found {
+    for (number, (level, key)) in found.into_iter().enumerate() {
         let synonyms = match level {
             "topic" => config::topic::synonyms(key.name),
             _ => Vec::new(),
         };
-        lines.push(explained(level, key, &synonyms));
-        all.push(json!({
+        let json = json!({
             "key": key.name,
             "level": level,
             "takes": key.kind.to_string(),
             "default": key.default,
             "doc": key.doc,
             "broker_keys": synonyms,
-        }));
+        });
+        if number > 0 {
+            output.remark("")?;
+        }
+        output.line(&explained(level, key, &synonyms), &json)?;
     }
-    output.line(&lines.join("\n\n"), &json!(all))
+    Ok(())
 }
 
 fn explained(level: &str, key: &Key, synonyms: &[&str]) -> String {

@@ -4,7 +4,7 @@
 //! others to stop. A core that panics ends the process at once: nothing it held is trustworthy,
 //! and a restart recovers from the disk.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -300,7 +300,7 @@ fn admin(config: &config::Broker) -> Result<Option<AdminWish>, Failure> {
 }
 
 fn resolve_one(listener: &config::Listener) -> Result<SocketAddr, Failure> {
-    let host = if listener.host.is_empty() { "0.0.0.0" } else { &listener.host };
+    let host = if listener.host.is_empty() { every_interface() } else { &listener.host };
     let unknown = |why: String| {
         Failure::Usage(format!("cannot listen on {listener}: {why}; give a host of this machine"))
     };
@@ -308,6 +308,14 @@ fn resolve_one(listener: &config::Listener) -> Result<SocketAddr, Failure> {
         .to_socket_addrs()
         .map_err(|error| unknown(format!("host '{host}' has no address ({error})")))?;
     addresses.next().ok_or_else(|| unknown(format!("host '{host}' has no address")))
+}
+
+/// The address of all of this machine's addresses: also those of IPv6, where there are any and their
+/// sockets take IPv4 as well.
+fn every_interface() -> &'static str {
+    let takes_both = std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
+    let takes_both = takes_both.is_ok_and(|text| text.trim() == "0");
+    if takes_both && UdpSocket::bind("[::]:0").is_ok() { "::" } else { "0.0.0.0" }
 }
 
 /// Clients must be able to connect to what they are told.
@@ -318,11 +326,16 @@ fn check_advertised(advertised: &[config::Listener]) -> Result<(), Failure> {
             advertised.len()
         )));
     }
-    match advertised.iter().find(|one| one.host.is_empty() || one.port == 0) {
+    // 0.0.0.0 and :: stand for all addresses of whoever reads them.
+    let is_nowhere = |host: &str| {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host.is_empty() || address.is_ok_and(|address| address.is_unspecified())
+    };
+    match advertised.iter().find(|one| is_nowhere(&one.host) || one.port == 0) {
         None => Ok(()),
         Some(one) => Err(Failure::Usage(format!(
             "advertised.listeners has '{one}', and no client can connect to that; give a host and \
-             a port"
+             a port, or leave it out: clients are then told the address that they have reached"
         ))),
     }
 }

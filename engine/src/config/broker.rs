@@ -172,7 +172,9 @@ impl Broker {
             fetch_sessions_max: narrow(number("max.incremental.fetch.session.cache.slots")),
             connections_idle_ms_max: u64::try_from(number("connections.max.idle.ms")).ok(),
             request_bytes_max: narrow(number("socket.request.max.bytes")),
-            queued_bytes_max: usize::try_from(number("queued.max.request.bytes")).ok(),
+            queued_bytes_max: usize::try_from(number("queued.max.request.bytes"))
+                .ok()
+                .filter(|bytes| *bytes > 0),
             requests_in_flight_max: narrow(number("trialog.requests.in.flight.max")),
             producer_id_expiration_ms: number("producer.id.expiration.ms"),
             groups: Groups::parse(number),

@@ -6,7 +6,9 @@
 use super::{ConfigError, Key, Kind};
 
 /// The pairs of a Java properties file: `key=value`, `key: value` or `key value` in a line, `#` and
-/// `!` begin comments, and a backslash at its end continues a line.
+/// `!` begin comments, a backslash at its end continues a line, and before any other character it
+/// takes that for itself, apart from `\t`, `\n`, `\r`, `\f` and `\uXXXX`
+/// (`java.util.Properties.load`).
 ///
 /// # Errors
 /// [`ConfigError::Syntax`] with the first line that is no pair.
@@ -20,8 +22,9 @@ pub fn properties(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
         }
         let mut whole = String::new();
         let mut part = line;
-        while let Some(continued) = part.strip_suffix('\\') {
-            whole.push_str(continued);
+        // Two of them at the end are one that is meant.
+        while (part.len() - part.trim_end_matches('\\').len()) % 2 == 1 {
+            whole.push_str(&part[..part.len() - 1]);
             part = lines.next().unwrap_or_default().trim_start();
         }
         whole.push_str(part);
@@ -32,11 +35,40 @@ pub fn properties(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
 
 fn pair(line: &str) -> Result<(String, String), ConfigError> {
     let syntax = || ConfigError::Syntax { given: line.to_owned() };
-    let end = line.find(|c: char| matches!(c, '=' | ':') || c.is_whitespace());
+    let mut escaped = false;
+    let end = line.find(|c: char| {
+        let is_end = !escaped && (matches!(c, '=' | ':') || c.is_whitespace());
+        escaped = c == '\\' && !escaped;
+        is_end
+    });
     let (key, rest) = line.split_at(end.ok_or_else(syntax)?);
     let rest = rest.trim_start();
     let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim();
-    if key.is_empty() { Err(syntax()) } else { Ok((key.to_owned(), value.to_owned())) }
+    if key.is_empty() { Err(syntax()) } else { Ok((unescaped(key), unescaped(value))) }
+}
+
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        out.extend(match rest.next() {
+            Some('t') => Some('\t'),
+            Some('n') => Some('\n'),
+            Some('r') => Some('\r'),
+            Some('f') => Some('\u{c}'),
+            Some('u') => {
+                let digits: String = rest.by_ref().take(4).collect();
+                let code = u32::from_str_radix(&digits, 16).ok();
+                code.and_then(char::from_u32).or(Some(char::REPLACEMENT_CHARACTER))
+            }
+            other => other,
+        });
+    }
+    out
 }
 
 /// Names that begin as settings do and are for the scripts that start Kafka's Java program.
@@ -138,7 +170,8 @@ mod tests {
     fn a_properties_file_is_read_as_java_does() {
         let text = "# a comment\n! another\n\nnode.id=7\n  log.dirs = /var/a=b \n\
                     num.partitions: 4\nlog.retention.hours 5\nlisteners=PLAINTEXT://\\\n   :9092\n\
-                    broker.rack=\n";
+                    broker.rack=\n\
+                    advertised.listeners=PLAINTEXT\\://h\\:1\na\\=b=\\u0041\\\\\n";
         let pairs = properties(text).expect("legal");
         let expected = [
             ("node.id", "7"),
@@ -147,6 +180,8 @@ mod tests {
             ("log.retention.hours", "5"),
             ("listeners", "PLAINTEXT://:9092"),
             ("broker.rack", ""),
+            ("advertised.listeners", "PLAINTEXT://h:1"),
+            ("a=b", "A\\"),
         ];
         let pairs: Vec<_> = pairs.iter().map(|(key, value)| (&**key, &**value)).collect();
         assert_eq!(pairs, expected);

@@ -102,6 +102,13 @@ pub enum ConfigError {
         /// What it takes.
         allowed: String,
     },
+    /// Two values that exclude each other: the first key's may not be larger than the second's.
+    Crossed {
+        /// The key of the smaller one.
+        low: &'static str,
+        /// The key of the larger one.
+        high: &'static str,
+    },
     /// The key can only be given at a broker's start.
     ReadOnly {
         /// The key.
@@ -130,6 +137,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Value { key, value, allowed } => {
                 write!(f, "'{value}' is not a value for '{key}': it takes {allowed}")
+            }
+            ConfigError::Crossed { low, high } => {
+                write!(f, "'{low}' is larger than '{high}': lower the one or raise the other")
             }
             ConfigError::ReadOnly { key } => write!(
                 f,

@@ -468,6 +468,20 @@ pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     key_of(name)?.check(value)
 }
 
+/// Checks that settings of one topic, each of which it may have, go together. A topic that has others
+/// from before this was checked takes no change that leaves it so.
+///
+/// # Errors
+/// [`ConfigError::Crossed`]
+pub fn check_together(configs: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    let (low, high) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    let number = |key| configs.get(key).and_then(|value| value.parse::<i64>().ok());
+    match (number(low), number(high)) {
+        (Some(least), Some(most)) if least > most => Err(ConfigError::Crossed { low, high }),
+        _ => Ok(()),
+    }
+}
+
 /// The broker's keys that decide where a topic has no setting of its own, the first one first.
 #[must_use]
 pub fn synonyms(name: &str) -> Vec<&'static str> {

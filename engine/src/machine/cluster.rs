@@ -282,6 +282,7 @@ impl Cluster {
         for (key, value) in &configs {
             config::topic::check(key, value).map_err(Refusal::Config)?;
         }
+        config::topic::check_together(&configs).map_err(Refusal::Config)?;
         let reply = Reply::TopicCreated(Arc::new(new_topic(id, &name, &partitions, &configs)));
         Ok((vec![Record::TopicCreated { id, name, partitions, configs }], reply))
     }
@@ -391,6 +392,7 @@ impl Cluster {
                 None => drop(configs.remove(&key)),
             }
         }
+        config::topic::check_together(&configs).map_err(Refusal::Config)?;
         let reply = Reply::TopicConfigured(configs.clone());
         if configs == topic.configs {
             return Ok((Vec::new(), reply));

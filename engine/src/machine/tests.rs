@@ -580,6 +580,25 @@ fn producer_ids_end_politely() {
     assert!(cluster.apply(&again).is_err(), "META-4");
 }
 
+/// Neither when a topic is made nor one by one later.
+#[test]
+fn compaction_lags_may_not_cross() {
+    let mut cluster = started();
+    let lags = |least: i64, most: i64| {
+        let configs = [("min.compaction.lag.ms", least), ("max.compaction.lag.ms", most)];
+        BTreeMap::from(configs.map(|(key, value)| (key.to_owned(), value.to_string())))
+    };
+    let make = |configs| Command::CreateTopic(NewTopic { configs, ..topic("t", 1) });
+    let refusal = refused(&cluster, make(lags(11, 10)));
+    assert!(matches!(refusal, Refusal::Config(_)), "{refusal}");
+    run(&mut cluster, make(lags(10, 10))).expect("as large as that it may be");
+    for (key, value) in [("min.compaction.lag.ms", "11"), ("max.compaction.lag.ms", "9")] {
+        let changes = BTreeMap::from([(key.to_owned(), Some(value.to_owned()))]);
+        let refusal = refused(&cluster, Command::SetTopicConfigs { name: "t".into(), changes });
+        assert!(matches!(refusal, Refusal::Config(_)), "{refusal}");
+    }
+}
+
 #[test]
 fn refusals_have_kafkas_codes() {
     use crate::wire::code::ErrorCode;

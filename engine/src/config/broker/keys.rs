@@ -32,8 +32,8 @@ pub const KEYS: &[Key] = &[
         "listeners",
         Kind::Listeners,
         "PLAINTEXT://127.0.0.1:9092",
-        "Where the broker listens. An empty host, as in PLAINTEXT://:9092, means every interface; \
-         port 0 lets the system choose.",
+        "Where the broker listens. An empty host, as in PLAINTEXT://:9092, means every interface, \
+         by IPv4 and IPv6; port 0 lets the system choose.",
     ),
     or_else(
         "advertised.listeners",
@@ -148,8 +148,8 @@ pub const KEYS: &[Key] = &[
         Kind::Long(-1, i64::MAX),
         "-1",
         "Memory of all cores together for requests that are being read and are larger than 128 KiB; \
-         a larger request than a core's part of it cannot be read. -1 is 512 MiB for each core, \
-         which is also the most.",
+         a larger request than a core's part of it cannot be read. 0 and -1 are 512 MiB for each \
+         core, which is also the most.",
     ),
     key(
         "trialog.requests.in.flight.max",

@@ -12,7 +12,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
@@ -280,6 +280,15 @@ async fn take_turns() {
     }
 }
 
+/// A listener on `[::]` sees peers of IPv4 as `::ffff:192.0.2.1`; nobody else calls them that.
+fn plain(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        // With its scope.
+        IpAddr::V6(_) => address,
+    }
+}
+
 fn moved(count: usize) {
     MOVED.set(MOVED.get() + count.max(CALL_BYTES));
 }
@@ -288,8 +297,8 @@ impl KernelConnection {
     fn over(fd: OwnedFd) -> Result<KernelConnection> {
         let socket = TcpStream::from(fd);
         socket.set_nodelay(true)?;
-        let peer = socket.peer_addr()?;
-        let local = socket.local_addr()?;
+        let peer = plain(socket.peer_addr()?);
+        let local = plain(socket.local_addr()?);
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
         Ok(KernelConnection(Rc::new(End { socket, local, peer, ahead: Ahead::default() })))
     }
