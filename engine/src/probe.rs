@@ -107,6 +107,8 @@ probes! {
     // The log: compaction.
     /// A segment was compacted.
     Compacted,
+    /// A log is compacted because a record has waited for it as long as it may.
+    CompactionOverdue,
     /// Several segments became one.
     CompactedTogether,
     /// What compaction has written is not taken into the log.

@@ -717,6 +717,34 @@ fn on_one_segment(ops: &[Op]) {
     aftermath(ram.crash(Loss::Everything), &script, &witness, 1);
 }
 
+/// However little of the log is dirty.
+#[test]
+fn a_record_waits_for_compaction_no_longer_than_it_may() {
+    let append =
+        |key| Op::Append { notes: vec![(Some(key), Some(9))], producer: 0, compression: 0 };
+    let fills = [append(1), append(1), Op::Flush, Op::Tick(2000), append(2), Op::Flush];
+    let ops = [&fills[..], &[Op::Tick(0), Op::Compact, Op::Tick(0)]].concat();
+    for (max_compaction_lag_ms, is_overdue) in [(1000, true), (60_000, false)] {
+        let config = Config {
+            segment_ms: 1000,
+            compact: true,
+            delete: false,
+            // More than all of it.
+            min_dirty_ratio: 1.0,
+            max_compaction_lag_ms,
+            compaction_backoff_ms: 0,
+            ..Config::default()
+        };
+        let script = Script { seed: 1, config, lives: vec![(ops.clone(), None)] };
+        let (ram, witness) = lead_up(&script);
+        let _ = probe::take();
+        ram.block_on(live(&ram, &script, &witness, &ops, false));
+        let hits = probe::take();
+        let came = [Probe::CompactionOverdue, Probe::Compacted].map(|probe| hits.of(probe) > 0);
+        assert_eq!(came, [is_overdue; 2], "{max_compaction_lag_ms} ms");
+    }
+}
+
 #[test]
 fn a_reader_gets_to_the_end_though_nothing_is_left_there() {
     let append = |key| Op::Append { notes: vec![(key, Some(9))], producer: 0, compression: 0 };

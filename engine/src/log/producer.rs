@@ -4,8 +4,9 @@
 //! answered with its first offsets, and one that does not continue the sequence is refused. A
 //! producer that is not known may start anywhere: its records may have been removed since.
 //!
-//! Keeps: the table is a function of the batches in the log, but for producers that were
-//! forgotten. Silence is measured in monotonic time of this process, because nothing's safety may
+//! Keeps: LOG-8, the table is a function of the batches in the log, but for producers that were
+//! forgotten; LOG-10, the last five batches of a producer's newest epoch are recognised, and nothing of
+//! an older one is taken. Silence is measured in monotonic time of this process, because nothing's safety may
 //! depend on the wall clock.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -239,8 +239,11 @@ impl<I: Io> Log<I> {
         let waits = self.compaction.retry_at.is_some_and(|at| self.io.now() < at);
         let overdue = now.0.saturating_sub(range.oldest_ms) > self.config.max_compaction_lag_ms;
         let all = (range.clean_bytes + range.dirty_bytes) as f64;
-        let ratio = range.dirty_bytes as f64 / all;
-        !waits && (overdue || ratio > self.config.min_dirty_ratio)
+        let is_dirty = range.dirty_bytes as f64 / all > self.config.min_dirty_ratio;
+        if !waits && overdue && !is_dirty {
+            probe::hit(Probe::CompactionOverdue);
+        }
+        !waits && (overdue || is_dirty)
     }
 
     /// A pass over all that may be compacted. `None` if there is nothing, or one is out.
