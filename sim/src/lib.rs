@@ -30,6 +30,7 @@ pub mod cluster;
 pub mod coverage;
 pub mod crew;
 pub mod disk;
+mod fate;
 pub mod fault;
 pub mod invariant;
 pub mod io;

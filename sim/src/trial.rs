@@ -11,6 +11,7 @@
 mod broker;
 mod client;
 mod faults;
+mod member;
 mod node;
 mod play;
 mod scene;
@@ -23,6 +24,7 @@ use crate::trace::Digest;
 
 pub use client::{Consumer, Producer};
 pub use faults::Faults;
+pub use member::Member;
 pub use node::{Ledger, Node};
 pub use scene::Scene;
 

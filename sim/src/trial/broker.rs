@@ -24,8 +24,14 @@ pub fn address() -> SocketAddr {
 
 /// Its program.
 pub async fn serve(io: SimIo) {
+    let settings = [
+        ("trialog.disk.free.min.bytes", "0"),
+        ("group.initial.rebalance.delay.ms", "0"),
+        // Each is looked at in every start.
+        ("offsets.topic.num.partitions", "4"),
+    ];
     let options = broker::Options {
-        config: config::Broker::parse([("trialog.disk.free.min.bytes", "0")]).expect("legal"),
+        config: config::Broker::parse(settings).expect("legal"),
         data: PathBuf::from("/data"),
         listen: SocketAddr::new([0, 0, 0, 0].into(), PORT),
         admin: None,

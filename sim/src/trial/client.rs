@@ -137,13 +137,7 @@ impl Consumer {
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumedRecord>, ConsumeError> {
         let mut records = self.inner.poll(timeout).await?;
         if !records.is_empty() {
-            let seen = records.iter_mut().map(|record| Record {
-                topic: self.node.topic(&record.topic),
-                partition: record.partition,
-                offset: record.offset,
-                value: unmark(record),
-            });
-            let records = seen.collect();
+            let records = records.iter_mut().map(|record| seen(&self.node, record)).collect();
             self.node.record(self.process, Phase::Ok, Op::Poll { records });
         }
         Ok(records)
@@ -168,6 +162,16 @@ impl Consumer {
     #[must_use]
     pub fn position(&self, topic: &str, partition: PartitionIndex) -> Option<Offset> {
         self.inner.position(topic, partition)
+    }
+}
+
+/// A record as the judge is to know it. Takes its mark off.
+pub(super) fn seen(node: &Node, record: &mut ConsumedRecord) -> Record {
+    Record {
+        topic: node.topic(&record.topic),
+        partition: record.partition,
+        offset: record.offset,
+        value: unmark(record),
     }
 }
 

@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use trialog_engine::client::{Client, ConsumerOptions, Options, ProducerOptions};
+use trialog_engine::client::{Client, ConsumerOptions, GroupOptions, Options, ProducerOptions};
 use trialog_engine::io::{Buf, File, Instant, Io, Open, Pool, Wall, fill_at, write_all_at};
-use trialog_jepsen::history::{Event, History, Op, Phase, Process, Topic};
+use trialog_jepsen::history::{Event, Group, History, Op, Phase, Process, Topic};
 
 use super::broker;
 use super::client::{Consumer, Producer};
+use super::member::Member;
 use crate::io::SimIo;
 use crate::seed::{Seed, Stream};
 
@@ -50,8 +51,8 @@ impl Node {
         &self.io
     }
 
-    /// A client of the broker that the judge does not listen to: for requests that [`Producer`] and
-    /// [`Consumer`] do not make.
+    /// A client of the broker that the judge does not listen to: for requests that [`Producer`],
+    /// [`Consumer`] and [`Member`] do not make.
     #[must_use]
     pub fn client(&self) -> &Client<SimIo> {
         &self.client
@@ -67,6 +68,14 @@ impl Node {
     #[must_use]
     pub fn consumer(&self, options: ConsumerOptions) -> Consumer {
         Consumer::new(self.clone(), self.client.consumer(options))
+    }
+
+    /// A member of a consumer group of whose reading and commits the judge knows. A session of 6 s
+    /// or more is taken ([`GroupOptions::session_timeout`]): as long as that, what a killed member has
+    /// read is read by nobody.
+    #[must_use]
+    pub fn member(&self, options: GroupOptions, topics: &[&str]) -> Member {
+        Member::new(self.clone(), options, topics)
     }
 
     /// Lets time pass, by this node's clock.
@@ -148,6 +157,10 @@ impl Node {
 
     pub(super) fn topic(&self, name: &str) -> Topic {
         lock(&self.history).topic(name)
+    }
+
+    pub(super) fn group(&self, name: &str) -> Group {
+        lock(&self.history).group(name)
     }
 
     /// Puts an event into the history and into the trace, unless the node is dead.

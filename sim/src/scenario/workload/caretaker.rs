@@ -13,7 +13,7 @@ use trialog_engine::wire::code::ErrorCode;
 use trialog_jepsen::history::{Group, Membership, Op, Phase, Topic};
 
 use super::change::configure_request;
-use super::member::{fate, fate_of};
+use crate::fate::{fate, fate_of};
 use crate::invariant::groups;
 use crate::io::SimIo;
 use crate::scenario::shape::{Care, CaretakerShape, GroupShape};

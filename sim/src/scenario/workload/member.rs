@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trialog_engine::client::{
-    Admin, CallError, ConsumeError, GroupConsumer, GroupError, Place, Polled, Start,
+    Admin, ConsumeError, GroupConsumer, GroupError, Place, Polled, Start,
 };
 use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::io::Io;
-use trialog_engine::wire::code::ErrorCode;
 use trialog_jepsen::history::{BEGINNING, Group, Membership, Op, Phase, Topic};
 
+use crate::fate::fate_of_commit;
 use crate::io::SimIo;
 use crate::scenario::shape::{Commits, GroupShape, MemberShape, Nature};
 use crate::scenario::stage::{Actor, Voice};
@@ -235,13 +235,7 @@ impl<'a> Reader<'a> {
         let commit = Membership::Commit { generation, offsets: offsets_told };
         self.record(Phase::Invoke, commit.clone());
         let outcome = self.member.commit_at(offsets).await;
-        let phase = match &outcome {
-            Ok(()) => Phase::Ok,
-            Err(GroupError::Refused(code)) => fate(*code),
-            Err(GroupError::Call(error)) if error.may_have_happened() => Phase::Info,
-            Err(_) => Phase::Fail,
-        };
-        self.record(phase, commit);
+        self.record(fate_of_commit(&outcome), commit);
         if outcome.is_ok() {
             self.committed.extend(offsets.iter().cloned());
         }
@@ -276,28 +270,5 @@ impl<'a> Reader<'a> {
         if self.shape.leaves {
             let _ = self.member.close().await;
         }
-    }
-}
-
-/// What a refused commit came to. Some codes are all that is known of a write that failed midway,
-/// and one that is given for a partition says nothing of the others.
-pub fn fate(code: ErrorCode) -> Phase {
-    match code {
-        ErrorCode::NotCoordinator
-        | ErrorCode::CoordinatorNotAvailable
-        | ErrorCode::RequestTimedOut
-        | ErrorCode::KafkaStorageError
-        | ErrorCode::UnknownServerError
-        | ErrorCode::UnknownTopicOrPartition => Phase::Info,
-        _ => Phase::Fail,
-    }
-}
-
-/// The same for a call that may not have been answered.
-pub fn fate_of(error: &CallError) -> Phase {
-    match error {
-        CallError::Refused(code) => fate(*code),
-        error if error.may_have_happened() => Phase::Info,
-        _ => Phase::Fail,
     }
 }
