@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
+use trialog_engine::broker::SERVED;
 use trialog_engine::probe::Probe;
 use trialog_engine::wire::api::ApiKey;
 use trialog_engine::wire::code::ErrorCode;
 
 use crate::outcome::Outcome;
 use crate::plan::Kind;
-use crate::scenario::{Pair, versions_possible};
+use crate::scenario::{Pair, Size, pairs_possible, versions_possible};
 
 /// How many of a list that is long are named.
 const NAMED: usize = 40;
@@ -21,6 +22,9 @@ const NAMED: usize = 40;
 /// What has been reached, and in how many seeds or how often.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Coverage {
+    /// How large the runs were.
+    #[serde(skip)]
+    size: Size,
     /// Seeds.
     pub seeds: u64,
     /// Kinds of faults, by the seeds in which they fired.
@@ -50,6 +54,12 @@ pub struct Share {
 }
 
 impl Coverage {
+    /// Nothing yet, of runs of a size.
+    #[must_use]
+    pub fn of(size: Size) -> Coverage {
+        Coverage { size, ..Coverage::default() }
+    }
+
     /// Adds one run.
     pub fn add(&mut self, outcome: &Outcome) {
         self.seeds += 1;
@@ -81,10 +91,30 @@ impl Coverage {
         Share { reached: self.pairs.len(), all: kinds * (kinds - 1) / 2 }
     }
 
-    /// Pairs of a kind of fault and an API that answered in one seed.
+    /// Pairs of a kind of fault and an API that answered in one seed, of all APIs that brokers serve.
     #[must_use]
     pub fn fault_apis(&self) -> Share {
-        Share { reached: self.fault_apis.len(), all: Kind::ALL.len() * self.apis().len() }
+        Share { reached: self.fault_apis.len(), all: Kind::ALL.len() * SERVED.len() }
+    }
+
+    fn fault_apis_missed(&self) -> Vec<String> {
+        let mut missed = Vec::new();
+        for kind in Kind::ALL.iter().map(Kind::to_string) {
+            for (api, _) in SERVED {
+                let pair = (kind.clone(), api.name().to_owned());
+                if !self.fault_apis.contains(&pair) {
+                    missed.push(format!("{kind} with {}", api.name()));
+                }
+            }
+        }
+        missed
+    }
+
+    /// Pairs of options that one client had, of those that clients of a size can have.
+    fn options_missed(&self) -> Vec<String> {
+        let missed = pairs_possible(self.size).into_iter();
+        let missed = missed.filter(|pair| !self.option_pairs.contains(pair));
+        missed.map(|(one, other)| format!("{one} with {other}")).collect()
     }
 
     /// Kinds of faults that never fired.
@@ -173,6 +203,7 @@ impl fmt::Display for Coverage {
         writeln!(f, "\npairs of faults in one seed: {}", self.pairs())?;
         list(f, "never", self.pairs_missed())?;
         writeln!(f, "\npairs of a fault and an API in one seed: {}", self.fault_apis())?;
+        list(f, "never", self.fault_apis_missed())?;
         writeln!(f, "\nanswers that arrived, {} kinds:", self.answers.len())?;
         for api in self.apis() {
             let mut versions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -190,7 +221,9 @@ impl fmt::Display for Coverage {
         }
         writeln!(f, "\nversions of APIs that answered: {}", self.versions())?;
         list(f, "never", self.versions_missed())?;
-        writeln!(f, "\npairs of options of one client: {}", self.option_pairs.len())?;
+        let options = self.option_pairs.len();
+        writeln!(f, "\npairs of options of one client: {options}; of those that many shapes have")?;
+        list(f, "never", self.options_missed())?;
         writeln!(f, "\nrare paths taken: {}", self.probes_taken())?;
         for probe in Probe::ALL {
             if let Some(count) = self.probes.get(probe.name()) {
@@ -238,7 +271,8 @@ mod tests {
         coverage.add(&outcome(&["Cut", "Kill"], ApiKey::Fetch));
         coverage.add(&outcome(&["Reset"], ApiKey::Fetch));
         assert_eq!(coverage.pairs().reached, 1);
-        assert_eq!(coverage.fault_apis(), Share { reached: 5, all: 2 * Kind::ALL.len() });
+        assert_eq!(coverage.fault_apis().reached, 5);
+        assert_eq!(coverage.fault_apis().all, SERVED.len() * Kind::ALL.len());
         assert_eq!(coverage.faults.get("Kill"), Some(&2));
         assert_eq!(coverage.answers.get("Fetch 9 None"), Some(&10));
         assert_eq!(coverage.option_pairs.len(), 1);

@@ -43,6 +43,8 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Records that were read.
     pub read: u64,
+    /// Topics whose life the judge could not settle.
+    pub undecided: u64,
     /// Faults of the plan.
     pub planned: usize,
     /// Steps that each client took.
@@ -106,6 +108,7 @@ impl Outcome {
             sent: tally.sent as u64,
             acknowledged: tally.acknowledged as u64,
             read: tally.read as u64,
+            undecided: tally.undecided as u64,
             planned: plan.faults.len(),
             steps: steps.clone(),
             faults: counts.iter().map(names).collect(),

@@ -36,6 +36,8 @@ pub struct Totals {
     pub acknowledged_min: u64,
     /// Records read.
     pub read: u64,
+    /// Topics whose life the judge could not settle: what was answered about them is not judged.
+    pub undecided: u64,
     /// How often each kind of fault fired, by name.
     pub faults: BTreeMap<String, u64>,
     /// Broker crashes.
@@ -119,6 +121,7 @@ impl Totals {
         self.simulated += Duration::from_nanos(outcome.simulated_ns);
         self.cpu += Duration::from_nanos(outcome.cpu_ns);
         self.judged += Duration::from_nanos(outcome.judged_ns);
+        self.undecided += outcome.undecided;
         for (kind, count) in &outcome.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }
@@ -200,6 +203,9 @@ impl fmt::Display for Totals {
                 f,
                 "a seed takes {half:.2} s (p50), {most:.2} s (p99); {seed} took {took:.2} s"
             )?;
+        }
+        if self.undecided > 0 {
+            writeln!(f, "topics that the judge could not settle: {}", self.undecided)?;
         }
         let fired = |kind: &Kind| {
             let name = kind.to_string();

@@ -15,7 +15,8 @@ const TOLERANCE: f64 = 0.10;
 pub struct Arguments {
     #[command(flatten)]
     many: Many,
-    /// Fail if a figure is more than a tenth below sim/speed.json. For a quiet machine.
+    /// Fail if a figure is more than a tenth below sim/speed.json, which --ratchet has written on
+    /// this machine. For a quiet one.
     #[arg(long)]
     hold: bool,
     /// Write better figures to sim/speed.json.
@@ -41,6 +42,12 @@ pub fn run(arguments: &Arguments) -> Result<Ended, String> {
     let path = own_file("speed.json");
     let best = match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).map_err(|error| format!("speed.json: {error}"))?,
+        Err(error) if arguments.hold => {
+            return Err(format!(
+                "nothing to hold: {}: {error}; run it with --ratchet first, on this machine",
+                path.display()
+            ));
+        }
         Err(_) => Speed::default(),
     };
     let now = Speed::of(&totals);

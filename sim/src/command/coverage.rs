@@ -17,7 +17,7 @@ pub struct Arguments {
 
 /// Sweeps and lists what was reached.
 pub fn run(arguments: &Arguments) -> Result<Ended, String> {
-    let mut coverage = Coverage::default();
+    let mut coverage = Coverage::of(arguments.many.size);
     let totals = sweep(
         &arguments.many,
         |_| false,

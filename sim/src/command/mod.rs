@@ -97,9 +97,9 @@ struct One {
 /// Which seeds, and how many at a time.
 #[derive(Args)]
 struct Many {
-    /// How many.
-    #[arg(long, default_value_t = 100)]
-    seeds: u64,
+    /// How many [default: 100; with --until-fail, until one fails].
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first one.
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -196,18 +196,20 @@ impl One {
 }
 
 impl Many {
-    /// The runs of this shard, in order.
-    fn runs(&self) -> impl Iterator<Item = Run> + Send + use<> {
+    /// The runs of this shard, in order; `seeds` of all shards if nothing else was said.
+    fn runs(&self, seeds: u64) -> impl Iterator<Item = Run> + Send + use<> {
+        let seeds = self.seeds.unwrap_or(seeds);
         let Shard { part, parts } = self.shard;
         let (from, size) = (self.from, self.size);
-        let all = (0..self.seeds).filter(move |place| place % parts == part - 1);
+        let all = (0..seeds).filter(move |place| place % parts == part - 1);
         all.map(move |place| Run::new(from.wrapping_add(place), size))
     }
 
     /// How many they are.
-    fn count(&self) -> u64 {
+    fn count(&self, seeds: u64) -> u64 {
+        let seeds = self.seeds.unwrap_or(seeds);
         let Shard { part, parts } = self.shard;
-        self.seeds / parts + u64::from(part <= self.seeds % parts)
+        seeds / parts + u64::from(part <= seeds % parts)
     }
 
     fn crew(&self) -> Result<Crew, String> {
@@ -271,18 +273,18 @@ mod tests {
     #[test]
     fn shards_part_the_seeds_among_them() {
         let many = |part| Many {
-            seeds: 10,
+            seeds: None,
             from: 100,
             jobs: None,
             size: Size::Small,
             shard: Shard { part, parts: 3 },
             time_limit: None,
         };
-        let seeds = |part| many(part).runs().map(|run| run.seed).collect::<Vec<_>>();
+        let seeds = |part| many(part).runs(10).map(|run| run.seed).collect::<Vec<_>>();
         let mut all: Vec<u64> = (1..=3).flat_map(seeds).collect();
         all.sort_unstable();
         assert_eq!(all, (100..110).collect::<Vec<_>>());
-        assert_eq!([1, 2, 3].map(|part| many(part).count()), [4, 3, 3]);
+        assert_eq!([1, 2, 3].map(|part| many(part).count(10)), [4, 3, 3]);
         assert_eq!("2/3".parse(), Ok(Shard { part: 2, parts: 3 }));
         for wrong in ["0/3", "4/3", "1", "a/b", "1/0"] {
             assert!(wrong.parse::<Shard>().is_err(), "{wrong}");

@@ -12,10 +12,16 @@ use trialog_sim::sweep::Totals;
 /// How often a plain line is printed.
 const PLAIN: Duration = Duration::from_secs(10);
 
+/// Whether nobody will see the end of so many seeds.
+fn is_endless(count: u64) -> bool {
+    count > u64::from(u32::MAX)
+}
+
 /// Shows how far a sweep is, on standard error.
 pub struct Progress {
     bar: Option<ProgressBar>,
-    count: u64,
+    /// What comes after the number of those that are done: how many there are, if they end.
+    of: String,
     begun: Instant,
     told: Option<Instant>,
 }
@@ -25,13 +31,17 @@ impl Progress {
     pub fn new(count: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(count);
-            let style = "{bar:30.cyan/dim} {pos}/{len} seeds  {msg}  {elapsed} of {duration}";
+            let style = match is_endless(count) {
+                true => "{spinner:.cyan} {pos} seeds  {msg}  {elapsed}",
+                false => "{bar:30.cyan/dim} {pos}/{len} seeds  {msg}  {elapsed} of {duration}",
+            };
             bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
         let now = Instant::now();
-        Progress { bar, count, begun: now, told: None }
+        let of = if is_endless(count) { String::new() } else { format!("/{count}") };
+        Progress { bar, of, begun: now, told: None }
     }
 
     /// One more seed is done.
@@ -43,7 +53,7 @@ impl Progress {
             }
             None if self.told.is_none_or(|told| told.elapsed() >= PLAIN) => {
                 self.told = Some(Instant::now());
-                eprintln!("{}/{} seeds  {}", totals.seeds(), self.count, self.text(totals));
+                eprintln!("{}{} seeds  {}", totals.seeds(), self.of, self.text(totals));
             }
             None => {}
         }

@@ -31,11 +31,14 @@ pub struct Arguments {
     coverage: bool,
 }
 
+/// How many seeds a sweep has if nobody says it.
+const SEEDS: u64 = 100;
+
 /// Sweeps.
 pub fn run(arguments: &Arguments) -> Result<Ended, String> {
     let Arguments { many, until_fail, json, record, coverage } = arguments;
     let printing = if *json { Printing::Nothing } else { Printing::Failures };
-    let mut reached = Coverage::default();
+    let mut reached = Coverage::of(many.size);
     let totals = sweep(many, is_sample, *until_fail, printing, |outcome| reached.add(outcome))?;
     if *json {
         println!("{}", serde_json::to_string(&totals).expect("plain data"));
@@ -73,10 +76,12 @@ pub fn sweep(
     printing: Printing,
     mut each: impl FnMut(&Outcome),
 ) -> Result<Totals, String> {
-    let (mut totals, mut progress) = (Totals::default(), Progress::new(many.count()));
+    // All there are, if only a failure is to end it.
+    let seeds = if until_fail { u64::MAX } else { SEEDS };
+    let (mut totals, mut progress) = (Totals::default(), Progress::new(many.count(seeds)));
     let deadline = many.time_limit.map(|limit| Instant::now() + limit);
     let in_time = move || deadline.is_none_or(|deadline| Instant::now() < deadline);
-    let runs = many.runs().take_while(move |_| in_time());
+    let runs = many.runs(seeds).take_while(move |_| in_time());
     let crew = many.crew()?;
     signal::watch(crew.stop.clone())?;
     crew.work(runs, &again, |_, outcome| {

@@ -48,12 +48,13 @@ pub struct Run {
 }
 
 /// How large a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Size {
     /// For `cargo test`: at least 200 acknowledged records and two broker crashes.
     Small,
     /// For sweeps: at least 1,000 acknowledged records, two broker crashes and 60 simulated
     /// seconds.
+    #[default]
     Full,
 }
 

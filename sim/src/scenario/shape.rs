@@ -165,6 +165,8 @@ pub enum Call {
     /// Changes settings of its broker, or of all.
     Reconfigure,
     CreateWrongly,
+    /// What only tools ask.
+    Inspect,
 }
 
 /// How somebody changes topics.
@@ -237,7 +239,7 @@ pub struct SessionShape {
 
 impl Call {
     /// All of them.
-    pub const ALL: [Call; 15] = [
+    pub const ALL: [Call; 16] = [
         Call::Create,
         Call::Delete,
         Call::Metadata,
@@ -253,6 +255,7 @@ impl Call {
         Call::Scrape,
         Call::Reconfigure,
         Call::CreateWrongly,
+        Call::Inspect,
     ];
 }
 

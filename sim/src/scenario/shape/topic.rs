@@ -197,11 +197,14 @@ fn configs(random: &mut Stream, nature: Nature) -> BTreeMap<String, String> {
             set("segment.ms", random.within(100..3000).to_string());
             set("min.cleanable.dirty.ratio", random.pick(&["0.0", "0.3", "0.5"]).to_owned());
             set("delete.retention.ms", random.pick(&TOMBSTONES_KEPT_MS).to_string());
+            let mut least = 0;
             if random.chance(1, 4) {
-                set("min.compaction.lag.ms", random.pick(&[500, 5000]).to_string());
+                least = random.pick(&[500, 5000]);
+                set("min.compaction.lag.ms", least.to_string());
             }
             if random.chance(1, 4) {
-                set("max.compaction.lag.ms", random.pick(&[300, 3000]).to_string());
+                // Below the least a broker would refuse it.
+                set("max.compaction.lag.ms", random.pick(&[300, 3000]).max(least).to_string());
             }
         }
     }

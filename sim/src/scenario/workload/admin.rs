@@ -126,6 +126,7 @@ impl Desk {
             Call::Reconfigure => self.reconfigure(random).await,
             Call::Scrape => super::scrape::scrape(&actor, random).await,
             Call::CreateWrongly => self.create_wrongly(random).await,
+            Call::Inspect => super::inspect::inspect(&self.client, &actor, random).await,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::scenario::stage::Actor;
 use crate::seed::Stream;
 
 /// Kafka's number for topics among what has settings.
-const TOPIC: i8 = 2;
+pub const TOPIC: i8 = 2;
 /// A setting is given a value, or taken off.
 const SET: i8 = 0;
 const DELETE: i8 = 1;

@@ -8,6 +8,7 @@ mod admin;
 mod caretaker;
 mod change;
 mod consume;
+mod inspect;
 mod limited;
 mod member;
 mod operate;
