@@ -34,6 +34,7 @@ pub fn check(root: &Path) -> Result<String, String> {
         wrong.extend(lines(source));
     }
     wrong.extend(probes(&sources));
+    wrong.extend(invariants(root, &sources)?);
     wrong.extend(mutants::check_names(root, &sources)?);
     let seam = sources.iter().find(|source| source.path == "engine/src/io/mod.rs");
     wrong.extend(seam.ok_or("the seam is not where it belongs")?.seam_methods());
@@ -150,6 +151,49 @@ fn probes(sources: &[Source]) -> Vec<String> {
     wrong
 }
 
+/// What the page of invariants speaks of is there: its ids in the source, and the files that it names.
+fn invariants(root: &Path, sources: &[Source]) -> Result<Vec<String>, String> {
+    const PAGE: &str = "engine/docs/invariants.md";
+    let text =
+        std::fs::read_to_string(root.join(PAGE)).map_err(|error| format!("{PAGE}: {error}"))?;
+    let is_there = |path: &str| {
+        ["engine/src", "engine", ""].iter().any(|room| root.join(room).join(path).exists())
+    };
+    let stands = |id: &str| {
+        let rooms = ["engine/src/", "sim/src/"];
+        let mut files = sources.iter().filter(|one| rooms.iter().any(|r| one.path.starts_with(r)));
+        files.any(|source| names_id(&source.text, id))
+    };
+    let mut wrong = Vec::new();
+    for (id, paths) in rows(&text) {
+        if !stands(id) {
+            wrong.push(format!("{PAGE}: {id} stands nowhere in the source"));
+        }
+        let missing = paths.into_iter().filter(|path| !is_there(path));
+        wrong.extend(missing.map(|path| format!("{PAGE}: {id}: there is no {path}")));
+    }
+    Ok(wrong)
+}
+
+/// Each id with the paths that stand in its row: what is in backticks and has a slash.
+fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let row = |line: &'_ str| line.starts_with("| ") && line.contains('-');
+    let lines = page.lines().filter(|line| row(line) && !line.starts_with("| id"));
+    lines
+        .filter_map(|line| {
+            let id = line.split('|').nth(1)?.trim();
+            let words = line.split('`').skip(1).step_by(2);
+            let paths = words.filter(|word| word.contains('/') && !word.contains([' ', '(']));
+            Some((id, paths.filter(|path| !path.starts_with("DATA/")).collect()))
+        })
+        .collect()
+}
+
+/// Whether a text has an id, and not only a longer one that begins like it.
+fn names_id(text: &str, id: &str) -> bool {
+    text.split(id).skip(1).any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
+}
+
 impl Source {
     fn seam_methods(&self) -> Option<String> {
         let methods = self.code_lines().filter(|(_, line)| line.starts_with("    fn ")).count();
@@ -219,6 +263,15 @@ mod tests {
         assert_eq!(probes(&with(10, "probe::hit(Probe::Ab);\n")).len(), 1);
         assert_eq!(probes(&with(10, "probe::hit(Probe::A); // Probe::Ab\n")).len(), 1);
         assert_eq!(probes(&[]).len(), 1);
+    }
+
+    #[test]
+    fn invariants_are_read_off_their_page() {
+        let page = "| id | a |\n|---|---|\n| LOG-1 | `start` <= `end` of `DATA/x` | `log/a.rs`, \
+                    `log/b` | `lost-write` |\n";
+        assert_eq!(rows(page), [("LOG-1", vec!["log/a.rs", "log/b"])]);
+        assert!(names_id("//! Keeps: LOG-1, this", "LOG-1"));
+        assert!(!names_id("LOG-10", "LOG-1"));
     }
 
     #[test]

@@ -15,11 +15,12 @@ use crate::rust::Source;
 /// What nobody may hope for: it says that a run or its history is worth nothing.
 const NO_CHECKER: &[&str] = &["malformed-history", "thin"];
 
-/// Complains of every name in a header that no checker has.
+/// Complains of every patch that does not apply, and of every name in a header that no checker has.
 pub fn check(root: &Path, sources: &[Source]) -> Result<Vec<String>, String> {
     let known = known(sources);
     let mut wrong = Vec::new();
     for mutant in patch::read_all(root)? {
+        wrong.extend(mutant.apply(root, &["--check"]).err());
         for name in mutant.expected.difference(&known) {
             let path = format!("{}/{}.patch", patch::FOLDER, mutant.name);
             wrong.push(format!("{path}: caught-by: no checker is called {name}"));

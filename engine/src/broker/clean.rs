@@ -11,7 +11,7 @@
 //! ```
 //! Big-endian. The file is written when every log in it is closed and flushed, and removed, durably,
 //! before a start believes it and before anything can be written to a log: there is one exactly as
-//! long as it is true. A partition that is not in it, or a file that is missing, damaged, of another
+//! long as it is true (REST-2). A partition that is not in it, or a file that is missing, damaged, of another
 //! version or of other metadata than the log holds, costs an opening of the log, which recovers it.
 //! With other settings each partition looks soon what there is to do.
 
