@@ -1,7 +1,7 @@
 //! Results on standard output, as lines of text or one JSON object per line; failures on standard
 //! error in the same form.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde_json::{Map, Value, json};
 
@@ -10,13 +10,16 @@ use super::failure::Failure;
 /// Where a command's results go.
 pub struct Output {
     json: bool,
+    /// Somebody watches: each result is to be seen when it is there.
+    watched: bool,
     out: BufWriter<StdoutLock<'static>>,
 }
 
 impl Output {
     /// Standard output, as JSON or as text.
     pub fn new(json: bool) -> Output {
-        Output { json, out: BufWriter::new(io::stdout().lock()) }
+        let watched = io::stdout().is_terminal();
+        Output { json, watched, out: BufWriter::new(io::stdout().lock()) }
     }
 
     /// Whether the results are JSON.
@@ -30,7 +33,8 @@ impl Output {
             true => writeln!(self.out, "{json}"),
             false => writeln!(self.out, "{text}"),
         };
-        written.map_err(|error| Failure::output(&error))
+        written.map_err(|error| Failure::output(&error))?;
+        if self.watched { self.flush() } else { Ok(()) }
     }
 
     /// Something for people only.

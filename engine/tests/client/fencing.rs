@@ -92,6 +92,35 @@ fn a_batch_that_was_given_up_does_not_come_after_later_ones() {
     });
 }
 
+/// A broker takes the second batch of a producer that it does not know, whatever became of the first.
+#[test]
+fn a_first_batch_that_was_altered_on_its_way_does_not_come_after_later_ones() {
+    with_client(12, Options::default(), async |ram, direct| {
+        create(&direct, "t", 2).await;
+        let proxy = Proxy::start(&ram, 0).await;
+        let client = client_behind(&ram, Duration::from_secs(2));
+        // Each record is a batch.
+        let options = ProducerOptions {
+            batch_bytes: 1,
+            linger: Duration::ZERO,
+            ..ProducerOptions::default()
+        };
+        let producer = client.producer(options);
+        // So that it knows where to send, and who it is.
+        stored(producer.send(record(1, "elsewhere")).await);
+        proxy.alter.set(Some("first"));
+        let mut tickets = Vec::new();
+        for value in ["first", "second", "third"] {
+            tickets.push(producer.enqueue(record(0, value)).await.expect("room"));
+        }
+        for ticket in tickets {
+            stored(ticket.await);
+        }
+        assert_eq!(proxy.alter.get(), None, "it came by");
+        assert_eq!(values(&direct, 0).await, ["first", "second", "third"]);
+    });
+}
+
 #[test]
 fn partitions_that_lose_track_together_raise_the_epoch_once() {
     with_producer(async |ram, direct, proxy, producer| {

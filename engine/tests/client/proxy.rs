@@ -1,5 +1,5 @@
 //! A bad network between a client and a broker: it cuts connections before or after passing on what
-//! came, holds bytes up, and goes silent.
+//! came, alters it, holds bytes up, and goes silent.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -27,6 +27,8 @@ pub struct Proxy {
     pub silent: Cell<bool>,
     /// What comes now is held up until then, and arrives even if its sender has hung up.
     pub held_until: Cell<Option<Instant>>,
+    /// The next chunk with these bytes in it has the first of them altered.
+    pub alter: Cell<Option<&'static str>>,
     /// Connections cut on purpose.
     pub cuts: Cell<u64>,
 }
@@ -37,6 +39,7 @@ impl Proxy {
             fault_in: Cell::new(fault_in),
             silent: Cell::new(false),
             held_until: Cell::new(None),
+            alter: Cell::new(None),
             cuts: Cell::new(0),
         });
         let listener = ram.listen(PROXY.parse().expect("an address")).await.expect("free");
@@ -62,6 +65,13 @@ impl Proxy {
             let Ok(read) = read else { break };
             if read == 0 {
                 break;
+            }
+            let altered = self.alter.get().and_then(|word| {
+                buf.windows(word.len()).position(|bytes| bytes == word.as_bytes())
+            });
+            if let Some(at) = altered {
+                buf[at] ^= 1;
+                self.alter.set(None);
             }
             while self.silent.get() {
                 ram.sleep(Duration::from_millis(50)).await;

@@ -4,7 +4,7 @@
 //! on the leader's link, in that order. When one fails in a way that can be repaired, nothing more
 //! is sent until all that are under way have come back; then they are sent again from the first,
 //! with the sequence numbers that they had. So the broker sees each producer's batches in order, and
-//! recognises those that it has.
+//! recognises those that it has. The first batch of an identity goes alone.
 //!
 //! A batch whose outcome is not known is never sent under another identity: it could be stored
 //! twice. If the broker no longer goes on from our sequence (a batch before was given up, or it
@@ -58,6 +58,9 @@ pub struct Lane<I: Io> {
     filling: Option<Flight<I>>,
     window: VecDeque<Flight<I>>,
     identity: Option<Identity>,
+    /// The broker has taken a batch of this identity, and holds the next ones to their sequence. Of one
+    /// that it does not know it takes any (KIP-360): the second if the first is refused.
+    is_known: bool,
     next_sequence: i32,
     /// After a failure: when to go on, once nothing is under way.
     stalled: Option<Instant>,
@@ -103,6 +106,7 @@ impl<I: Io> Lane<I> {
             filling: None,
             window: VecDeque::new(),
             identity: None,
+            is_known: false,
             next_sequence: 0,
             stalled: None,
             failures: 0,
@@ -231,7 +235,9 @@ impl<I: Io> Lane<I> {
                 self.recover();
             }
             let Some(at) = self.next_to_send() else { return };
-            if under_way >= self.shared.options.in_flight {
+            let options = &self.shared.options;
+            let alone = options.idempotent && !self.is_known;
+            if under_way >= if alone { 1 } else { options.in_flight } {
                 return;
             }
             let deadline = self.window[at].opened.after(self.shared.options.delivery_timeout);
@@ -334,6 +340,7 @@ impl<I: Io> Lane<I> {
         }
         let shared = self.shared.clone();
         self.identity = Some(shared.identity().await?);
+        self.is_known = false;
         self.next_sequence = 0;
         Ok(true)
     }
@@ -413,6 +420,7 @@ impl<I: Io> Lane<I> {
             ErrorCode::None | ErrorCode::DuplicateSequenceNumber => {
                 self.failures = 0;
                 self.refusal = None;
+                self.is_known = true;
                 let flight = self.window.remove(at).expect("it was there");
                 flight.stored(self.index, Some(answer));
             }
