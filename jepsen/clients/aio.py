@@ -122,6 +122,7 @@ async def member(bootstrap, topic, options):
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=options["group"],
+        group_instance_id=options.get("instance"),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         session_timeout_ms=int(options["session"]),

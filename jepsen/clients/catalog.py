@@ -41,6 +41,7 @@ class Client:
 # late-is-end   answers the end of the partition where no record is that late
 # topics, admin lists topics; creates and deletes them
 # group-eager, group-cooperative   reads in groups, with strategies of that kind
+# static        members may have names of their own
 # idle-untold   a cooperative member that gets nothing is not told so (also by Apache Kafka)
 # manage        changes settings, adds partitions, deletes records
 # newest-protocol   has to be told to speak its newest versions
@@ -102,20 +103,20 @@ CLIENTS = [
         "confluent-kafka",
         pinned(install.PIP["confluent-kafka"][0]),
         lambda: script("confluent-kafka", "confluent.py"),
-        can=frozenset(LIBRARY | BOTH | {"manage"}),
+        can=frozenset(LIBRARY | BOTH | {"manage", "static"}),
     ),
     Client(
         "kafka-python",
         pinned(install.PIP["kafka-python"][0]),
         lambda: script("kafka-python", "kafka_python.py"),
         kind="plain",
-        can=frozenset(LIBRARY | BOTH | {"manage", "idle-untold"}),
+        can=frozenset(LIBRARY | BOTH | {"manage", "static", "idle-untold"}),
     ),
     Client(
         "aiokafka",
         pinned(install.PIP["aiokafka"][0]),
         lambda: script("aiokafka", "aio.py"),
-        can=frozenset(LIBRARY | {"group-eager"}),
+        can=frozenset(LIBRARY | {"group-eager", "static"}),
     ),
     Client(
         "kafkajs",
@@ -129,19 +130,19 @@ CLIENTS = [
         "java",
         lambda: install.KAFKA,
         java_command,
-        can=frozenset(LIBRARY | BOTH | {"newest"}),
+        can=frozenset(LIBRARY | BOTH | {"newest", "static"}),
     ),
     Client(
         "franz-go",
         go_version("github.com/twmb/franz-go"),
         lambda: [install.go("franz")],
-        can=frozenset(LIBRARY | BOTH | {"newest", "late-is-end"}),
+        can=frozenset(LIBRARY | BOTH | {"newest", "static", "late-is-end"}),
     ),
     Client(
         "sarama",
         go_version("github.com/IBM/sarama"),
         lambda: [install.go("sarama")],
-        can=frozenset(LIBRARY | {"newest-protocol", "group-eager"}),
+        can=frozenset(LIBRARY | {"newest-protocol", "group-eager", "static"}),
     ),
     Client(
         "rskafka",
@@ -154,7 +155,9 @@ CLIENTS = [
         "rdkafka",
         lambda: "0.39.0",
         lambda: [install.cargo("rdkafka")],
-        can=frozenset(PRODUCER | BOTH | {"topics", "ends", "offsets", "read", "follow", "strict"}),
+        can=frozenset(
+            PRODUCER | BOTH | {"topics", "ends", "offsets", "read", "follow", "strict", "static"}
+        ),
     ),
 ]
 BY_NAME = {client.name: client for client in CLIENTS}

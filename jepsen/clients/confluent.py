@@ -135,17 +135,18 @@ STRATEGIES = {"eager": "range", "cooperative": "cooperative-sticky"}
 
 def member(bootstrap, topic, options):
     """One member of a group until the stop file appears."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": options["group"],
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "session.timeout.ms": int(options["session"]),
-            "heartbeat.interval.ms": 500,
-            "partition.assignment.strategy": STRATEGIES[options["strategy"]],
-        }
-    )
+    settings = {
+        "bootstrap.servers": bootstrap,
+        "group.id": options["group"],
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "session.timeout.ms": int(options["session"]),
+        "heartbeat.interval.ms": 500,
+        "partition.assignment.strategy": STRATEGIES[options["strategy"]],
+    }
+    if "instance" in options:
+        settings["group.instance.id"] = options["instance"]
+    consumer = Consumer(settings)
     owned = set()
 
     def note():

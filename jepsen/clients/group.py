@@ -25,8 +25,8 @@ SESSION_MS = 6000
 class Member:
     """One consumer of a group."""
 
-    def __init__(self, trial, group, topic, name, strategy):
-        self.trial, self.topic = trial, topic
+    def __init__(self, trial, group, topic, name, strategy, instance=""):
+        self.trial, self.topic, self.instance = trial, topic, instance
         self.out, self.owned, self.stop_file = (
             trial.folder / f"{group}-{name}.{kind}" for kind in ("out", "owned", "stop")
         )
@@ -34,6 +34,8 @@ class Member:
             path.write_text("")
         options = {"group": group, "out": self.out, "owned": self.owned, "stop": self.stop_file}
         options |= {"strategy": strategy, "session": SESSION_MS}
+        if instance:
+            options["instance"] = instance
         self.running = trial.begin("member", topic, **options)
 
     def seen(self):
@@ -50,6 +52,10 @@ class Member:
             raise Failure(f"a member ended: {tail(errors or out)}")
         lines = self.owned.read_text().splitlines()
         return {int(p) for p in lines[-1].split(",") if p} if lines else None
+
+    def changes(self):
+        """How often it was told what it owns."""
+        return len(self.owned.read_text().splitlines())
 
     def leave(self):
         self.stop_file.write_text("")
@@ -76,10 +82,11 @@ class Group:
         self.trial.write_all(self.topic, more)
         self.written += more
 
-    def join(self, count=1):
+    def join(self, count=1, instance=""):
         started = len(self.members) + len(self.gone)
         for number in range(started, started + count):
-            self.members.append(Member(self.trial, self.name, self.topic, number, self.strategy))
+            member = Member(self.trial, self.name, self.topic, number, self.strategy, instance)
+            self.members.append(member)
 
     def settled(self):
         """Waits until every partition has one owner and no more members idle than must."""
@@ -255,9 +262,33 @@ def job_idle(group):
     group.end()
 
 
+@tried
+def job_static(group):
+    """A member with a name of its own is killed and comes back within its session: it has what it had,
+    and the other one is not disturbed (KIP-345)."""
+    group.write()
+    group.join(instance="one")
+    group.join(instance="two")
+    group.settled()
+    group.read_all(repeats=False)
+    first, second = group.members
+    had, told = first.partitions(), second.changes()
+    group.kill(first)
+    group.join(instance=first.instance)
+    group.settled()
+    has = group.members[-1].partitions()
+    check(has == had, f"had partitions {had}, and {has} when it was back")
+    check(second.changes() == told, "the other member was told of a rebalance")
+    group.write()
+    group.read_all(repeats=True)
+    group.end()
+
+
 def jobs(trial):
     strategies = [s for s in ("eager", "cooperative") if f"group-{s}" in trial.client.can]
     for strategy in strategies:
         yield f"group of one, {strategy}", lambda t, s=strategy: job_alone(t, s)
         yield f"group of two and three, {strategy}", lambda t, s=strategy: job_together(t, s)
         yield f"group of four, {strategy}", lambda t, s=strategy: job_idle(t, s)
+        if "static" in trial.client.can:
+            yield f"group of static members, {strategy}", lambda t, s=strategy: job_static(t, s)

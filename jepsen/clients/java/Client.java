@@ -184,6 +184,9 @@ public class Client {
         config.put("group.id", options.get("group"));
         config.put("enable.auto.commit", false);
         config.put("auto.offset.reset", "earliest");
+        if (options.containsKey("instance")) {
+            config.put("group.instance.id", options.get("instance"));
+        }
         config.put("session.timeout.ms", Integer.valueOf(options.get("session")));
         config.put("heartbeat.interval.ms", 500);
         config.put("partition.assignment.strategy", cooperative

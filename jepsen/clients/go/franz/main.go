@@ -264,7 +264,11 @@ func member(context.Context) (answer, error) {
 	if options["strategy"] == "cooperative" {
 		balancer = kgo.CooperativeStickyBalancer()
 	}
-	consumer, err := client(
+	named := []kgo.Opt{}
+	if options["instance"] != "" {
+		named = append(named, kgo.InstanceID(options["instance"]))
+	}
+	consumer, err := client(append(named,
 		kgo.ConsumerGroup(options["group"]), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(),
 		kgo.SessionTimeout(time.Duration(number("session", 6000))*time.Millisecond),
@@ -274,7 +278,7 @@ func member(context.Context) (answer, error) {
 			note(p, true)
 		}),
 		kgo.OnPartitionsRevoked(lost), kgo.OnPartitionsLost(lost),
-	)
+	)...)
 	if err != nil {
 		return nil, err
 	}

@@ -314,6 +314,7 @@ func member() (answer, error) {
 	session, _ := strconv.Atoi(options["session"])
 	settings.Consumer.Group.Session.Timeout = time.Duration(session) * time.Millisecond
 	settings.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
+	settings.Consumer.Group.InstanceId = options["instance"]
 	group, err := sarama.NewConsumerGroup([]string{bootstrap}, options["group"], settings)
 	if err != nil {
 		return nil, err

@@ -265,7 +265,11 @@ fn member(bootstrap: &str, topic: &str, options: &Options) -> Result<String, Fai
     let strategy =
         if options["strategy"] == "eager" { "range" } else { "cooperative-sticky" };
     let owner = Owner { path: options["owned"].clone(), owned: Arc::default() };
-    let consumer: BaseConsumer<Owner> = ClientConfig::new()
+    let mut config = ClientConfig::new();
+    if let Some(instance) = options.get("instance") {
+        config.set("group.instance.id", instance);
+    }
+    let consumer: BaseConsumer<Owner> = config
         .set("bootstrap.servers", bootstrap)
         .set("group.id", &options["group"])
         .set("enable.auto.commit", "false")
