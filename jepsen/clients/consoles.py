@@ -4,6 +4,7 @@ Owns: how each is started and what it must have printed. The judge prepares one 
 itself (records by kcat, offsets by a request of its own), so every expected number is known.
 
 kafka-tools   Apache Kafka's own command-line tools, the newest protocol versions of everything
+kafka-python-admin   the command line of kafka-python (`python -m kafka.admin`)
 kafkatop      a lag monitor over librdkafka's admin client
 offsets-exporter   prometheus-kafka-consumer-group-exporter: knows groups only by reading
               `__consumer_offsets` and decoding its records, as Burrow does. Its watermarks ask
@@ -31,6 +32,7 @@ PROGRAM_S = 60
 EXPORTER_S = 40
 
 KAFKATOP = "kafkatop==1.16"
+KAFKA_PYTHON = install.PIP["kafka-python"][0].split("==")[1]
 EXPORTER = ["prometheus-kafka-consumer-group-exporter==0.5.5", "kafka-python==2.0.6"]
 
 
@@ -159,6 +161,53 @@ def loads(console):
     check(read and int(read[-1][4]) >= 20000, tail(out))
 
 
+def kafka_python_admin(console):
+    """Topics, partitions, settings, offsets of groups, deletion of records."""
+    python = install.pip("kafka-python")
+    command = [python, "-m", "kafka.admin", "-b", console.bootstrap]
+
+    def ask(*words):
+        """Its answer is one line of JSON."""
+        return json.loads(run([*command, "--format", "json", *words]).strip().splitlines()[-1])
+
+    def change(*words):
+        """Some answers have keys that it cannot write as JSON."""
+        run([*command, *words])
+
+    own = f"{console.topic}-own"
+    change("topics", "create", "-t", own, "--num-partitions", 2, "--replication-factor", 1)
+    change("partitions", "create", "-p", f"{own}:4")
+    described = ask("topics", "describe", "-t", own)[0]["partitions"]
+    check(len(described) == 4, f"described {described}")
+    check(own in ask("topics", "list"), "not in the list")
+    of_own = ["-r", "topic", "-n", own]
+    change("configs", "alter", *of_own, "-c", "retention.ms=86400000")
+
+    def retention():
+        return ask("configs", "describe", *of_own)["topic"][own]["retention.ms"]["value"]
+
+    check(retention() == "86400000", f"retention.ms {retention()}")
+    change("configs", "reset", *of_own, "-c", "retention.ms")
+    check(retention() != "86400000", "reset, and still the same")
+    change("topics", "delete", "-t", own)
+    check(own not in ask("topics", "list"), "deleted, still listed")
+
+    def standing():
+        found = ask("groups", "list-offsets", "-g", console.group)[console.topic]
+        return {int(p): (one["offset"], one["lag"]) for p, one in found.items()}
+
+    wanted = {p: (COMMITTED, end - COMMITTED) for p, end in enumerate(console.ends)}
+    check(standing() == wanted, f"the group stands at {standing()}")
+    change("groups", "alter-offsets", "-g", console.group, "-o", f"{console.topic}:1:5")
+    check(standing()[1] == (5, console.ends[1] - 5), f"altered to {standing()}")
+    change("partitions", "delete-records", "-r", f"{console.topic}:0:10")
+    starts = ask("partitions", "list-offsets", "-p", f"{console.topic}:*:earliest")[console.topic]
+    check([starts[str(p)]["offset"] for p in range(2)] == [10, 0], f"starts {starts}")
+    change("groups", "delete", "-g", console.group)
+    listed = [one["group_id"] for one in ask("groups", "list")]
+    check(console.group not in listed, "deleted, still listed")
+
+
 def kafkatop(console):
     python = install.pip_of("kafkatop", [KAFKATOP])
     command = [python.parent / "kafkatop", "--kafka-broker", console.bootstrap]
@@ -214,6 +263,7 @@ JOBS = [
     ("kafka-tools", install.KAFKA, "groups", groups),
     ("kafka-tools", install.KAFKA, "logs", logs),
     ("kafka-tools", install.KAFKA, "loads", loads),
+    ("kafka-python-admin", KAFKA_PYTHON, "topics and groups", kafka_python_admin),
     ("kafkatop", KAFKATOP.split("==")[1], "lag of a group", kafkatop),
     ("offsets-exporter", EXPORTER[0].split("==")[1], "reads __consumer_offsets", exporter),
 ]
@@ -224,6 +274,8 @@ def prepare(names):
     """Installs what they need."""
     if "kafka-tools" in names:
         install.maven("reference", install.BROKER_JAR)
+    if "kafka-python-admin" in names:
+        install.pip("kafka-python")
     if "kafkatop" in names:
         install.pip_of("kafkatop", [KAFKATOP])
     if "offsets-exporter" in names:
