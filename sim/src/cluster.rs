@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use madsim::runtime::{Handle, Runtime};
-use madsim::task::NodeId;
+use madsim::task::{AbortHandle, NodeId};
 use trialog_engine::id::CoreId;
 use trialog_engine::probe::{self, Hits};
 
@@ -30,6 +30,7 @@ pub struct Cluster {
     world: World,
     handle: Handle,
     nodes: Arc<Mutex<Vec<NodeId>>>,
+    tasks: Arc<Mutex<Vec<AbortHandle>>>,
 }
 
 /// How a run is carried out.
@@ -91,10 +92,10 @@ where
         runtime.block_on(async move {
             let time = madsim::time::TimeHandle::current();
             let world = World::new(frame.seed, time, frame.watcher);
-            madsim::task::spawn_local(world.clone().drive());
-            madsim::task::spawn_local(tidy_up(handle.clone()));
-            let nodes = Arc::default();
-            let cluster = Cluster { world: world.clone(), handle, nodes };
+            let (nodes, tasks) = (Arc::default(), Arc::default());
+            let cluster = Cluster { world: world.clone(), handle: handle.clone(), nodes, tasks };
+            cluster.spawn(world.clone().drive());
+            cluster.spawn(tidy_up(handle));
             let value = body(cluster.clone()).await;
             let (digest, simulated) = (world.digest(), Duration::from_nanos(world.now()));
             cluster.stop().await;
@@ -196,6 +197,12 @@ impl Cluster {
         self.world.machine(machine, |machine| machine.exited)
     }
 
+    /// Runs a task beside the machines, until the run ends.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let handle = madsim::task::spawn_local(task).abort_handle();
+        self.tasks.lock().expect("nobody panics with it").push(handle);
+    }
+
     /// How many machines there are.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -215,6 +222,8 @@ impl Cluster {
             self.handle.kill(node);
         }
         self.world.finish();
+        // What sleeps is held by its timer and holds the world, which holds all timers.
+        self.tasks.lock().expect("nobody panics with it").iter().for_each(AbortHandle::abort);
         madsim::time::sleep(Duration::from_millis(5)).await;
         self.world.finish();
     }

@@ -83,7 +83,7 @@ impl Nemesis {
         )]
         let state = Arc::new(Mutex::new(State { brokers, ..State::default() }));
         let nemesis = Nemesis { cluster, state };
-        madsim::task::spawn_local(nemesis.clone().judge());
+        nemesis.cluster.spawn(nemesis.clone().judge());
         nemesis
     }
 
@@ -218,7 +218,7 @@ impl Nemesis {
 
     fn start_after(&self, machine: usize, down: Duration) {
         let nemesis = self.clone();
-        madsim::task::spawn_local(async move {
+        self.cluster.spawn(async move {
             nemesis.cluster.pass(down).await;
             nemesis.start(machine);
         });

@@ -3,13 +3,13 @@
 //! Every checker that calls something lost asks here first. Where the history leaves it open, the
 //! answer is yes: no alarm without proof.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trialog_engine::id::Offset;
 
 use super::expect::Retention;
 use super::view::{Fate, Part, Place, Send, Source, View};
-use crate::history::{BEGINNING, END, Op, Phase, Topic, Value};
+use crate::history::{BEGINNING, END, Op, Phase, Process, Topic, Value};
 
 /// What a history allows to be missing.
 pub struct Gone<'v, 'a> {
@@ -173,22 +173,28 @@ fn walks(view: &View<'_>) -> Vec<usize> {
 
 fn trims(view: &View<'_>) -> Vec<Vec<(usize, Offset)>> {
     let mut trims: Vec<Vec<(usize, Offset)>> = vec![Vec::new(); view.parts().count()];
+    // Trims to the end that wait for their answer: the list that each stands in, and its place there.
+    let mut open: BTreeMap<Process, (usize, usize)> = BTreeMap::new();
     for (at, event) in view.history.events().iter().enumerate() {
         let Op::Trim { topic, partition, offset } = &event.op else { continue };
-        let list = &mut trims[view.part(*topic, *partition) as usize];
+        let part = view.part(*topic, *partition) as usize;
+        let list = &mut trims[part];
         // Up to the end means up to where the end was, which only the answer tells.
         match event.phase {
-            Phase::Invoke if *offset == END => list.push((at, Offset(i64::MAX))),
+            Phase::Invoke if *offset == END => {
+                open.insert(event.process, (part, list.len()));
+                list.push((at, Offset(i64::MAX)));
+            }
             Phase::Invoke => list.push((at, *offset)),
             Phase::Ok => {
-                let open = |(asked, below): &&mut (usize, Offset)| {
-                    below.0 == i64::MAX && view.history.events()[*asked].process == event.process
-                };
-                if let Some((_, below)) = list.iter_mut().rev().find(open) {
-                    *below = *offset;
+                if let Some((part, place)) = open.remove(&event.process) {
+                    trims[part][place].1 = *offset;
                 }
             }
-            Phase::Fail | Phase::Info => {}
+            // Without one it stays open how far it may reach, whatever is asked for later.
+            Phase::Fail | Phase::Info => {
+                open.remove(&event.process);
+            }
         }
     }
     for list in &mut trims {

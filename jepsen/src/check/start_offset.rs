@@ -140,3 +140,36 @@ fn unasked(view: &View<'_>, gone: &Gone<'_, '_>, said: &Said, report: &mut Repor
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{self, Expect};
+    use crate::history::{END, Event, History, Phase, Process};
+    use trialog_engine::id::PartitionIndex;
+
+    /// A trim to the end that nobody answered may still take everything, whatever its asker asks for
+    /// later; one that was answered takes what the answer says.
+    #[test]
+    fn a_trim_to_the_end_without_an_answer_stays_open() {
+        for (answer, is_wrong) in [(Phase::Info, false), (Phase::Ok, true)] {
+            let mut history = History::default();
+            let topic = history.topic("t");
+            let partition = PartitionIndex(0);
+            let mut push = |phase, op| {
+                let (time_ns, process) = (0, Process(1));
+                history.push(Event { time_ns, process, phase, op });
+            };
+            let trim = |offset| Op::Trim { topic, partition, offset };
+            push(Phase::Invoke, trim(END));
+            push(answer, trim(Offset(10)));
+            push(Phase::Invoke, trim(Offset(15)));
+            push(Phase::Ok, trim(Offset(15)));
+            let start = |offset| Op::ListOffset { topic, partition, ask: BEGINNING.0, offset };
+            push(Phase::Invoke, start(None));
+            push(Phase::Ok, start(Some(Offset(23))));
+            let report = check::all(&history, &Expect::default());
+            assert_eq!(report.count(Anomaly::StartOffset) > 0, is_wrong, "{answer:?}: {report}");
+        }
+    }
+}

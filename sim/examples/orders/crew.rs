@@ -36,8 +36,11 @@ async fn shop(node: Node) {
 }
 
 async fn ship(node: Node, parcels: Ledger<u64>, commits_first: bool) {
-    let session_timeout = Duration::from_secs(6);
-    let options = GroupOptions { session_timeout, ..GroupOptions::new("shippers") };
+    let options = GroupOptions {
+        session_timeout: Duration::from_secs(6),
+        rebalance_timeout: Duration::from_secs(10),
+        ..GroupOptions::new("shippers")
+    };
     let mut member = node.member(options, &["orders"]);
     loop {
         let orders = member.next().await;

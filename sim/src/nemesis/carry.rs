@@ -308,7 +308,7 @@ impl Nemesis {
     /// Runs `undo` after `lasting`, unless everything has been healed by then.
     fn after(&self, lasting: Duration, undo: impl FnOnce(&Nemesis) + 'static) {
         let nemesis = self.clone();
-        madsim::task::spawn_local(async move {
+        self.cluster.spawn(async move {
             nemesis.cluster.pass(lasting).await;
             if !nemesis.is_healed() {
                 undo(&nemesis);
@@ -319,7 +319,7 @@ impl Nemesis {
     /// A fault in several steps.
     fn steps(&self, work: impl AsyncFnOnce(&Nemesis) + 'static) {
         let nemesis = self.clone();
-        madsim::task::spawn_local(async move { work(&nemesis).await });
+        self.cluster.spawn(async move { work(&nemesis).await });
     }
 
     /// A fault in several steps that crashes something; healing waits for it.

@@ -70,9 +70,10 @@ impl Node {
         Consumer::new(self.clone(), self.client.consumer(options))
     }
 
-    /// A member of a consumer group of whose reading and commits the judge knows. A session of 6 s
-    /// or more is taken ([`GroupOptions::session_timeout`]): as long as that, what a killed member has
-    /// read is read by nobody.
+    /// A member of a consumer group of whose reading and commits the judge knows. What a killed member
+    /// read is read by nobody for as long as its session lasts ([`GroupOptions::session_timeout`], 6 s or
+    /// more); and a member that joins when its broker loses power notices that only after
+    /// [`GroupOptions::rebalance_timeout`]. Let the trial's patience be longer than both.
     #[must_use]
     pub fn member(&self, options: GroupOptions, topics: &[&str]) -> Member {
         Member::new(self.clone(), options, topics)

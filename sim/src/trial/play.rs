@@ -109,7 +109,7 @@ impl Stage {
     ) -> Result<(), Trouble> {
         let faults = nemesis.clone();
         let carried_out = plan.clone();
-        madsim::task::spawn_local(async move { faults.run(&carried_out).await });
+        self.cluster.spawn(async move { faults.run(&carried_out).await });
         self.look(scene, trial.chaos, || false).await?;
         nemesis.heal().await;
         let running = || {
