@@ -19,6 +19,7 @@ use trialog_bench::machine::{LOAD_CORE, load_average, pin, private_network, rais
 use trialog_bench::process::{Broker, served};
 use trialog_bench::verdict::{Row, print_head};
 use trialog_bench::versus::median;
+use trialog_engine::limit::RELEASE_INTERVAL_MIN;
 
 /// Partitions of each topic but the last.
 const PER_TOPIC: i32 = 1000;
@@ -231,9 +232,10 @@ fn length(path: &Path) -> u64 {
     file.metadata().expect("it is open").size()
 }
 
-/// Waits until what rests is closed, and all is quiet.
+/// Waits until what rests is closed, all is quiet, and memory has been given back, which may have to wait
+/// for its turn.
 fn settle() {
-    std::thread::sleep(Duration::from_millis(4 * IDLE_MS));
+    std::thread::sleep(Duration::from_millis(4 * IDLE_MS) + RELEASE_INTERVAL_MIN);
 }
 
 fn name(topic: i32) -> String {

@@ -57,36 +57,50 @@ impl Wait {
 /// So many fetches that were answered are kept without looking for them.
 const ANSWERED_MAX: usize = 4;
 
-/// The fetches parked at one partition.
+/// The fetches parked at one partition. Where none was for long, which is most of many partitions, it is
+/// one word.
 #[derive(Default)]
 pub struct Parked {
-    waits: Vec<Weak<Wait>>,
+    some: Option<Box<Waits>>,
+}
+
+#[derive(Default)]
+struct Waits {
+    all: Vec<Weak<Wait>>,
     sweep_at: usize,
+}
+
+impl Waits {
+    fn forget_answered(&mut self) {
+        self.all.retain(|wait| wait.strong_count() > 0);
+        self.sweep_at = 2 * self.all.len();
+    }
 }
 
 impl Parked {
     /// Adds a fetch, and forgets those that were answered once they are half of all.
     pub fn park(&mut self, wait: &Arc<Wait>) {
-        if self.waits.len() >= self.sweep_at.max(ANSWERED_MAX) {
-            self.forget_answered();
+        let waits = self.some.get_or_insert_default();
+        if waits.all.len() >= waits.sweep_at.max(ANSWERED_MAX) {
+            waits.forget_answered();
         }
-        self.waits.push(Arc::downgrade(wait));
-    }
-
-    fn forget_answered(&mut self) {
-        self.waits.retain(|wait| wait.strong_count() > 0);
-        self.sweep_at = 2 * self.waits.len();
+        waits.all.push(Arc::downgrade(wait));
     }
 
     /// Keeps no more memory than those need that still wait.
     pub fn shrink(&mut self) {
-        self.forget_answered();
-        self.waits.shrink_to_fit();
+        let Some(waits) = &mut self.some else { return };
+        waits.forget_answered();
+        waits.all.shrink_to_fit();
+        if waits.all.is_empty() {
+            self.some = None;
+        }
     }
 
     /// Reports `bytes` more to read. A fetch that still has too little stays.
     pub fn report(&mut self, bytes: u64) {
-        self.waits.retain(|wait| match wait.upgrade() {
+        let Some(waits) = &mut self.some else { return };
+        waits.all.retain(|wait| match wait.upgrade() {
             Some(wait) => {
                 wait.add(bytes);
                 true
@@ -97,9 +111,15 @@ impl Parked {
 
     /// Makes every parked fetch look again: the partition's state has changed.
     pub fn wake_all(&mut self) {
-        for wait in self.waits.drain(..).filter_map(|wait| wait.upgrade()) {
+        let waits = self.some.iter_mut().flat_map(|waits| waits.all.drain(..));
+        for wait in waits.filter_map(|wait| wait.upgrade()) {
             wait.add(wait.needed);
         }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.some.as_ref().map_or(0, |waits| waits.all.len())
     }
 }
 
@@ -118,17 +138,17 @@ mod tests {
         assert!(futures_util::FutureExt::now_or_never(wait.enough()).is_some());
         drop(wait);
         parked.report(1);
-        assert!(parked.waits.is_empty());
+        assert_eq!(parked.len(), 0);
         for _ in 0..1000 {
             parked.park(&Wait::new(1));
         }
-        assert!(parked.waits.len() <= ANSWERED_MAX);
+        assert!(parked.len() <= ANSWERED_MAX);
         let wait = Wait::new(1);
         parked.park(&wait);
         parked.shrink();
-        assert_eq!(parked.waits.len(), 1, "who waits still does");
+        assert_eq!(parked.len(), 1, "who waits still does");
         drop(wait);
         parked.shrink();
-        assert_eq!(parked.waits.capacity(), 0);
+        assert!(parked.some.is_none());
     }
 }
