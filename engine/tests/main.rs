@@ -12,5 +12,6 @@ mod worlds;
 // The files that `model` compiles a second time find it under this name.
 use trialog_engine::limit;
 
+mod first_run;
 mod program;
 mod refused;

@@ -173,10 +173,15 @@ fn trial(options: &Options, nemesis: Nemesis) -> Result<bool, Stop> {
         Client::Python => traffic::Client::python()?,
         Client::Own => traffic::Client::own()?,
     };
+    let mut settings = options.settings.clone();
+    if nemesis == Nemesis::PowerWithoutFlush {
+        // The flush is taken out of the ring. Where rings are refused, the pool would go on flushing.
+        settings.push("trialog.io=ring".to_owned());
+    }
     let plan = Plan {
         nemesis,
         binary,
-        settings: options.settings.clone(),
+        settings,
         client,
         crashes: options.crashes,
         load: Load {

@@ -2,8 +2,9 @@
 //! reach the partitions that it owns.
 //!
 //! Many senders, one receiver. Messages of one sender arrive in the order they were sent. A full
-//! inbox makes senders wait, which is how a slow core holds back the sockets that feed it. Together
-//! with the return queue of [`crate::io::Pool`] this is all the code that cores share by memory.
+//! inbox makes senders wait, which is how a slow core holds back the sockets that feed it. This and the
+//! return queue of [`crate::io::Pool`] are the queues between cores that do without a lock; what else they
+//! share (answers, watches, gauges) lies behind a lock or is a single atomic value.
 //!
 //! How nobody sleeps through a message: the receiver registers its waker and *then* looks once
 //! more; a sender pushes and *then* wakes. Whichever order the two take, either the second look

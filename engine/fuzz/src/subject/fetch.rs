@@ -24,8 +24,12 @@ fn request(data: &[u8], version: i16) {
     // What the short way takes, the long way takes for the same.
     if let Some(one) = FetchOne::decode(data, version) {
         let whole = decoded.as_ref().expect("the long way takes it too");
-        let one = FetchRequest::from(one);
-        assert_eq!(one.topics, whole.topics);
+        let topic = FetchTopic {
+            name: one.name.to_owned(),
+            topic_id: one.topic_id,
+            partitions: vec![one.partition],
+        };
+        assert_eq!(whole.topics, [topic]);
         assert_eq!(
             (one.max_wait_ms, one.min_bytes, one.max_bytes),
             (whole.max_wait_ms, whole.min_bytes, whole.max_bytes)

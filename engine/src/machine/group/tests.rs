@@ -654,6 +654,45 @@ fn offsets_expire_when_nobody_uses_them() {
 }
 
 #[test]
+fn offsets_of_what_members_read_no_more_expire_unless_they_rebalance() {
+    const WEEK_MS: u64 = 7 * 24 * 3_600_000;
+    let mut desk = Desk::new();
+    let elsewhere = Subscription { topics: vec!["other".into()], ..Subscription::default() };
+    let patient = || Who {
+        rebalance_ms: 3_600_000,
+        protocols: vec![("range", elsewhere.to_bytes())],
+        ..somebody()
+    };
+    let beat_for = |desk: &mut Desk, id: &str, generation, span_ms: u64| {
+        for _ in 0..=span_ms / 9_900 {
+            desk.pass(9_900);
+            desk.beat(id, generation);
+        }
+    };
+    let mut first = patient();
+    let ticket = desk.enter(&mut first);
+    desk.pass(2 * DELAY_MS);
+    let generation = desk.joined(ticket).generation_id;
+    settle(&mut desk, std::slice::from_ref(&first), generation);
+
+    // It goes on reading, but not this topic: the age of the commit counts.
+    assert_eq!(desk.commit(&first.id, generation, 7), ErrorCode::None);
+    beat_for(&mut desk, &first.id, generation, WEEK_MS - 1_200_000);
+    assert_eq!(desk.committed(), Some(7));
+    beat_for(&mut desk, &first.id, generation, 2_400_000);
+    assert_eq!(desk.committed(), None);
+    assert_eq!(desk.state(), "Stable");
+
+    // While somebody joins nobody knows yet what will be read.
+    desk.enter(&mut patient());
+    assert_eq!(desk.state(), "PreparingRebalance");
+    assert_eq!(desk.commit_with(&first.id, generation, 8, "", 1_000), ErrorCode::None);
+    beat_for(&mut desk, &first.id, generation, 1_200_000);
+    assert_eq!(desk.state(), "PreparingRebalance");
+    assert_eq!(desk.committed(), Some(8));
+}
+
+#[test]
 fn groups_and_offsets_can_be_deleted_when_nobody_uses_them() {
     let mut desk = Desk::new();
     assert_eq!(desk.delete(), ErrorCode::GroupIdNotFound);
