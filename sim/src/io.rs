@@ -15,7 +15,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use trialog_engine::id::CoreId;
-use trialog_engine::io::{Buf, Connection, Entry, File, Flow, Instant, Io, Listener, Open, Wall};
+use trialog_engine::io::{
+    Buf, Connection, Entry, File, Flow, Instant, Io, Listener, Open, Space, Wall,
+};
 
 use crate::disk::Ino;
 use crate::machine::{Ask, Machine, Reply};
@@ -229,9 +231,9 @@ impl Io for SimIo {
         self.descriptor(Ask::Lock(path.to_owned())).await
     }
 
-    async fn free_space(&self, dir: &Path) -> Result<u64> {
-        match self.call(Ask::FreeSpace(dir.to_owned())).await {
-            Reply::Number(result) => result,
+    async fn space(&self, dir: &Path) -> Result<Space> {
+        match self.call(Ask::Space(dir.to_owned())).await {
+            Reply::Space(result) => result,
             other => unreachable!("{other:?}"),
         }
     }

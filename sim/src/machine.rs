@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::task::Waker;
 
 use serde::Serialize;
-use trialog_engine::io::{Buf, Entry, Open};
+use trialog_engine::io::{Buf, Entry, Open, Space};
 
 use crate::atlas;
 use crate::cause::Cause;
@@ -119,7 +119,7 @@ pub enum Ask {
     List(PathBuf),
     MakeDir(PathBuf),
     SyncDir(PathBuf, Option<FolderSync>),
-    FreeSpace(PathBuf),
+    Space(PathBuf),
     Read(Ino, u64, Buf),
     Write(Ino, u64, Vec<Buf>),
     Sync(Ino, Flush),
@@ -136,6 +136,7 @@ pub enum Reply {
     File(Result<Ino>),
     Names(Result<Vec<Entry>>),
     Number(Result<u64>),
+    Space(Result<Space>),
     Read(Result<usize>, Buf),
     Written(Result<usize>, Vec<Buf>),
 }
@@ -152,7 +153,7 @@ impl Ask {
             Ask::List(_) => [5, 0, 0],
             Ask::MakeDir(_) => [6, 0, 0],
             Ask::SyncDir(..) => [7, 0, 0],
-            Ask::FreeSpace(_) => [8, 0, 0],
+            Ask::Space(_) => [8, 0, 0],
             Ask::Read(ino, offset, _) => [9, *ino, *offset],
             Ask::Write(ino, offset, _) => [10, *ino, *offset],
             Ask::Sync(ino, _) => [11, *ino, 0],
@@ -174,7 +175,7 @@ impl Ask {
             Ask::SyncDir(..) => Call::SyncDir,
             Ask::Allocate(..) => Call::Allocate,
             Ask::Truncate(..) => Call::Truncate,
-            Ask::List(_) | Ask::FreeSpace(_) | Ask::Length(_) => Call::Look,
+            Ask::List(_) | Ask::Space(_) | Ask::Length(_) => Call::Look,
         }
     }
 
@@ -188,7 +189,7 @@ impl Ask {
             | Ask::Rename(path, _)
             | Ask::List(path)
             | Ask::MakeDir(path)
-            | Ask::FreeSpace(path)
+            | Ask::Space(path)
             | Ask::SyncDir(path, _) => Some(path),
             _ => None,
         }
@@ -230,7 +231,7 @@ impl Machine {
             Ask::MakeDir(path) => Reply::Done(disk.make_dir(&path)),
             Ask::SyncDir(path, None) => Reply::Done(disk.sync_dir_begin(&path).map(|_| ())),
             Ask::SyncDir(_, Some(sync)) => Reply::Done(disk.sync_dir_end(sync)),
-            Ask::FreeSpace(path) => Reply::Number(disk.free_in(&path)),
+            Ask::Space(path) => Reply::Space(disk.space(&path)),
             Ask::Read(ino, offset, mut buf) => {
                 let result = disk.read(ino, offset, buf.spare());
                 if let Ok(count) = result {

@@ -617,6 +617,7 @@ impl Reply {
             Reply::File(result) | Reply::Number(result) => {
                 (result.is_ok(), result.as_ref().copied().unwrap_or(0))
             }
+            Reply::Space(result) => (result.is_ok(), result.as_ref().map_or(0, |space| space.free)),
             Reply::Names(result) => {
                 (result.is_ok(), result.as_ref().map_or(0, |names| names.len() as u64))
             }

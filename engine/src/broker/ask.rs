@@ -50,8 +50,11 @@ pub enum Ask<F> {
         /// The start as it then is.
         answer: oneshot::Sender<Result<Offset, ErrorCode>>,
     },
-    /// Tell what tools want to know.
-    Describe(oneshot::Sender<Result<Described, ErrorCode>>),
+    /// Tell how many bytes of batches there are. Answered at rest, and no use: whoever watches sizes
+    /// keeps nothing open.
+    Size(oneshot::Sender<Result<u64, ErrorCode>>),
+    /// Tell which idempotent producers are remembered, in the order of their ids.
+    Producers(oneshot::Sender<Result<Vec<ProducerSeen>, ErrorCode>>),
     /// Tell what will become of each segment.
     Fates(oneshot::Sender<Result<Fates, ErrorCode>>),
     /// Answer once the log is open.
@@ -137,15 +140,6 @@ pub struct Fetched<F> {
     pub gauge: Option<Gauge>,
 }
 
-/// A partition as tools see it.
-#[derive(Clone, Debug)]
-pub struct Described {
-    /// Bytes of batches.
-    pub size_bytes: u64,
-    /// Its idempotent producers, in the order of their ids.
-    pub producers: Vec<ProducerSeen>,
-}
-
 /// An offset found by time or by name.
 #[derive(Clone, Copy, Debug)]
 pub struct FoundOffset {
@@ -164,6 +158,11 @@ impl FoundOffset {
 }
 
 impl<F> Ask<F> {
+    /// Whether somebody uses the partition, so that it stays open for a while.
+    pub fn is_use(&self) -> bool {
+        !matches!(self, Ask::Size(_) | Ask::Upkeep(_) | Ask::Rest)
+    }
+
     /// Answers that it cannot be done, and why.
     pub fn refuse(self, code: ErrorCode) {
         // Whoever asked may be gone; then there is nobody to tell.
@@ -184,7 +183,10 @@ impl<F> Ask<F> {
             Ask::RaiseStart { answer, .. } => {
                 let _ = answer.send(Err(code));
             }
-            Ask::Describe(answer) => {
+            Ask::Size(answer) => {
+                let _ = answer.send(Err(code));
+            }
+            Ask::Producers(answer) => {
                 let _ = answer.send(Err(code));
             }
             Ask::Fates(answer) => {

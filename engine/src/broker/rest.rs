@@ -2,8 +2,8 @@
 //!
 //! A partition rests when nobody has asked it for anything for `trialog.partition.idle.ms`, or when
 //! more are open than may be. It costs no task, no timer, no descriptor. What can be said without
-//! its log is answered from the row: where it begins and ends, and that there is nothing to read at
-//! its end, where consumers wait. Anything else wakes it: its log is opened, which finds it as it was
+//! its log is answered from the row: where it begins and ends, how large it is, and that there is
+//! nothing to read at its end, where consumers wait. Anything else wakes it: its log is opened, which finds it as it was
 //! closed.
 //!
 //! Keeps: REST-1, a partition at rest has nothing that is not flushed, and its row says where its log
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::ask::{Ask, Described, Fetch, Fetched, FoundOffset};
+use super::ask::{Ask, Fetch, Fetched, FoundOffset};
 use super::clean::Stand;
 use super::gauge::Gauge;
 use super::partition::timestamp;
@@ -75,10 +75,13 @@ impl Resting {
                 let (offset, leader_epoch) = (self.stand.start, LeaderEpoch::NONE);
                 let _ = answer.send(Ok(FoundOffset { offset, timestamp: -1, leader_epoch }));
             }
-            Ask::Describe(answer) if !self.stand.producers => {
+            Ask::Size(answer) => {
                 probe::hit(Probe::RestAnswered);
-                let size_bytes = self.stand.bytes;
-                let _ = answer.send(Ok(Described { size_bytes, producers: Vec::new() }));
+                let _ = answer.send(Ok(self.stand.bytes));
+            }
+            Ask::Producers(answer) if !self.stand.producers => {
+                probe::hit(Probe::RestAnswered);
+                let _ = answer.send(Ok(Vec::new()));
             }
             Ask::Ready(answer) => {
                 let _ = answer.send(Ok(()));

@@ -134,8 +134,8 @@ pub async fn watch<I: Io>(core: Rc<Core<I>>) {
     let mut reported = Level::Plenty;
     loop {
         let marks = core.marks();
-        let free = match core.io.free_space(data).await {
-            Ok(free) => free,
+        let free = match core.io.space(data).await {
+            Ok(space) => space.free,
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
                     warn!(data = %data.display(), %error,

@@ -53,7 +53,7 @@ pub struct Shard<F> {
     in_use: Cell<usize>,
     /// How many were started since room was made.
     started: Cell<usize>,
-    /// Counts questions: the order in which partitions were last asked.
+    /// Counts questions that are a use: the order in which partitions were last asked.
     uses: Cell<u64>,
     closed: Cell<bool>,
     /// When those at rest have something to do.
@@ -67,7 +67,7 @@ enum State<F> {
     /// It has a task.
     InUse {
         queue: mpsc::Sender<Ask<F>>,
-        /// The number of the last question.
+        /// The number of the last question that was a use.
         used: Cell<u64>,
     },
     /// It has none, and this place among those.
@@ -220,17 +220,22 @@ pub async fn deliver<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) {
 /// room: nothing is cloned and nothing waits.
 fn deliver_now<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) -> Result<(), Ask<I::File>> {
     match core.shard.partitions.borrow_mut().get_mut(&to) {
-        Some(State::InUse { queue, used }) => match queue.try_send(ask) {
-            Ok(()) => {
-                used.set(core.shard.use_number());
-                Ok(())
+        Some(State::InUse { queue, used }) => {
+            let is_use = ask.is_use();
+            match queue.try_send(ask) {
+                Ok(()) => {
+                    if is_use {
+                        used.set(core.shard.use_number());
+                    }
+                    Ok(())
+                }
+                Err(TrySendError::Full(unsent)) => {
+                    probe::hit(Probe::QueueFull);
+                    Err(unsent)
+                }
+                Err(TrySendError::Closed(unsent)) => Err(unsent),
             }
-            Err(TrySendError::Full(unsent)) => {
-                probe::hit(Probe::QueueFull);
-                Err(unsent)
-            }
-            Err(TrySendError::Closed(unsent)) => Err(unsent),
-        },
+        }
         Some(State::Resting(place)) => {
             core.shard.resting.borrow_mut()[*place].answer(ask).map_or(Ok(()), Err)
         }

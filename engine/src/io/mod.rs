@@ -83,6 +83,15 @@ pub enum Open {
     Create,
 }
 
+/// The bytes of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of them.
+    pub total: u64,
+    /// Those that can still be written.
+    pub free: u64,
+}
+
 /// One name in a folder, as [`Io::list`] reports it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
@@ -157,8 +166,8 @@ pub trait Io: Clone + 'static {
     /// of the result is dropped or the process ends. `WouldBlock` if another process holds it.
     fn lock(&self, path: &Path) -> impl Future<Output = Result<Self::File>>;
 
-    /// Bytes that can still be written to the file system of `dir`.
-    fn free_space(&self, dir: &Path) -> impl Future<Output = Result<u64>>;
+    /// How large the file system of `dir` is, and how much can still be written to it.
+    fn space(&self, dir: &Path) -> impl Future<Output = Result<Space>>;
 
     /// Listens on `address`; port 0 lets the system choose ([`Listener::local_address`] tells).
     fn listen(&self, address: SocketAddr) -> impl Future<Output = Result<Self::Listener>>;

@@ -250,9 +250,13 @@ fn tools_see_brokers_sizes_and_producers() {
             assert_eq!((cluster.controller_id, cluster.brokers.len()), (1, 1));
             assert_eq!(cluster.cluster_id.len(), 22);
         }
-        for version in 1..=4 {
+        for version in 1..=5 {
             let dirs = peer.call(version, &DescribeLogDirsRequest { topics: None }).await;
-            let topic = dirs.results[0].topics.iter().find(|topic| topic.name == "seen");
+            let [dir] = &dirs.results[..] else { panic!("{dirs:?}") };
+            let known = if version < 4 { -1 } else { i64::MAX };
+            assert_eq!((dir.total_bytes, dir.usable_bytes), (known, known), "a RAM disk's");
+            assert!(!dir.is_cordoned);
+            let topic = dir.topics.iter().find(|topic| topic.name == "seen");
             let sizes = topic.expect("it is told").partitions.iter();
             let sizes: Vec<_> = sizes.map(|partition| partition.partition_size).collect();
             assert_eq!(sizes, [0, sent.len() as i64, 0]);

@@ -8,7 +8,10 @@ use trialog_engine::broker::Shared;
 use trialog_engine::id::{Offset, PartitionIndex, TopicId};
 use trialog_engine::io::Io;
 use trialog_engine::io::ram::{Loss, Ram};
-use trialog_engine::wire::api::{DeleteTopicState, DeleteTopicsRequest};
+use trialog_engine::wire::api::{
+    DeleteTopicState, DeleteTopicsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeProducersTopicRequest,
+};
 use trialog_engine::wire::code::ErrorCode;
 
 use super::peer::{Peer, To, batch, fetch_request, idempotent, start, values};
@@ -54,6 +57,40 @@ fn what_needs_no_log_is_answered_at_rest() {
         assert_eq!(operations(&ram, offset_at(&mut peer, 5, &to, 5)).await.0.0, 0);
         let beyond = peer.fetch(12, &to, 3, 0).await.0;
         assert_eq!(beyond.error, ErrorCode::OffsetOutOfRange);
+    });
+}
+
+/// Tools that look at sizes wake nobody, also not who remembers a producer, and keep nobody awake.
+#[test]
+fn sizes_are_told_at_rest_and_are_no_use() {
+    with_broker(2, &[IDLE], async |ram, _, mut peer| {
+        let to = topic(&mut peer, "weighed", &[]).await;
+        let sent = idempotent(7, 0, 0, &["a", "b"]);
+        peer.produce(9, &to, &sent).await;
+        let sizes = async |peer: &mut Peer| -> Vec<i64> {
+            let dirs = peer.call(5, &DescribeLogDirsRequest { topics: None }).await;
+            let topic = dirs.results[0].topics.iter().find(|topic| topic.name == "weighed");
+            let partitions = topic.expect("it is told").partitions.iter();
+            partitions.map(|partition| partition.partition_size).collect()
+        };
+        let expected = [0, sent.len() as i64, 0];
+        // Asked all the time while it is open, it rests nevertheless.
+        for _ in 0..20 {
+            assert_eq!(sizes(&mut peer).await, expected);
+            ram.sleep(Duration::from_millis(250)).await;
+        }
+        let (told, opened) = operations(&ram, sizes(&mut peer)).await;
+        assert_eq!((&told[..], opened), (&expected[..], 0), "a log was opened");
+        let request = DescribeProducersRequest {
+            topics: vec![DescribeProducersTopicRequest {
+                name: "weighed".into(),
+                partition_indexes: vec![1],
+            }],
+        };
+        let (answer, opened) = operations(&ram, peer.call(0, &request)).await;
+        let ids = answer.topics[0].partitions[0].active_producers.iter();
+        assert_eq!(ids.map(|one| one.producer_id).collect::<Vec<_>>(), [7]);
+        assert!(opened > 0, "only the log knows them");
     });
 }
 

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Component, Path};
 
-use trialog_engine::io::{Entry, Open};
+use trialog_engine::io::{Entry, Open, Space};
 
 use crate::seed::Stream;
 pub use file::{Damage, Flush, PAGE, SECTOR, Wreck};
@@ -401,12 +401,13 @@ impl Disk {
         Ok(())
     }
 
-    /// As `Io::free_space`.
+    /// As `Io::space`.
     ///
     /// # Errors
     /// `NotFound`, `NotADirectory`.
-    pub fn free_in(&self, dir: &Path) -> Result<u64> {
-        self.folder(dir).map(|_| self.free())
+    pub fn space(&self, dir: &Path) -> Result<Space> {
+        self.folder(dir)?;
+        Ok(Space { total: self.capacity, free: self.free() })
     }
 
     /// Bytes that can still be written.

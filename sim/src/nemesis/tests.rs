@@ -89,7 +89,7 @@ async fn write_a_log(io: &SimIo) -> std::io::Result<()> {
         io.spawn(async move {
             // Calls under way together, for the ring.
             let _ = beside.list(Path::new("/")).await;
-            let _ = beside.free_space(Path::new("/")).await;
+            let _ = beside.space(Path::new("/")).await;
         });
         log.sync().await?;
         end += one.len() as u64;

@@ -9,13 +9,14 @@ use tokio::sync::oneshot;
 
 use super::find_topic;
 use super::metadata::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS};
-use crate::broker::ask::{Ask, Described};
+use crate::broker::ask::Ask;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
 use crate::broker::shard;
 use crate::broker::{Core, advertise};
 use crate::id::{PartitionIndex, TopicId};
 use crate::io::Io;
+use crate::log::ProducerSeen;
 use crate::machine::Topic;
 use crate::wire::api::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
@@ -145,14 +146,17 @@ pub async fn topic_partitions<I: Io>(
     response
 }
 
-async fn ask<I: Io>(
+type Answer<T> = oneshot::Sender<Result<T, ErrorCode>>;
+
+async fn ask<I: Io, T>(
     core: &Rc<Core<I>>,
     topic: &Topic,
     index: PartitionIndex,
-) -> Result<Described, ErrorCode> {
-    let (answer, described) = oneshot::channel();
-    shard::ask(core, (topic.id, index), Ask::Describe(answer)).await;
-    described.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower))
+    what: fn(Answer<T>) -> Ask<I::File>,
+) -> Result<T, ErrorCode> {
+    let (answer, answered) = oneshot::channel();
+    shard::ask(core, (topic.id, index), what(answer)).await;
+    answered.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower))
 }
 
 /// Tells how large partitions are. There is one folder for all of them.
@@ -192,10 +196,10 @@ pub async fn log_dirs<I: Io>(
         let mut partitions = Vec::with_capacity(indexes.len());
         for index in indexes {
             // One that cannot be asked has said why in the log.
-            if let Ok(described) = ask(&core, &topic, index).await {
+            if let Ok(size) = ask(&core, &topic, index, Ask::Size).await {
                 partitions.push(DescribeLogDirsPartition {
                     partition_index: index.0,
-                    partition_size: i64::try_from(described.size_bytes).unwrap_or(i64::MAX),
+                    partition_size: signed(size),
                     offset_lag: 0,
                     is_future_key: false,
                 });
@@ -203,14 +207,19 @@ pub async fn log_dirs<I: Io>(
         }
         topics.push(DescribeLogDirsTopic { name: name.to_string(), partitions });
     }
-    let free = core.io.free_space(&core.shared.data).await.ok();
+    let space = core.io.space(&core.shared.data).await.ok();
     let result = DescribeLogDirsResult {
         log_dir: core.shared.data.display().to_string(),
         topics,
-        usable_bytes: free.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
+        total_bytes: space.map_or(-1, |space| signed(space.total)),
+        usable_bytes: space.map_or(-1, |space| signed(space.free)),
         ..DescribeLogDirsResult::default()
     };
     DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// Tells which idempotent producers partitions know.
@@ -226,12 +235,14 @@ pub async fn producers<I: Io>(
         let topic = find_topic(&image, client, Operation::Read, &asked.name, TopicId::NONE);
         let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
         for index in asked.partition_indexes.into_iter().map(PartitionIndex) {
-            let described = match &topic {
-                Ok(topic) if topic.partition(index).is_some() => ask(&core, topic, index).await,
+            let producers = match &topic {
+                Ok(topic) if topic.partition(index).is_some() => {
+                    ask(&core, topic, index, Ask::Producers).await
+                }
                 Ok(_) => Err(ErrorCode::UnknownTopicOrPartition),
                 Err(code) => Err(*code),
             };
-            partitions.push(producers_of(index, described));
+            partitions.push(producers_of(index, producers));
         }
         topics.push(DescribeProducersTopicResponse { name: asked.name, partitions });
     }
@@ -240,10 +251,10 @@ pub async fn producers<I: Io>(
 
 fn producers_of(
     index: PartitionIndex,
-    described: Result<Described, ErrorCode>,
+    producers: Result<Vec<ProducerSeen>, ErrorCode>,
 ) -> DescribeProducersPartitionResponse {
-    let (code, producers) = match described {
-        Ok(described) => (ErrorCode::None, described.producers),
+    let (code, producers) = match producers {
+        Ok(producers) => (ErrorCode::None, producers),
         Err(code) => (code, Vec::new()),
     };
     let active_producers = producers.into_iter().map(|producer| ProducerState {

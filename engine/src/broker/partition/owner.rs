@@ -16,7 +16,7 @@ use tracing::{error, info};
 
 use super::write::{Flushing, Group, Waiting};
 use super::{Ended, Unopened, refuse_rest, retention_check};
-use crate::broker::ask::{Ask, Described};
+use crate::broker::ask::Ask;
 use crate::broker::clean::Stand;
 use crate::broker::compacting::{self, Compacting};
 use crate::broker::gauge::Gauge;
@@ -269,7 +269,7 @@ impl<I: Io> Owner<I> {
     ) -> Option<Ask<I::File>> {
         let mut next = Some(ask);
         while let Some(ask) = next.take() {
-            if !matches!(ask, Ask::Upkeep(_) | Ask::Rest) {
+            if ask.is_use() {
                 self.used = Some(self.core.io.now());
             }
             match ask {
@@ -302,10 +302,11 @@ impl<I: Io> Owner<I> {
                 Ask::RaiseStart { to, answer } => {
                     let _ = answer.send(Box::pin(self.raise_start(to)).await);
                 }
-                Ask::Describe(answer) => {
-                    let size_bytes = self.log.size_bytes();
-                    let producers = self.log.producers_seen();
-                    let _ = answer.send(Ok(Described { size_bytes, producers }));
+                Ask::Size(answer) => {
+                    let _ = answer.send(Ok(self.log.size_bytes()));
+                }
+                Ask::Producers(answer) => {
+                    let _ = answer.send(Ok(self.log.producers_seen()));
                 }
                 Ask::Fates(answer) => {
                     let _ = answer.send(Ok(self.log.fates(self.core.io.wall())));

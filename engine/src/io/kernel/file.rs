@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::descriptor::{Close, Descriptor, WritingBack, checked};
 use super::job::{Job, TRANSFER_BYTES_MAX};
 use super::queue::{Held, Queue};
-use crate::io::{self, Buf, Error, ErrorKind, Open, Result};
+use crate::io::{self, Buf, Error, ErrorKind, Open, Result, Space};
 
 /// Buffers that one write gathers; more make it a short write.
 const GATHER_MAX: usize = 256;
@@ -98,14 +98,15 @@ pub(super) async fn sync_dir(dir: &Path) -> Result<()> {
 }
 
 /// A plain call: the kernel answers from memory.
-pub(super) fn free_space(dir: &Path) -> Result<u64> {
+pub(super) fn space(dir: &Path) -> Result<Space> {
     let path = c_path(dir)?;
     let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: the path ends in a zero, and `stat` has room for the answer.
     checked(unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) })?;
     // SAFETY: filled by the call; all zeros would be valid too.
     let stat = unsafe { stat.assume_init() };
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
 }
 
 impl KernelFile {

@@ -44,7 +44,7 @@ use self::pool::Pool;
 use self::queue::Queue;
 use self::ring::Ring;
 use super::chance::Chance;
-use super::{Entry, Error, Instant, Io, Open, Result, Wall, when_woken};
+use super::{Entry, Error, Instant, Io, Open, Result, Space, Wall, when_woken};
 
 /// One core's world. Clones are handles to the same one; it cannot leave its thread.
 #[derive(Clone)]
@@ -214,8 +214,8 @@ impl Io for KernelIo {
         file::lock(path).await
     }
 
-    async fn free_space(&self, dir: &Path) -> Result<u64> {
-        file::free_space(dir)
+    async fn space(&self, dir: &Path) -> Result<Space> {
+        file::space(dir)
     }
 
     async fn listen(&self, address: SocketAddr) -> Result<KernelListener> {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::image::Contents;
 use crate::io::chance::Chance;
-use crate::io::{Entry, Error, ErrorKind, Open, Result};
+use crate::io::{Entry, Error, ErrorKind, Open, Result, Space};
 
 /// What a power loss takes of the changes that were not made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -536,11 +536,12 @@ impl Disk {
             .sum()
     }
 
-    pub(super) fn free_space(&mut self, dir: &Path) -> Result<u64> {
+    pub(super) fn space(&mut self, dir: &Path) -> Result<Space> {
         self.alive()?;
         self.find(dir)?;
         self.collect();
-        Ok(self.capacity.saturating_sub(self.used()))
+        let free = self.capacity.saturating_sub(self.used());
+        Ok(Space { total: self.capacity, free })
     }
 
     /// How far a file that is `len` bytes long may grow.

@@ -49,7 +49,7 @@ pub use super::chance::Chance;
 use self::core::Core;
 use self::disk::{Disk, Id};
 use self::net::Net;
-use super::{Buf, Entry, Instant, Io, Result, Wall};
+use super::{Buf, Entry, Instant, Io, Result, Space, Wall};
 
 /// The wall clock's reading when a world begins.
 const WALL_MS_START: i64 = 1_700_000_000_000;
@@ -290,8 +290,8 @@ impl Io for Ram {
         self.open_as(path, How::Locked, Box::new(Disk::lock)).await
     }
 
-    async fn free_space(&self, dir: &Path) -> Result<u64> {
-        self.call(dir, |disk, dir| disk.free_space(dir)).await
+    async fn space(&self, dir: &Path) -> Result<Space> {
+        self.call(dir, |disk, dir| disk.space(dir)).await
     }
 
     async fn listen(&self, address: SocketAddr) -> Result<RamListener> {

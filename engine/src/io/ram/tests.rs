@@ -156,7 +156,8 @@ fn a_full_disk_writes_what_fits() {
     let (ram, file) = world(6);
     ram.set_capacity(2050);
     ram.block_on(async {
-        assert_eq!(ram.free_space(path("/")).await.expect("free"), 2);
+        let space = ram.space(path("/")).await.expect("space");
+        assert_eq!((space.total, space.free), (2050, 2));
         let error = write(&file, 2048, b"four").await.expect_err("full");
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         let error = file.allocate(0, 4096).await.expect_err("full");

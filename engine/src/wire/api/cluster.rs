@@ -34,7 +34,7 @@ messages! {
 }
 
 messages! {
-    DescribeLogDirs: DescribeLogDirsRequest -> DescribeLogDirsResponse, versions 1-4, flexible 2+;
+    DescribeLogDirs: DescribeLogDirsRequest -> DescribeLogDirsResponse, versions 1-5, flexible 2+;
 
     struct DescribeLogDirsRequest {
         /// Null asks for all topics.
@@ -59,6 +59,8 @@ messages! {
         /// The file system's size (KIP-827), -1 if it is not known.
         total_bytes: i64 [4+] = -1,
         usable_bytes: i64 [4+] = -1,
+        /// Whether no new partitions are put there (KIP-1066).
+        is_cordoned: bool [5+],
     }
 
     struct DescribeLogDirsTopic {

@@ -108,7 +108,7 @@ keys! {
     32 DescribeConfigs flexible 4 versions 1-4,
     33 AlterConfigs flexible 2 versions 0-2,
     34 AlterReplicaLogDirs flexible 2,
-    35 DescribeLogDirs flexible 2 versions 1-4,
+    35 DescribeLogDirs flexible 2 versions 1-5,
     36 SaslAuthenticate flexible 2 versions 0-2,
     37 CreatePartitions flexible 2 versions 0-3,
     38 CreateDelegationToken flexible 2,
