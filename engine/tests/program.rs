@@ -385,6 +385,11 @@ fn settings_are_explained() {
     assert_eq!(levels, ["broker", "topic"]);
     let words = run(&["config", "explain", "min.insync.replicas"]);
     assert!(text(&words.stdout).contains("trialog topic alter TOPIC --set min.insync.replicas="));
+    let silent = run(&["config", "explain", "num.io.threads"]);
+    let said = text(&silent.stdout);
+    assert!(said.contains("Kafka's") && said.contains("No effect here, because"), "{said}");
+    assert_eq!(of("log.cleaner.enable")[0]["effect"], "refused");
+    assert_eq!(of("broker.id")[0]["of"], "node.id");
     let wrong = run(&["config", "explain", "retention.m"]);
     assert_eq!(code(&wrong), 2);
     assert!(text(&wrong.stderr).contains("retention.ms"), "{}", text(&wrong.stderr));
@@ -421,6 +426,19 @@ fn settings_come_from_three_places() {
     assert_eq!(code(&refused), 2);
     let said = text(&refused.stderr);
     assert!(said.contains("server.properties") && said.contains("num.partitions"), "{said}");
+
+    // What was to protect something is not passed over, wherever it stands.
+    std::fs::write(&file, "listener.name.x.ssl.client.auth=required\n").expect("written");
+    let in_file = run(&["serve", "--config", file.to_str().expect("text")]);
+    let mut command = trialog(&["serve"]);
+    let in_environment = command.env("KAFKA_SASL_ENABLED_MECHANISMS", "PLAIN").output();
+    let in_environment = in_environment.expect("it runs");
+    let as_argument = run(&["serve", "--set", "authorizer.class.name=x"]);
+    for refused in [in_file, in_environment, as_argument] {
+        assert_eq!(code(&refused), 2);
+        let said = text(&refused.stderr);
+        assert!(said.contains("may not be passed over"), "{said}");
+    }
 }
 
 #[test]

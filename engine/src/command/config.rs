@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use trialog_engine::config::kafka::Meaning;
 use trialog_engine::config::{self, ConfigError, Key};
 
 use super::cli::Config;
@@ -17,6 +18,9 @@ pub fn run(command: Config, output: &mut Output) -> Result<(), Failure> {
     let found: Vec<(&str, &Key)> =
         levels.into_iter().filter_map(|(level, key)| Some((level, key?))).collect();
     if found.is_empty() {
+        if let Some(meaning) = config::kafka::meaning(key.trim()) {
+            return foreign(key.trim(), meaning, output);
+        }
         // The broker's table knows of the topics' keys that mean the same.
         match of_broker {
             Err(ConfigError::Unknown { nearest: None, .. }) => of_topic?,
@@ -42,6 +46,26 @@ pub fn run(command: Config, output: &mut Output) -> Result<(), Failure> {
         output.line(&explained(level, key, &synonyms), &json)?;
     }
     Ok(())
+}
+
+/// What a key of Kafka's means that is none of this broker's.
+fn foreign(key: &str, meaning: Meaning, output: &mut Output) -> Result<(), Failure> {
+    let (effect, because, said) = match meaning {
+        Meaning::NoEffect(because) => ("none", because, "No effect here".to_owned()),
+        Meaning::Refused { because, unless } => {
+            let unless = match unless {
+                [] => String::new(),
+                values => format!(" unless it is {}", values.join(" or ")),
+            };
+            ("refused", because, format!("No broker starts with it{unless}"))
+        }
+        Meaning::Alias(own) => {
+            let json = json!({ "key": key, "level": "kafka", "effect": "alias", "of": own });
+            return output.line(&format!("{key} (Kafka's)\n  Another name of {own}."), &json);
+        }
+    };
+    let json = json!({ "key": key, "level": "kafka", "effect": effect, "because": because });
+    output.line(&format!("{key} (Kafka's)\n  {said}, because {because}."), &json)
 }
 
 fn explained(level: &str, key: &Key, synonyms: &[&str]) -> String {

@@ -273,7 +273,7 @@ fn given(arguments: &cli::Serve) -> Result<Given, Failure> {
 
 /// Whether a pair is a setting, so that an error can name where it stands.
 fn check(key: &str, value: &str) -> Result<(), config::ConfigError> {
-    if config::kafka::is_known(key) {
+    if config::kafka::is_known(key, value)? {
         return Ok(());
     }
     let key = config::broker::find(key)?;

@@ -2,83 +2,16 @@
 //!
 //! What Kafka's own keys would decide that has no meaning on one node in one process (roles,
 //! controllers, threads, replication, transactions) is accepted and listed, so that it can be named
-//! once. Only keys of Kafka are: a typing error is still an error.
+//! once. Only keys of Kafka are: a typing error is still an error. So is what was meant to protect
+//! something: rather no broker than one that is open against its settings.
 //!
 //! Pure: it works on pairs of a key and a value.
 
+mod keys;
+
+use self::keys::{REFUSED, Refusal, WITHOUT_EFFECT};
 use super::ConfigError;
 use super::kind::list;
-
-/// Keys of Kafka 4 that have no effect here.
-const WITHOUT_EFFECT: &[&str] = &[
-    "auto.leader.rebalance.enable",
-    "background.threads",
-    "broker.heartbeat.interval.ms",
-    "broker.rack",
-    "broker.session.timeout.ms",
-    "compression.gzip.level",
-    "compression.lz4.level",
-    "compression.zstd.level",
-    "controlled.shutdown.enable",
-    "controlled.shutdown.max.retries",
-    "controlled.shutdown.retry.backoff.ms",
-    "controller.listener.names",
-    "controller.quorum.bootstrap.servers",
-    "controller.quorum.election.timeout.ms",
-    "controller.quorum.fetch.timeout.ms",
-    "controller.quorum.voters",
-    "controller.socket.timeout.ms",
-    "group.coordinator.rebalance.protocols",
-    "group.coordinator.threads",
-    "initial.broker.registration.timeout.ms",
-    "inter.broker.listener.name",
-    "inter.broker.protocol.version",
-    "leader.imbalance.check.interval.seconds",
-    "leader.imbalance.per.broker.percentage",
-    "log.cleaner.dedupe.buffer.load.factor",
-    "log.cleaner.io.buffer.size",
-    "log.cleaner.threads",
-    "log.local.retention.bytes",
-    "log.local.retention.ms",
-    "log.message.format.version",
-    "metadata.log.dir",
-    "metric.reporters",
-    "metrics.num.samples",
-    "metrics.recording.level",
-    "metrics.sample.window.ms",
-    "num.io.threads",
-    "num.network.threads",
-    "num.recovery.threads.per.data.dir",
-    "num.replica.alter.log.dirs.threads",
-    "num.replica.fetchers",
-    "offsets.commit.timeout.ms",
-    "offsets.load.buffer.size",
-    "process.roles",
-    "replica.fetch.backoff.ms",
-    "replica.fetch.max.bytes",
-    "replica.fetch.min.bytes",
-    "replica.fetch.response.max.bytes",
-    "replica.fetch.wait.max.ms",
-    "replica.lag.time.max.ms",
-    "replica.socket.receive.buffer.bytes",
-    "replica.socket.timeout.ms",
-    "security.inter.broker.protocol",
-    "share.coordinator.state.topic.min.isr",
-    "share.coordinator.state.topic.num.partitions",
-    "share.coordinator.state.topic.replication.factor",
-    "socket.listen.backlog.size",
-    "socket.receive.buffer.bytes",
-    "socket.send.buffer.bytes",
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms",
-    "transaction.max.timeout.ms",
-    "transaction.remove.expired.transaction.cleanup.interval.ms",
-    "transaction.state.log.load.buffer.size",
-    "transaction.state.log.min.isr",
-    "transaction.state.log.num.partitions",
-    "transaction.state.log.replication.factor",
-    "transaction.state.log.segment.bytes",
-    "transactional.id.expiration.ms",
-];
 
 /// What of Kafka's settings is for this broker.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,7 +27,8 @@ pub struct Adapted {
 ///
 /// # Errors
 /// [`ConfigError::Value`] if `listener.security.protocol.map` gives a listener of clients another
-/// protocol than `PLAINTEXT`: nothing that was meant to be encrypted is served in the clear.
+/// protocol than `PLAINTEXT`: nothing that was meant to be encrypted is served in the clear. Those of
+/// [`is_known`].
 pub fn adapt(pairs: Vec<(String, String)>) -> Result<Adapted, ConfigError> {
     let last = |key: &str| pairs.iter().rfind(|(name, _)| name == key).map(|(_, value)| &**value);
     let controllers: Vec<String> = last("controller.listener.names")
@@ -133,7 +67,7 @@ pub fn adapt(pairs: Vec<(String, String)>) -> Result<Adapted, ConfigError> {
                 let clients: Vec<&str> = list(value).filter(|one| !is_controllers(one)).collect();
                 adapted.given.push((key.clone(), clients.join(",")));
             }
-            key if has_no_effect(key) => {
+            _ if is_known(key, value)? => {
                 if !adapted.without_effect.iter().any(|known| known == key) {
                     adapted.without_effect.push(key.to_owned());
                 }
@@ -144,19 +78,74 @@ pub fn adapt(pairs: Vec<(String, String)>) -> Result<Adapted, ConfigError> {
     Ok(adapted)
 }
 
-/// Whether a key is Kafka's and has no effect here, or none of its own (`broker.id` and the map of
-/// listeners are looked at by [`adapt`]).
-#[must_use]
-pub fn is_known(key: &str) -> bool {
-    key == "broker.id" || has_no_effect(key)
+/// What a key of Kafka's that the table of this broker lacks is to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// It has no effect, because.
+    NoEffect(&'static str),
+    /// A broker with it does not start.
+    Refused {
+        /// Why.
+        because: &'static str,
+        /// With these values it has no effect.
+        unless: &'static [&'static str],
+    },
+    /// It is another name of a key of this broker.
+    Alias(&'static str),
 }
 
-fn has_no_effect(key: &str) -> bool {
-    key == "listener.security.protocol.map" || WITHOUT_EFFECT.binary_search(&key).is_ok()
+/// What a key is to this broker; `None` if it is one of its own, or nobody's.
+#[must_use]
+pub fn meaning(key: &str) -> Option<Meaning> {
+    if key == "broker.id" {
+        return Some(Meaning::Alias("node.id"));
+    }
+    if let Some(&Refusal { because, harmless: unless, .. }) = refusal(key) {
+        return Some(Meaning::Refused { because, unless });
+    }
+    let key = of_listener(key).unwrap_or(key);
+    let group = WITHOUT_EFFECT.iter().find(|group| has(group.keys, key))?;
+    Some(Meaning::NoEffect(group.because))
+}
+
+/// Whether a pair is Kafka's and has no effect here, or none of its own (`broker.id` and the map of
+/// listeners are looked at by [`adapt`]).
+///
+/// # Errors
+/// [`ConfigError::Refused`] if it may not be passed over.
+pub fn is_known(key: &str, value: &str) -> Result<bool, ConfigError> {
+    let value = value.trim();
+    if let Some(Refusal { because, harmless, .. }) = refusal(key)
+        && !value.is_empty()
+        && !harmless.iter().any(|word| word.eq_ignore_ascii_case(value))
+    {
+        return Err(ConfigError::Refused { key: key.to_owned(), because });
+    }
+    Ok(meaning(key).is_some())
+}
+
+fn refusal(key: &str) -> Option<&'static Refusal> {
+    let key = of_listener(key).unwrap_or(key);
+    REFUSED.iter().find(|refusal| has(refusal.keys, key))
+}
+
+fn has(keys: &[&str], key: &str) -> bool {
+    keys.iter().any(|one| if one.ends_with('.') { key.starts_with(one) } else { key == *one })
+}
+
+/// The key in `listener.name.NAME.KEY`, and in `listener.name.NAME.MECHANISM.sasl.KEY`.
+fn of_listener(key: &str) -> Option<&str> {
+    let (_, key) = key.strip_prefix("listener.name.")?.split_once('.')?;
+    match key.find(".sasl.") {
+        Some(mechanism) => Some(&key[mechanism + 1..]),
+        None => Some(key),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::config::{Broker, broker, given};
 
@@ -222,9 +211,68 @@ mod tests {
 
     #[test]
     fn what_has_an_effect_is_not_called_without_one() {
-        assert!(WITHOUT_EFFECT.is_sorted());
-        for key in WITHOUT_EFFECT {
-            assert!(broker::KEYS.iter().all(|known| known.name != *key), "{key}");
+        let silent = WITHOUT_EFFECT.iter().map(|group| (group.because, group.keys));
+        let refused = REFUSED.iter().map(|refusal| (refusal.because, refusal.keys));
+        let mut seen = BTreeSet::new();
+        for (because, keys) in silent.chain(refused) {
+            assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
+            assert!(!because.ends_with('.'), "{because}");
+            for key in keys {
+                assert!(seen.insert(*key), "{key} twice");
+                let own = broker::KEYS.iter().find(|own| has(&[*key], own.name));
+                assert!(own.is_none(), "{key}");
+            }
         }
+    }
+
+    /// The broker configs of Kafka 4.3, as it logs them at its start.
+    const ALL: &str = include_str!("kafka/all.txt");
+
+    #[test]
+    fn every_key_of_kafka_is_known_for_something() {
+        let unknown = |key: &&str| broker::find(key).is_err() && meaning(key).is_none();
+        let unknown: Vec<&str> = ALL.lines().filter(unknown).collect();
+        assert_eq!(unknown, [""; 0]);
+        assert!(ALL.lines().count() > 300);
+    }
+
+    #[test]
+    fn what_was_to_protect_something_is_refused() {
+        let refused = |key: &str, value: &str| match is_known(key, value) {
+            Err(error @ ConfigError::Refused { .. }) => error.to_string(),
+            other => panic!("{key}={value}: {other:?}"),
+        };
+        for (key, value) in [
+            ("ssl.keystore.location", "/etc/key.pem"),
+            ("sasl.enabled.mechanisms", "PLAIN"),
+            ("listener.name.external.ssl.client.auth", "required"),
+            ("listener.name.external.scram-sha-512.sasl.jaas.config", "x"),
+            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+            ("allow.everyone.if.no.acl.found", "false"),
+            ("create.topic.policy.class.name", "com.example.Policy"),
+            ("remote.log.storage.system.enable", "true"),
+        ] {
+            assert!(refused(key, value).contains(key));
+        }
+        assert_eq!(
+            refused("sasl.enabled.mechanisms", "PLAIN"),
+            "'sasl.enabled.mechanisms' is Kafka's and may not be passed over, because this version \
+             has no authentication: everybody would be let in"
+        );
+        assert!(refused("log.cleaner.enable", "false").contains("min.cleanable.dirty.ratio"));
+        for (key, value) in [
+            ("log.cleaner.enable", "True"),
+            ("authorizer.class.name", " "),
+            ("allow.everyone.if.no.acl.found", "true"),
+            ("remote.log.storage.system.enable", "false"),
+            ("listener.name.external.max.connections", "7"),
+            ("group.share.max.size", "9"),
+        ] {
+            assert_eq!(is_known(key, value), Ok(true), "{key}={value}");
+        }
+        assert_eq!(is_known("log.cleaner.enabled", "true"), Ok(false));
+        assert_eq!(is_known("listener.name.external", "true"), Ok(false));
+        // However it is given.
+        assert!(adapt(pairs("ssl.keystore.type=PEM\n")).is_err());
     }
 }

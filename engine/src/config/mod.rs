@@ -9,7 +9,7 @@
 //!
 //! Pure: no files, no environment, no clock. A key that is not in the table is an error with the
 //! nearest known key, never silently ignored: a typing error in a durability setting must not
-//! look like success. What Kafka has and this program does not is listed in [`kafka`].
+//! look like success. What Kafka has and this program does not is listed in [`kafka`], with the reason.
 //!
 //! Some of a broker's keys may be changed while it runs ([`dynamic`]): for one broker, which wins over
 //! for all brokers, which wins over what it was started with.
@@ -114,6 +114,13 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
     },
+    /// The key is Kafka's, and what it asks for may not be passed over.
+    Refused {
+        /// The key.
+        key: String,
+        /// Why.
+        because: &'static str,
+    },
     /// `key=value` was expected.
     Syntax {
         /// What was given.
@@ -146,6 +153,9 @@ impl fmt::Display for ConfigError {
                 "'{key}' cannot be changed while a broker runs: give it at its start, with --set, \
                  with --config, or as a KAFKA_ name in its environment"
             ),
+            ConfigError::Refused { key, because } => {
+                write!(f, "'{key}' is Kafka's and may not be passed over, because {because}")
+            }
             ConfigError::Syntax { given } => {
                 write!(f, "'{given}' is not a setting: write it as key=value")
             }
