@@ -107,6 +107,10 @@ pub const REPLY_IDLE_BYTES: usize = 8 << 10;
 /// Answers whose latencies wait to be counted together, after a write.
 pub const ANSWERS_UNCOUNTED_MAX: usize = 64;
 
+/// How often the admin listener copies the histograms of durations: what it says of "the last minutes"
+/// is about one to two of these.
+pub const RECENT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(150);
+
 /// Connections of the admin listener. A newcomer takes the place of whoever has waited longest
 /// without asking anything; if all are being answered, it is closed.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;

@@ -159,6 +159,9 @@ impl Incoming {
     pub fn charge<I: Io>(&self, core: &Core<I>, quota: Quota, amount: f64) {
         let Some(told) = &self.throttle_ms else { return };
         let pause = quota::charge(core, &self.client, quota, amount);
+        if !pause.is_zero() {
+            core.tally.throttles[quota.number()].add(pause, 1);
+        }
         let ms = i32::try_from(pause.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
         told.set(told.get().max(ms));
     }

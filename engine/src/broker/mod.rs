@@ -188,6 +188,8 @@ pub struct Core<I: Io> {
     reconfigured: Cell<bool>,
     /// What it has done.
     tally: Arc<tally::Tally>,
+    /// What requests took before, on the core that answers operators.
+    recent: admin::Recent,
     /// Whether the log has named the setting for a port mapping.
     hinted_mapping: Cell<bool>,
 }
@@ -445,6 +447,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         }),
         reconfigured: Cell::new(false),
         tally: shared.tallies[usize::from(id.0)].clone(),
+        recent: admin::Recent::default(),
         hinted_mapping: Cell::new(false),
         io,
         id,

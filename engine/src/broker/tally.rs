@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::dispatch::SERVED;
 use crate::io::Instant;
+use crate::machine::quota::Quota;
 use crate::wire::api::ApiKey;
 
 /// How many APIs are counted apart.
@@ -114,6 +115,17 @@ impl Default for Durations {
 }
 
 impl Durations {
+    /// What was added since it stood at `before`.
+    #[must_use]
+    pub fn since(&self, before: &Durations) -> Durations {
+        let buckets = self.buckets.iter().zip(&before.buckets);
+        let mut more = buckets.map(|(now, then)| now.saturating_sub(*then));
+        Durations {
+            buckets: std::array::from_fn(|_| more.next().expect("as many as there are")),
+            sum_nanos: self.sum_nanos.wrapping_sub(before.sum_nanos),
+        }
+    }
+
     /// Adds what `histogram` holds.
     pub fn take(&mut self, histogram: &Histogram) {
         for (all, one) in self.buckets.iter_mut().zip(&histogram.buckets) {
@@ -169,6 +181,9 @@ pub struct Tally {
     pub sent_bytes: Counter,
     /// From a request's receipt to its answer's departure, by API.
     pub latencies: PerApi<Histogram>,
+    /// For how long clients were told to wait because they had used up a quota, in the order of
+    /// [`Quota::ALL`].
+    pub throttles: [Histogram; Quota::ALL.len()],
     /// Requests that were refused in whole or in part, by API.
     pub refused: PerApi<Counter>,
     /// Partitions of fetches that were answered with an error.
@@ -275,6 +290,14 @@ mod tests {
             assert!((exact..=exact * 1.26).contains(&found), "{share}: {found}");
         }
         assert_eq!(Durations::default().quantile_ms(0.99), 0.0);
+        // Of what came later alone.
+        let before = durations.clone();
+        histogram.add(Duration::from_secs(1), 10);
+        let mut all = Durations::default();
+        all.take(&histogram);
+        let later = all.since(&before);
+        assert_eq!((later.count(), later.seconds()), (10, 10.0));
+        assert!(later.quantile_ms(0.5) >= 1000.0 && all.quantile_ms(0.5) < 1.0);
     }
 
     #[test]

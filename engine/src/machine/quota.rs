@@ -31,6 +31,12 @@ impl Quota {
     pub const ALL: [Quota; 3] =
         [Quota::ProducerByteRate, Quota::ConsumerByteRate, Quota::RequestPercentage];
 
+    /// Its place in [`Quota::ALL`].
+    #[must_use]
+    pub fn number(self) -> usize {
+        self as usize
+    }
+
     /// Kafka's name for it.
     #[must_use]
     pub fn name(self) -> &'static str {

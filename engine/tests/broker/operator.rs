@@ -6,14 +6,16 @@ mod exposition;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::groups;
 use super::peer::{self, Peer, To, batch, values};
+use super::{groups, quotas};
 use exposition::Page;
 use trialog_engine::broker::{AdminWish, Shared};
 use trialog_engine::id::{PartitionIndex, TopicId};
 use trialog_engine::io::ram::{Loss, Ram, RamConnection};
 use trialog_engine::io::{self, Buf, Connection, ErrorKind, Flow, Io, Listener};
-use trialog_engine::limit::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_HEAD_WAIT};
+use trialog_engine::limit::{
+    ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_HEAD_WAIT, RECENT_INTERVAL,
+};
 use trialog_engine::wire::api::{DeleteTopicState, DeleteTopicsRequest};
 use trialog_engine::wire::code::ErrorCode;
 
@@ -180,6 +182,16 @@ fn metrics_count_what_was_done_under_our_names_and_kafkas() {
             ("kminion_kafka_topic_log_dir_size_total_bytes", &kminion[1..], bytes as f64),
             ("kminion_kafka_topic_info", &topic_info, 1.0),
             ("kminion_kafka_consumer_group_info", &group_info, 0.0),
+            ("kafka_coordinator_group_groupmetadatamanager_numgroups", &[], 1.0),
+            ("kafka_coordinator_group_groupmetadatamanager_numgroupsempty", &[], 1.0),
+            ("kafka_coordinator_group_groupmetadatamanager_numgroupsstable", &[], 0.0),
+            ("kafka_server_group_coordinator_metrics_offset_count", &[], 1.0),
+            ("kafka_server_group_coordinator_metrics_group_count", &[("protocol", "classic")], 1.0),
+            (
+                "kafka_server_group_coordinator_metrics_classic_group_count",
+                &[("state", "Empty")],
+                1.0,
+            ),
         ] {
             assert_eq!(page.value(name, labels), Some(value), "{name} {labels:?}");
         }
@@ -242,6 +254,42 @@ fn pages_and_errors_say_what_they_are() {
         let (_, head, body) = split(&answer);
         assert!(!head.contains("Transfer-Encoding") && !head.contains("Content-Length"));
         Page::read(&body);
+    });
+}
+
+/// Quantiles are of the last minutes, and clients that are held back are seen.
+#[test]
+fn what_was_slow_long_ago_is_not_slow_now() {
+    with_operator(async |ram, shared, mut peer| {
+        let to = super::topic(&mut peer, "held", &[]).await;
+        let rate = [("producer_byte_rate", 2000.0)];
+        let slow = [("client-id", Some("slow"))];
+        assert_eq!(quotas::set(&mut peer, 1, &slow, &rate, false).await.0, 0);
+        let mut slow = Peer::connect(&ram, &shared).await;
+        slow.call_itself("slow");
+        let mut told_ms = 0;
+        for _ in 0..3 {
+            told_ms += quotas::produce(&mut slow, &to, 3000).await;
+        }
+        assert!(told_ms > 1000);
+        let quota = [("quota", "producer_byte_rate")];
+        let quantile = [("request", "Produce"), ("quantile", "0.99")];
+        let page = metrics(&ram).await;
+        let number = |page: &Page, name: &str, labels: &[_]| page.value(name, labels);
+        assert_eq!(number(&page, "trialog_throttle_seconds_count", &quota), Some(3.0));
+        let sum = number(&page, "trialog_throttle_seconds_sum", &quota).expect("it is told");
+        assert!((sum - f64::from(told_ms) / 1000.0).abs() < 0.01, "{sum} {told_ms}");
+        let mean = number(&page, "kafka_server_produce_throttle_time", &[]).expect("it is told");
+        assert!((mean - f64::from(told_ms) / 3.0).abs() < 10.0, "{mean} {told_ms}");
+        assert_eq!(number(&page, "kafka_server_fetch_throttle_time", &[]), Some(0.0));
+        let time = "kafka_network_requestmetrics_totaltimems";
+        assert!(number(&page, time, &quantile).is_some());
+        ram.sleep(2 * RECENT_INTERVAL + Duration::from_secs(1)).await;
+        let page = metrics(&ram).await;
+        assert_eq!(number(&page, time, &quantile), None, "nothing was produced of late");
+        assert_eq!(number(&page, &format!("{time}_count"), &quantile[..1]), Some(3.0));
+        assert_eq!(number(&page, "kafka_server_produce_throttle_time", &[]), Some(0.0));
+        assert_eq!(number(&page, "trialog_throttle_seconds_count", &quota), Some(3.0));
     });
 }
 

@@ -16,7 +16,7 @@ use trialog_engine::wire::produce::ProduceResponse;
 type Parts<'a> = &'a [(&'a str, Option<&'a str>)];
 
 /// Sets quotas; those below zero are removed.
-async fn set(
+pub async fn set(
     peer: &mut Peer,
     version: i16,
     entity: Parts<'_>,
@@ -157,7 +157,7 @@ fn what_cannot_be_is_refused_with_a_reason() {
 }
 
 /// Sends a batch of about so many bytes, and returns for how long the answer says to wait, in ms.
-async fn produce(peer: &mut Peer, to: &To<'_>, bytes: usize) -> i32 {
+pub async fn produce(peer: &mut Peer, to: &To<'_>, bytes: usize) -> i32 {
     peer.send_produce(9, to, -1, &batch(&[&"x".repeat(bytes)])).await;
     let frame = peer.receive().await.expect("an answer");
     let body = frame::response_body(&frame, ApiKey::Produce as i16, 9).expect("a header");

@@ -7,14 +7,13 @@
 use std::fmt::Display;
 
 use super::answer::Answer;
+use super::durations;
 use super::exposition::{self, Kind, sample};
 use super::metrics::{self, BrokerRow, GroupRow, PartitionRow, Place, PlaceRow, TopicRow};
 use super::survey::{Sum, Survey};
-use crate::broker::dispatch::SERVED;
 use crate::broker::gauge::Reading;
 use crate::broker::tally::{FETCH, PRODUCE};
 use crate::io::{self, Io};
-use crate::wire::api::ApiKey;
 
 use Kind::{Counter, Gauge};
 
@@ -113,10 +112,13 @@ const BROKER: &[BrokerRow] = &[
         "kafka_coordinator_group_groupmetadatamanager_numoffsets",
         Gauge,
         "Committed offsets.",
-        |all| {
-            let offsets = all.groups.iter().flat_map(|group| group.offsets.values());
-            offsets.map(|offsets| offsets.len()).sum::<usize>() as f64
-        },
+        offsets,
+    ),
+    BrokerRow(
+        "kafka_server_group_coordinator_metrics_offset_count",
+        Gauge,
+        "Committed offsets (KIP-1301).",
+        offsets,
     ),
     BrokerRow("kafka_brokers", Gauge, "Brokers.", |all| all.image.brokers().len() as f64),
 ];
@@ -182,13 +184,13 @@ const TOTALS: &[BrokerRow] = &[
         "kafka_server_brokertopicmetrics_totalproducerequests_total",
         Counter,
         "Produce requests.",
-        |all| all.latencies[PRODUCE.number()].count() as f64,
+        |all| all.times.latencies[PRODUCE.number()].count() as f64,
     ),
     BrokerRow(
         "kafka_server_brokertopicmetrics_totalfetchrequests_total",
         Counter,
         "Fetch requests.",
-        |all| all.latencies[FETCH.number()].count() as f64,
+        |all| all.times.latencies[FETCH.number()].count() as f64,
     ),
     BrokerRow(
         "kafka_server_brokertopicmetrics_failedproducerequests_total",
@@ -358,6 +360,11 @@ const PLACES: &[PlaceRow] = &[
     ),
 ];
 
+fn offsets(all: &Survey) -> f64 {
+    let offsets = all.groups.iter().flat_map(|group| group.offsets.values());
+    offsets.map(|offsets| offsets.len()).sum::<usize>() as f64
+}
+
 fn replicas(all: &Survey, one: &Reading) -> (usize, usize) {
     let partition = all.image.partition(one.topic_id, one.partition);
     partition.map_or((0, 0), |(_, one)| (one.replicas.len(), one.isr.len()))
@@ -371,24 +378,49 @@ fn under_replicated(all: &Survey) -> usize {
     all.readings.iter().filter(lacks).count()
 }
 
-/// Kafka counts a fetch also as one of a consumer.
-fn request_names(api: ApiKey) -> &'static [&'static str] {
-    match api {
-        ApiKey::Fetch => &["FetchConsumer"],
-        _ => &[],
-    }
-}
-
 /// Writes all of it.
 pub async fn write<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {
     metrics::brokers(all, BROKER, answer).await?;
     metrics::brokers(all, TOTALS, answer).await?;
-    requests(all, answer).await?;
+    group_counts(all, answer).await?;
+    durations::write_kafka(all, answer).await?;
     metrics::topics(all, TOPICS, answer).await?;
     metrics::partitions(all, PARTITIONS, answer).await?;
     metrics::groups(all, GROUPS, answer).await?;
     metrics::places(all, PLACES, answer).await?;
     infos(all, answer).await
+}
+
+/// Groups by state, under Kafka's names of before and since KIP-1301.
+async fn group_counts<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {
+    const COUNT: &str = "kafka_server_group_coordinator_metrics_group_count";
+    const BY_STATE: &str = "kafka_server_group_coordinator_metrics_classic_group_count";
+    const STATES: [(&str, &str); 5] = [
+        (
+            "PreparingRebalance",
+            "kafka_coordinator_group_groupmetadatamanager_numgroupspreparingrebalance",
+        ),
+        (
+            "CompletingRebalance",
+            "kafka_coordinator_group_groupmetadatamanager_numgroupscompletingrebalance",
+        ),
+        ("Stable", "kafka_coordinator_group_groupmetadatamanager_numgroupsstable"),
+        ("Empty", "kafka_coordinator_group_groupmetadatamanager_numgroupsempty"),
+        ("Dead", "kafka_coordinator_group_groupmetadatamanager_numgroupsdead"),
+    ];
+    let count = |state| all.groups.iter().filter(|group| group.state == state).count();
+    let out = &mut answer.text;
+    for (state, name) in STATES {
+        exposition::family(out, name, Gauge, "Consumer groups in this state.");
+        sample(out, name, &[], count(state));
+    }
+    exposition::family(out, COUNT, Gauge, "Consumer groups, by protocol.");
+    sample(out, COUNT, &[("protocol", &"classic")], all.groups.len());
+    exposition::family(out, BY_STATE, Gauge, "Consumer groups, by state.");
+    for (state, _) in STATES {
+        sample(out, BY_STATE, &[("state", &state)], count(state));
+    }
+    answer.pause().await
 }
 
 /// kminion's families whose labels are what they tell.
@@ -429,42 +461,4 @@ async fn infos<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()
         answer.pause().await?;
     }
     Ok(())
-}
-
-async fn requests<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {
-    const COUNT: &str = "kafka_network_requestmetrics_requests_total";
-    const ERRORS: &str = "kafka_network_requestmetrics_errors_total";
-    const TIME: &str = "kafka_network_requestmetrics_totaltimems";
-    const SHARES: [f64; 6] = [0.5, 0.75, 0.95, 0.98, 0.99, 0.999];
-    let seen = || {
-        let counted = SERVED.iter().zip(&all.latencies).filter(|(_, one)| one.count() > 0);
-        counted.flat_map(|((api, _), one)| {
-            let names = [api.name()].into_iter().chain(request_names(*api).iter().copied());
-            names.map(move |name| (name, one))
-        })
-    };
-    let out = &mut answer.text;
-    exposition::family(out, COUNT, Counter, "Requests, by API.");
-    for (name, one) in seen() {
-        sample(out, COUNT, &[("request", &name)], one.count());
-    }
-    exposition::family(out, ERRORS, Counter, "Requests refused in whole or in part, by API.");
-    for ((api, _), refused) in SERVED.iter().zip(&all.refused).filter(|(_, one)| **one > 0) {
-        sample(out, ERRORS, &[("request", &api.name())], refused);
-    }
-    let help = "Milliseconds from a request's receipt to its answer's departure: quantiles since \
-                the start of the broker.";
-    exposition::family(out, TIME, Gauge, help);
-    for (name, one) in seen() {
-        for share in SHARES {
-            let labels: [(&str, &dyn Display); 2] = [("request", &name), ("quantile", &share)];
-            sample(out, TIME, &labels, one.quantile_ms(share));
-        }
-    }
-    let count = format!("{TIME}_count");
-    exposition::family(out, &count, Counter, "Requests, by API.");
-    for (name, one) in seen() {
-        sample(out, &count, &[("request", &name)], one.count());
-    }
-    answer.pause().await
 }

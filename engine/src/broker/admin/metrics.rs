@@ -7,6 +7,7 @@
 use std::fmt::Display;
 
 use super::answer::Answer;
+use super::durations;
 use super::exposition::{self, Kind, sample};
 use super::kafka_names;
 use super::lag::Group;
@@ -14,7 +15,6 @@ use super::process;
 use super::survey::{Sum, Survey};
 use crate::broker::dispatch::SERVED;
 use crate::broker::gauge::Reading;
-use crate::broker::tally::DOUBLINGS;
 use crate::io::{self, Io};
 
 /// A family with one sample.
@@ -306,9 +306,6 @@ const PLACES: &[PlaceRow] = &[
     },
 ];
 
-/// The smallest bound of a latency that is shown, as a power of two of a microsecond: 64 µs.
-const DOUBLING_SHOWN_MIN: usize = 6;
-
 /// Writes everything.
 pub async fn write<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {
     let out = &mut answer.text;
@@ -316,7 +313,7 @@ pub async fn write<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Resul
     let version: &dyn Display = &env!("CARGO_PKG_VERSION");
     sample(out, "trialog_build_info", &[("version", version)], 1);
     brokers(all, BROKER, answer).await?;
-    latencies(all, answer).await?;
+    durations::write(all, answer).await?;
     apis(all, APIS, answer).await?;
     topics(all, TOPICS, answer).await?;
     partitions(all, PARTITIONS, answer).await?;
@@ -340,31 +337,6 @@ pub async fn brokers<I: Io>(
     answer.pause().await
 }
 
-async fn latencies<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io::Result<()> {
-    const NAME: &str = "trialog_request_seconds";
-    let help = "From the receipt of a request to the departure of its answer, by API; a fetch that \
-                waits for records waits in here.";
-    exposition::family(&mut answer.text, NAME, Kind::Histogram, help);
-    for ((api, _), durations) in SERVED.iter().zip(&all.latencies) {
-        let count = durations.count();
-        if count == 0 {
-            continue;
-        }
-        let (api, out): (&dyn Display, _) = (&api.name(), &mut answer.text);
-        let bucket = format!("{NAME}_bucket");
-        for doubling in DOUBLING_SHOWN_MIN..DOUBLINGS {
-            let bound = (1_u64 << doubling) as f64 / 1e6;
-            let labels: [(&str, &dyn Display); 2] = [("api", api), ("le", &bound)];
-            sample(out, &bucket, &labels, durations.below(doubling));
-        }
-        sample(out, &bucket, &[("api", api), ("le", &"+Inf")], count);
-        sample(out, &format!("{NAME}_sum"), &[("api", api)], durations.seconds());
-        sample(out, &format!("{NAME}_count"), &[("api", api)], count);
-        answer.pause().await?;
-    }
-    Ok(())
-}
-
 /// Families of APIs.
 pub async fn apis<I: Io>(
     all: &Survey,
@@ -374,7 +346,7 @@ pub async fn apis<I: Io>(
     for ApiRow(name, kind, help, value) in rows {
         exposition::family(&mut answer.text, name, *kind, help);
         for (number, (api, _)) in SERVED.iter().enumerate() {
-            if all.latencies[number].count() > 0 || all.refused[number] > 0 {
+            if all.times.latencies[number].count() > 0 || all.refused[number] > 0 {
                 let labels: [(&str, &dyn Display); 1] = [("api", &api.name())];
                 sample(&mut answer.text, name, &labels, value(all, number));
             }

@@ -8,6 +8,7 @@
 //! anything.
 
 mod answer;
+mod durations;
 mod exposition;
 mod health;
 mod http;
@@ -15,6 +16,7 @@ mod kafka_names;
 mod lag;
 mod metrics;
 mod process;
+mod recent;
 mod retention;
 mod survey;
 
@@ -39,6 +41,7 @@ use crate::limit::{
 use crate::probe::{self, Probe};
 
 pub use process::Usage;
+pub use recent::Recent;
 
 /// Where the admin listener is wanted, and what it is to tell beside what the broker knows.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +124,7 @@ impl<C: Connection> Visitors<C> {
 /// Answers visitors until the broker has ended.
 pub async fn serve<I: Io>(core: Rc<Core<I>>, listener: I::Listener) {
     let visitors = Rc::new(RefCell::new(Visitors { seated: VecDeque::new(), next: 0 }));
+    core.io.spawn(recent::keep(core.clone()));
     let mut ended = core.shared.ended.subscribe();
     loop {
         let accepted = tokio::select! {

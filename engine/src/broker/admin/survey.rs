@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::health::{self, Start};
 use super::lag::{self, Group};
 use super::process::Usage;
+use super::recent::Times;
 use crate::broker::Core;
 use crate::broker::gauge::{Reading, Retired};
 use crate::broker::room::{Level, Marks};
-use crate::broker::tally::{APIS, Counter, Durations, Tally};
+use crate::broker::tally::{APIS, Counter, Tally};
 use crate::io::Io;
 use crate::limit::ADMIN_GROUPS_WAIT;
 use crate::machine::{Image, Topic};
@@ -43,8 +44,10 @@ pub struct Survey {
     pub all: Retired,
     /// Its cores' counters together.
     pub counts: Counts,
-    /// By API.
-    pub latencies: Vec<Durations>,
+    /// How long requests took, and clients had to wait, since the start.
+    pub times: Times,
+    /// The same of the last minutes.
+    pub recent: Times,
     /// By API.
     pub refused: Vec<u64>,
     /// Its consumer groups.
@@ -115,14 +118,10 @@ pub async fn take<I: Io>(core: &Rc<Core<I>>) -> Survey {
     let sum = |counter: fn(&Tally) -> &Counter| {
         shared.tallies.iter().map(|tally| counter(tally).get()).sum()
     };
-    let mut latencies = vec![Durations::default(); APIS];
-    let mut refused = vec![0; APIS];
-    for tally in &shared.tallies {
-        for number in 0..APIS {
-            latencies[number].take(&tally.latencies.0[number]);
-            refused[number] += tally.refused.0[number].get();
-        }
-    }
+    let times = Times::of(&shared.tallies);
+    let recent = core.recent.since(&times);
+    let refused =
+        |number: usize| shared.tallies.iter().map(|tally| tally.refused.0[number].get()).sum();
     Survey {
         node: shared.node.0,
         usage: shared.admin.and_then(|wish| (wish.usage)()),
@@ -146,8 +145,9 @@ pub async fn take<I: Io>(core: &Rc<Core<I>>) -> Survey {
             produces_without_room: sum(|tally| &tally.produces_without_room),
             logs_offline: sum(|tally| &tally.logs_offline),
         },
-        latencies,
-        refused,
+        times,
+        recent,
+        refused: (0..APIS).map(refused).collect(),
         groups,
         groups_silent,
     }
