@@ -56,6 +56,7 @@ pub const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[
     (ApiKey::OffsetDelete, 0..=0),
     (ApiKey::DescribeClientQuotas, 0..=1),
     (ApiKey::AlterClientQuotas, 0..=1),
+    (ApiKey::DescribeUserScramCredentials, 0..=0),
     (ApiKey::DescribeConfigs, 1..=4),
     (ApiKey::AlterConfigs, 0..=2),
     (ApiKey::DescribeLogDirs, 1..=5),
@@ -311,6 +312,9 @@ pub fn hand_on<'a, I: Io>(
             later(core, incoming, &bytes[body..], handle::quotas::describe)
         }
         ApiKey::AlterClientQuotas => later(core, incoming, &bytes[body..], handle::quotas::alter),
+        ApiKey::DescribeUserScramCredentials => {
+            later(core, incoming, &bytes[body..], handle::scram::describe)
+        }
         ApiKey::JoinGroup => later(core, incoming, &bytes[body..], handle::membership::join),
         ApiKey::SyncGroup => later(core, incoming, &bytes[body..], handle::membership::sync),
         ApiKey::Heartbeat => later(core, incoming, &bytes[body..], handle::membership::heartbeat),

@@ -238,7 +238,16 @@ impl fmt::Display for QuotaError {
             ),
             QuotaError::Unknown(name) => {
                 let known = Quota::ALL.map(Quota::name).join(", ");
-                write!(f, "there is no quota '{name}' here; there are {known}")
+                write!(f, "there is no quota '{name}' here; there are {known}")?;
+                match name.as_str() {
+                    "controller_mutation_rate" => f.write_str(
+                        ": how many topics and partitions a client makes is not measured",
+                    ),
+                    "connection_creation_rate" => {
+                        f.write_str(": how often a client connects is not measured")
+                    }
+                    _ => Ok(()),
+                }
             }
             QuotaError::Value { quota, value } => write!(
                 f,

@@ -270,3 +270,19 @@ fn a_client_that_waits_is_not_taken_for_an_idle_one() {
         assert!((3_900..4_400).contains(&ms(&ram, began)), "{}", ms(&ram, began));
     });
 }
+
+/// `kafka-configs --describe --entity-type users` asks for both, and shows nothing without either.
+#[test]
+fn nobody_has_credentials() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        let user = |name: &str| ScramUserName { name: name.to_owned() };
+        let all = peer.call(0, &DescribeUserScramCredentialsRequest { users: None }).await;
+        assert_eq!((all.error_code, all.results.len()), (0, 0));
+        let users = Some(vec![user("a"), user("b"), user("b")]);
+        let named = peer.call(0, &DescribeUserScramCredentialsRequest { users }).await;
+        let told = named.results.iter().map(|one| (&*one.user, one.error_code));
+        let (none, twice) = (ErrorCode::ResourceNotFound, ErrorCode::DuplicateResource);
+        assert_eq!(told.collect::<Vec<_>>(), [("a", none.code()), ("b", twice.code())]);
+        assert_eq!(named.error_code, 0);
+    });
+}

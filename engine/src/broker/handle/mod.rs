@@ -16,6 +16,7 @@ pub mod produce;
 pub mod producer_id;
 pub mod quotas;
 pub mod records;
+pub mod scram;
 pub mod topics;
 pub mod train;
 pub mod versions;

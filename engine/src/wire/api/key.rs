@@ -123,7 +123,7 @@ keys! {
     47 OffsetDelete flexible none versions 0-0,
     48 DescribeClientQuotas flexible 1 versions 0-1,
     49 AlterClientQuotas flexible 1 versions 0-1,
-    50 DescribeUserScramCredentials flexible 0,
+    50 DescribeUserScramCredentials flexible 0 versions 0-0,
     51 AlterUserScramCredentials flexible 0,
     52 Vote flexible 0,
     53 BeginQuorumEpoch flexible 1,

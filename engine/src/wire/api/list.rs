@@ -41,6 +41,8 @@ macro_rules! every_api {
             IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
             DescribeClientQuotas DescribeClientQuotasRequest DescribeClientQuotasResponse;
             AlterClientQuotas AlterClientQuotasRequest AlterClientQuotasResponse;
+            DescribeUserScramCredentials DescribeUserScramCredentialsRequest
+                DescribeUserScramCredentialsResponse;
             OffsetDelete OffsetDeleteRequest OffsetDeleteResponse;
             DescribeCluster DescribeClusterRequest DescribeClusterResponse;
             DescribeProducers DescribeProducersRequest DescribeProducersResponse;

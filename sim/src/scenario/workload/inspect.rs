@@ -9,9 +9,10 @@ use trialog_engine::wire::api::{
     AlterConfigsRequest, AlterConfigsResource, AlterableConfig, DescribableLogDirTopic,
     DescribeClientQuotasRequest, DescribeClusterRequest, DescribeLogDirsRequest,
     DescribeProducersRequest, DescribeProducersTopicRequest, DescribeTopicPartitionsCursor,
-    DescribeTopicPartitionsRequest, DescribeTopicPartitionsTopicRequest, ElectLeadersRequest,
-    ListConfigResourcesRequest, ListPartitionReassignmentsRequest,
-    ListPartitionReassignmentsTopics, QuotaComponent, TopicPartitions,
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsTopicRequest,
+    DescribeUserScramCredentialsRequest, ElectLeadersRequest, ListConfigResourcesRequest,
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics, QuotaComponent,
+    ScramUserName, TopicPartitions,
 };
 
 use super::change::TOPIC;
@@ -30,7 +31,7 @@ pub async fn inspect(client: &Client<SimIo>, actor: &Actor, random: &mut Stream)
     let topic = if random.chance(1, 6) { "nowhere".to_owned() } else { known };
     let index = if random.chance(1, 6) { 99 } else { random.below(shape.partitions as u64) as i32 };
     let partitions = vec![index];
-    let told = match random.below(9) {
+    let told = match random.below(10) {
         0 => {
             let one = DescribableLogDirTopic { topic: topic.clone(), partitions };
             let topics = random.chance(2, 3).then(|| vec![one]);
@@ -108,6 +109,12 @@ pub async fn inspect(client: &Client<SimIo>, actor: &Actor, random: &mut Stream)
             client.call(&request).await.map(|_| Vec::new())
         }
         7 => client.call(&DescribeClusterRequest::default()).await.map(|_| Vec::new()),
+        8 => {
+            // By the name of the topic: nobody else is to be told of.
+            let users = random.chance(1, 2).then(|| vec![ScramUserName { name: topic.clone() }]);
+            let answer = client.call(&DescribeUserScramCredentialsRequest { users }).await;
+            answer.map(|answer| answer.results.into_iter().map(|one| one.user).collect())
+        }
         _ => {
             let resource_types = random.pick(&[&[][..], &[TOPIC], &[4, 16]]).to_vec();
             let request = ListConfigResourcesRequest { resource_types };
