@@ -3,12 +3,13 @@
 
 use trialog_engine::io::ram::Loss;
 use trialog_engine::wire::api::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest,
-    JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse, LeaveGroupRequest,
-    ListGroupsRequest, MemberIdentity, OffsetCommitRequest, OffsetCommitRequestPartition,
-    OffsetCommitRequestTopic, OffsetDeleteRequest, OffsetDeleteRequestPartition,
-    OffsetDeleteRequestTopic, OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
-    OffsetFetchRequestTopics, SyncGroupRequest, SyncGroupRequestAssignment,
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteGroupsRequest,
+    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
+    JoinGroupRequestProtocol, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest,
+    MemberIdentity, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+    SyncGroupRequest, SyncGroupRequestAssignment,
 };
 
 use super::*;
@@ -326,5 +327,48 @@ fn the_topic_of_groups_is_internal_can_be_read_and_not_be_written() {
         assert_eq!(record.value.map(|value| value[..10].to_vec()), {
             Some([&[0, 3][..], &42_i64.to_be_bytes()].concat())
         });
+    });
+}
+
+/// Whoever makes the topic of commits, and however it is wanted: an acknowledged commit survives.
+#[test]
+fn the_topic_of_commits_has_its_own_settings_whoever_makes_it() {
+    with_broker(2, QUICK, async |_, _, mut peer| {
+        let config = |name: &str, value: &str| CreatableTopicConfig {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+        };
+        let wanted = CreatableTopic {
+            name: "__consumer_offsets".to_owned(),
+            num_partitions: 5,
+            replication_factor: 1,
+            configs: vec![
+                config("cleanup.policy", "delete"),
+                config("trialog.durability", "page-cache"),
+                config("retention.ms", "1000"),
+            ],
+            ..CreatableTopic::default()
+        };
+        let as_told = CreatableTopic {
+            num_partitions: -1,
+            replication_factor: -1,
+            configs: Vec::new(),
+            ..wanted.clone()
+        };
+        for (topic, validate_only, partitions) in [(as_told, true, 7), (wanted, false, 5)] {
+            let topics = vec![topic];
+            let request =
+                CreateTopicsRequest { topics, validate_only, ..CreateTopicsRequest::default() };
+            let made = peer.call(7, &request).await.topics.remove(0);
+            assert_eq!((made.error_code, made.num_partitions), (0, partitions));
+            let configs = made.configs.expect("they are told");
+            let value = |name: &str| {
+                let config = configs.iter().find(|config| config.name == name);
+                config.and_then(|config| config.value.clone())
+            };
+            assert_eq!(value("cleanup.policy").as_deref(), Some("compact"));
+            assert_eq!(value("trialog.durability").as_deref(), Some("flush"));
+        }
+        coordinator(&mut peer, 6, "g").await;
     });
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
-use crate::broker::host::Refused;
+use crate::broker::host::{Refused, group};
 use crate::config;
 use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
+use crate::machine::name::OFFSETS_TOPIC;
 use crate::machine::{Command, Layout, NewTopic, Reply, Topic};
 use crate::probe::{self, Probe};
 use crate::wire::api::{
@@ -87,12 +88,20 @@ async fn create_one<I: Io>(
         let code = ErrorCode::TopicAuthorizationFailed;
         return Err((code, code.message().to_owned()));
     }
-    let topic = NewTopic {
+    let mut topic = NewTopic {
         name: wanted.name.clone(),
         id: TopicId::from_random(core.io.random(), core.io.random()),
         layout: layout(core, wanted)?,
         configs: configs(wanted)?,
     };
+    if wanted.name == OFFSETS_TOPIC {
+        // Kafka makes it as it is wanted, and commits may then be deleted, or lost in a power cut.
+        let own = group::offsets_topic(core);
+        if wanted.num_partitions == -1 && wanted.assignments.is_empty() {
+            topic.layout = own.layout;
+        }
+        topic.configs.extend(own.configs);
+    }
     let command =
         if validate_only { Command::ValidateTopic(topic) } else { Command::CreateTopic(topic) };
     match core.shared.order(command).await {
