@@ -339,6 +339,9 @@ probes! {
     SyncOvertaken,
     /// A group has as many members as it may have.
     GroupFull,
+    /// A group has more members when it is loaded than it may have by now.
+    #[beyond = "no broker is started again with a lower group.max.size"]
+    GroupTooLarge,
     /// A leader gives a member no share at all.
     MemberLeftOut,
     /// A commit comes from a member or a generation that is not the present one.

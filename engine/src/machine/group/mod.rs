@@ -46,6 +46,8 @@ pub use record::{Committed, Generation, Record, RecordError};
 
 use classic::{Classic, Round};
 
+use crate::probe::{self, Probe};
+
 /// Everything known of one group.
 #[derive(Debug, Default)]
 struct Group {
@@ -197,7 +199,8 @@ impl Groups {
     }
 
     /// Gives the groups the members that their records name, once all records are applied. Every
-    /// member has a whole session's time to be heard of.
+    /// member has a whole session's time to be heard of. A group with more members than it may have by
+    /// now gathers joins at once: those who come first stay, and all can commit what they have done.
     pub fn loaded(&mut self, now: Now) {
         self.expiry_at = Some(now.monotonic_ms + self.settings.expiry_interval_ms);
         for (id, group) in &mut self.groups {
@@ -209,6 +212,21 @@ impl Groups {
                     members = recorded.members.len(),
                     "a group is back"
                 );
+                let settings = &self.settings;
+                if recorded.members.len() > settings.members_max {
+                    probe::hit(Probe::GroupTooLarge);
+                    tracing::info!(
+                        group = id,
+                        members = recorded.members.len(),
+                        most = settings.members_max,
+                        "the group is larger than group.max.size: its members have to join again"
+                    );
+                    let (recorded, mut out) = (Some(recorded), Decision::default());
+                    let mut round = Round { settings, id, recorded, now, out: &mut out };
+                    group.classic.rebalance(&mut round);
+                    assert!(out.replies.is_empty(), "GROUP-4: nobody has asked yet");
+                    assert!(out.records.is_empty(), "GROUP-3: what is recorded is what was read");
+                }
             }
         }
         let ids: Vec<String> = self.groups.keys().cloned().collect();

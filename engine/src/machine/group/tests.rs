@@ -727,6 +727,34 @@ fn groups_and_offsets_can_be_deleted_when_nobody_uses_them() {
     desk.pass(60_000);
 }
 
+/// The setting was lowered while the coordinator was down: the group shrinks to it at once, by a
+/// rebalance in which the first stay, as in Kafka.
+#[test]
+fn a_group_that_is_too_large_when_it_is_loaded_shrinks() {
+    let mut desk = Desk::new();
+    let members = stable(&mut desk, 4);
+    desk.groups = Groups::new(Settings { members_max: 2, ..settings() });
+    for record in desk.log.clone() {
+        desk.groups.apply(record);
+    }
+    desk.groups.loaded(desk.now);
+    assert_eq!(desk.state(), "PreparingRebalance");
+    let first: Vec<Ticket> = members[1..3].iter().map(|member| desk.join(member)).collect();
+    for late in [&members[0], &members[3], &somebody()] {
+        let ticket = desk.join(late);
+        assert_eq!(desk.joined(ticket).error_code, ErrorCode::GroupMaxSizeReached.code());
+    }
+    desk.pass(SESSION_MS as u64 + 1_000);
+    for ticket in first {
+        assert_eq!(desk.joined(ticket).error_code, 0);
+    }
+    let group = &desk.groups.groups[GROUP].classic;
+    let left: Vec<&str> = group.members.keys().map(String::as_str).collect();
+    let mut stayed: Vec<&str> = members[1..3].iter().map(|member| &*member.id).collect();
+    stayed.sort_unstable();
+    assert_eq!(left, stayed);
+}
+
 #[test]
 fn promised_ids_keep_nobody_out_who_needs_none() {
     let mut desk = Desk::new();
