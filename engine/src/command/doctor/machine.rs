@@ -5,12 +5,15 @@ use std::mem::MaybeUninit;
 
 use trialog_engine::io::kernel;
 
-use super::Finding;
+use super::{Finding, cgroup};
 use crate::command::runtime::cores_available;
 use crate::command::usage::soft_limit;
 
 /// Open files that a broker with many partitions and clients wants.
 const FILES_WANTED: u64 = 65_536;
+
+/// Memory that should be available, in MiB.
+const MEMORY_WANTED_MIB: u64 = 256;
 
 /// Everything about the machine but its disk.
 pub fn look() -> Vec<Finding> {
@@ -96,16 +99,24 @@ fn memory() -> Finding {
         let kibibytes: u64 = line(name)?.split_whitespace().next()?.parse().ok()?;
         Some(kibibytes >> 10)
     };
-    match (mebibytes("MemTotal:"), mebibytes("MemAvailable:")) {
-        (Some(total), Some(free)) if free < 256 => Finding::caution(
-            what,
-            format!("{free} of {total} MiB available"),
-            "free some: reads are served from the page cache, and there is next to none",
-        ),
-        (Some(total), Some(free)) => {
-            Finding::good(what, format!("{free} of {total} MiB available"))
-        }
-        _ => Finding::caution(what, "unknown", "mount /proc"),
+    let (Some(mut total), Some(mut free)) = (mebibytes("MemTotal:"), mebibytes("MemAvailable:"))
+    else {
+        return Finding::caution(what, "unknown", "mount /proc");
+    };
+    let limit = cgroup::memory().filter(|limit| limit.max >> 20 < total);
+    let mut by = "";
+    if let Some(limit) = limit {
+        (total, free) = (limit.max >> 20, free.min(limit.left >> 20));
+        by = ", as a control group limits it";
+    }
+    let found = format!("{free} of {total} MiB available{by}");
+    if free >= MEMORY_WANTED_MIB {
+        return Finding::good(what, found);
+    }
+    let remedy = "free some: reads are served from the page cache, and there is next to none";
+    match limit {
+        Some(_) => Finding::caution(what, found, format!("raise the limit, or {remedy}")),
+        None => Finding::caution(what, found, remedy),
     }
 }
 

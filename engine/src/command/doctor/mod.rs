@@ -1,9 +1,10 @@
 //! `trialog doctor`: looks at the machine as a broker would use it, and says what to do.
 //!
 //! Each check finds a fact, judges it, and where it is not good names the remedy. `machine` looks at
-//! kernel, rings, limits and clock, `disk` at the data folder's file system. Nothing is changed; one
+//! kernel, rings, limits, memory (`cgroup`) and clock, `disk` at the data folder's file system. Nothing is changed; one
 //! small file is written and removed to time a flush.
 
+mod cgroup;
 mod disk;
 mod machine;
 
