@@ -1,10 +1,12 @@
 //! `trialog log`: looks at the files of partitions while no broker runs on them, and changes none.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use trialog_engine::io::{ErrorKind, Io};
+use trialog_engine::io::{ErrorKind, Instant, Io};
 use trialog_engine::log::{self, Item, OpenError, Report, Severity};
 use trialog_engine::machine;
 use trialog_engine::wire::batch::{Batch, Header};
@@ -28,17 +30,76 @@ pub fn run(command: Log, output: &mut Output) -> Result<(), Failure> {
         Log::Verify { dir } => runtime::client(async |io| {
             let _held = hold(&io, &dir).await?;
             let mut result = Ok(());
-            for partition in partitions(&dir)? {
-                let verified = match log::verify(&io, &partition).await {
+            let partitions = partitions(&dir)?;
+            let mut progress = Progress::of(&partitions, output.is_seen_in_passing());
+            for partition in partitions {
+                let mut see = |item: Item<'_>| progress.see(&io, &item, output);
+                let verified = match log::dump(&io, &partition, &mut see).await {
                     Ok(report) => tell(&partition, &report, output),
                     Err(error) => Err(unreadable(&error)),
                 };
+                progress.partitions_done += 1;
                 // The others are looked at all the same; the first failure is the answer.
                 result = result.and(verified);
             }
             result
         }),
     }
+}
+
+/// How far a verification has come, for whoever waits for it.
+struct Progress {
+    is_seen: bool,
+    partitions: usize,
+    partitions_done: usize,
+    bytes: u64,
+    bytes_done: u64,
+    /// When it is told again.
+    next: Instant,
+}
+
+/// How often it is told.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+impl Progress {
+    /// Of these logs; looks at their files only if somebody sees it.
+    fn of(partitions: &[PathBuf], is_seen: bool) -> Progress {
+        let looked_at: &[PathBuf] = if is_seen { partitions } else { &[] };
+        Progress {
+            is_seen,
+            partitions: partitions.len(),
+            partitions_done: 0,
+            bytes: looked_at.iter().map(|folder| segment_bytes(folder)).sum(),
+            bytes_done: 0,
+            next: Instant::default(),
+        }
+    }
+
+    fn see<I: Io>(&mut self, io: &I, item: &Item<'_>, output: &mut Output) {
+        let Item::Batch { header, .. } = item else { return };
+        self.bytes_done += header.size() as u64;
+        if self.is_seen && io.now() >= self.next {
+            self.next = io.now().after(PROGRESS);
+            output.in_passing(&self.to_string());
+        }
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Progress { partitions, partitions_done, bytes, bytes_done, .. } = self;
+        // What was reserved and what is damaged is not read as batches.
+        let percent = (bytes_done * 100).checked_div(*bytes).unwrap_or(100).min(100);
+        write!(f, "{percent} % of {} MiB, ", bytes >> 20)?;
+        write!(f, "{partitions_done} of {partitions} partition(s) looked at")
+    }
+}
+
+/// The bytes of a folder's segments, as far as they can be seen.
+fn segment_bytes(folder: &Path) -> u64 {
+    let files = folder.read_dir().into_iter().flatten().flatten();
+    let segments = files.filter(|file| file.file_name().to_string_lossy().ends_with(".log"));
+    segments.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// Keeps brokers off the data folder that `dir` is or lies in, as long as the result is held.
@@ -293,5 +354,25 @@ impl Dump<'_> {
             };
         }
         value.escape_ascii().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_in_bytes_and_partitions() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("0.log"), vec![0; 3 << 20]).expect("written");
+        std::fs::write(folder.path().join("0.index"), vec![0; 1 << 20]).expect("written");
+        let folders = [folder.path().to_owned(), folder.path().join("missing")];
+        let mut progress = Progress::of(&folders, true);
+        progress.bytes_done = 2 << 20;
+        progress.partitions_done = 1;
+        assert_eq!(progress.to_string(), "66 % of 3 MiB, 1 of 2 partition(s) looked at");
+        let nothing = Progress::of(&[], true);
+        assert_eq!(nothing.to_string(), "100 % of 0 MiB, 0 of 0 partition(s) looked at");
+        assert_eq!(Progress::of(&folders, false).bytes, 0, "nobody sees it");
     }
 }

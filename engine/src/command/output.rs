@@ -13,13 +13,15 @@ pub struct Output {
     /// Somebody watches: each result is to be seen when it is there.
     watched: bool,
     out: BufWriter<StdoutLock<'static>>,
+    /// The last line of the terminal says something in passing.
+    is_passing: bool,
 }
 
 impl Output {
     /// Standard output, as JSON or as text.
     pub fn new(json: bool) -> Output {
         let watched = io::stdout().is_terminal();
-        Output { json, watched, out: BufWriter::new(io::stdout().lock()) }
+        Output { json, watched, out: BufWriter::new(io::stdout().lock()), is_passing: false }
     }
 
     /// Whether the results are JSON.
@@ -29,6 +31,7 @@ impl Output {
 
     /// One result: `text` for people, `json` for programs.
     pub fn line(&mut self, text: &str, json: &Value) -> Result<(), Failure> {
+        self.wipe();
         let written = match self.json {
             true => writeln!(self.out, "{json}"),
             false => writeln!(self.out, "{text}"),
@@ -42,7 +45,30 @@ impl Output {
         if self.json {
             return Ok(());
         }
+        self.wipe();
         writeln!(self.out, "{text}").map_err(|error| Failure::output(&error))
+    }
+
+    /// Whether somebody sees what is said in passing: not in a pipe, and not where programs read.
+    pub fn is_seen_in_passing(&self) -> bool {
+        !self.json && io::stderr().is_terminal()
+    }
+
+    /// Something that the next thing said takes the place of, in one line on standard error: what goes
+    /// to a file or another program does not have it.
+    pub fn in_passing(&mut self, text: &str) {
+        if self.is_seen_in_passing() {
+            self.wipe();
+            eprint!("{text}");
+            self.is_passing = true;
+        }
+    }
+
+    fn wipe(&mut self) {
+        if std::mem::take(&mut self.is_passing) {
+            // To the beginning of the line, and nothing behind.
+            eprint!("\r\x1b[K");
+        }
     }
 
     /// Bytes as they are, for text only.
@@ -57,6 +83,7 @@ impl Output {
 
     /// The one sentence on standard error.
     pub fn failure(&mut self, failure: &Failure) {
+        self.wipe();
         // What was printed before it comes first; if that fails there is nobody to tell.
         let _ = self.out.flush();
         if self.json {
