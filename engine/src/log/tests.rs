@@ -327,6 +327,37 @@ fn rot_below_the_checkpoint_is_reported_and_kept() {
     });
 }
 
+/// Brokers take no such batch any more, and have taken some: what holds one is recovered, read and
+/// written like any other log.
+#[test]
+fn an_open_transaction_is_recovered_as_it_was() {
+    let ram = Ram::new(13);
+    let opening = || {
+        let producer = (ProducerId(7), ProducerEpoch(0));
+        let mut builder = Builder::new().producer(producer.0, producer.1, 0).transactional();
+        builder.push(50, Some(b"key"), Some(b"value"), &[]);
+        Buf::from(builder.finish())
+    };
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        add(&mut log, vec![batch(&[1]), opening(), batch(&[2])]).await;
+        assert_eq!(flush(&mut log).await, Offset(3));
+        let seen = log.producers_seen();
+        assert_eq!(seen[0].transaction, Offset(1));
+        drop(log);
+        // Out of the batches, because it was not closed; and out of a checkpoint.
+        for round in 0..2 {
+            let (mut log, recovery) = open(&ram, small()).await;
+            assert_eq!((recovery.damage, recovery.clean), (Vec::new(), round == 1));
+            assert_eq!(log.producers_seen(), seen);
+            let plan = log.plan(Offset(0), log.end(), u64::MAX, First::WithinLimit).await.unwrap();
+            assert_eq!(bases(&read(&plan).await), [vec![0, 1, 2], vec![0, 1, 2, 3]][round]);
+            add(&mut log, vec![batch(&[3])]).await;
+            log.close().await.expect("closes");
+        }
+    });
+}
+
 /// A crash between the making of a folder and its first checkpoint leaves nothing to complain of.
 #[test]
 fn an_index_made_over_rot_tells_no_times() {

@@ -7,6 +7,7 @@ mod groups;
 mod hostile;
 mod operator;
 pub(crate) mod peer;
+mod produce;
 mod quotas;
 mod rest;
 mod upkeep;

@@ -64,6 +64,9 @@ pub enum BatchError {
     /// Clients do not write control records.
     #[error("clients may not write control batches")]
     Control,
+    /// The batch would open a transaction.
+    #[error("the batch is of a transaction, and this broker has none yet")]
+    Transactional,
     /// Clients do not decide on LogAppendTime.
     #[error("clients may not set the timestamp type LogAppendTime")]
     AppendTime,
@@ -160,6 +163,10 @@ impl BatchError {
                 ErrorCode::UnsupportedCompressionType
             }
             BatchError::AppendTime => ErrorCode::InvalidTimestamp,
+            // As Kafka answers for a transaction that its coordinator knows nothing of, and as a
+            // request with a transactional id is answered here. (Under no such id, Kafka says that
+            // it is not authorized: that would have people look for rights that nobody lacks.)
+            BatchError::Transactional => ErrorCode::InvalidTxnState,
             // As in Kafka: one bad timestamp names the batch's error.
             BatchError::Records { errors, .. } => {
                 let is_timestamp = |e: &RecordError| matches!(e.fault, RecordFault::Timestamp(_));

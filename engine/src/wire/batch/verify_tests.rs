@@ -178,6 +178,15 @@ fn header_rules() {
     assert!(producer(7, 0, 0).is_ok());
     assert!(producer(7, 0, i32::MAX).is_ok());
     assert!(producer(-1, -1, -1).is_ok());
+    let mut opening = transactional;
+    stamp_producer(&mut opening, ProducerId(7), ProducerEpoch(0), 0);
+    assert_eq!(refuse(&opening, &lenient()), BatchError::Transactional);
+    assert_eq!(BatchError::Transactional.code(), ErrorCode::InvalidTxnState);
+    // What was only damaged on its way may come again.
+    let mut damaged = good.clone();
+    stamp_producer(&mut damaged, ProducerId(7), ProducerEpoch(0), 0);
+    damaged[ATTRIBUTES_AT + 1] ^= TRANSACTIONAL_BIT as u8;
+    assert_eq!(refuse(&damaged, &lenient()), BatchError::Checksum);
     for (id, epoch, sequence) in [(7, -1, 0), (7, 0, -1), (-2, 0, 0)] {
         assert!(matches!(producer(id, epoch, sequence), Err(BatchError::Producer { .. })));
     }
