@@ -4,6 +4,8 @@
 //! so two produces to one partition reach it in order; the answers are awaited in the answer's
 //! future, so the second does not wait for the first one's flush.
 
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,23 +166,14 @@ pub async fn hand_on<I: Io>(
         Ok(Acks::None) => unanswered(topics, incoming),
         Ok(Acks::All) => {
             let io = core.io.clone();
-            let names = topics.iter().map(TopicOutcome::indexes).collect();
-            Pending::later(async move {
-                let topics = tokio::select! {
-                    biased; // Answers that are there count, however late it is.
-                    topics = gather(topics) => topics,
-                    () = io.sleep(timeout) => {
-                        probe::hit(Probe::ProduceLate);
-                        late(names)
-                    }
-                };
-                answer(&incoming, topics)
-            })
+            Pending::later(
+                async move { answer(&incoming, gather(topics, io.sleep(timeout)).await) },
+            )
         }
         // Only acks=all has a time limit in Kafka: acks=1 waits for the local append alone.
-        Ok(Acks::Leader) | Err(_) => {
-            Pending::later(async move { answer(&incoming, gather(topics).await) })
-        }
+        Ok(Acks::Leader) | Err(_) => Pending::later(async move {
+            answer(&incoming, gather(topics, std::future::pending()).await)
+        }),
     }
 }
 
@@ -224,16 +217,6 @@ pub fn correct_max_timestamp(batch: &mut [u8], verified: Verified) {
     let header = Header::parse(batch);
     if header.is_ok_and(|header| header.max_timestamp() != verified.max_timestamp) {
         batch::stamp_max_timestamp(batch, verified.max_timestamp);
-    }
-}
-
-impl TopicOutcome {
-    fn indexes(&self) -> (String, TopicId, Vec<PartitionIndex>) {
-        let index = |outcome: &Outcome| match outcome {
-            Outcome::Done(response) => response.index,
-            Outcome::Asked { index, .. } => *index,
-        };
-        (self.name.clone(), self.topic_id, self.partitions.iter().map(index).collect())
     }
 }
 
@@ -286,21 +269,43 @@ fn rejected(index: PartitionIndex, error: &BatchError) -> ProducePartitionRespon
     response
 }
 
-/// Waits for all partitions.
-async fn gather(topics: Vec<TopicOutcome>) -> Vec<ProduceTopicResponse> {
+/// Waits for all partitions, and for those that are still open when `late` completes no longer: what
+/// became of the others is known, and is told.
+async fn gather(
+    topics: Vec<TopicOutcome>,
+    late: impl Future<Output = ()>,
+) -> Vec<ProduceTopicResponse> {
+    let mut late = pin!(late);
+    let mut is_late = false;
     let mut gathered = Vec::with_capacity(topics.len());
     for TopicOutcome { name, topic_id, partitions } in topics {
         let mut settled = Vec::with_capacity(partitions.len());
         for outcome in partitions {
             settled.push(match outcome {
                 Outcome::Done(response) => response,
-                Outcome::Asked { index, leader, answer } => match answer.await {
-                    Ok(mut outcomes) => {
-                        let outcome = outcomes.pop().expect("one for the batch");
-                        answered(index, leader, outcome)
+                Outcome::Asked { index, leader, mut answer } => {
+                    let outcome = if is_late {
+                        answer.try_answer()
+                    } else {
+                        tokio::select! {
+                            biased; // Answers that are there count, however late it is.
+                            outcome = &mut answer => Some(outcome),
+                            () = &mut late => {
+                                probe::hit(Probe::ProduceLate);
+                                is_late = true;
+                                None
+                            }
+                        }
+                    };
+                    match outcome {
+                        Some(Ok(mut outcomes)) => {
+                            let outcome = outcomes.pop().expect("one for the batch");
+                            answered(index, leader, outcome)
+                        }
+                        Some(Err(_)) => Unsettled::Closed.response(index),
+                        None => Unsettled::Late.response(index),
                     }
-                    Err(_) => Unsettled::Closed.response(index),
-                },
+                }
             });
         }
         gathered.push(ProduceTopicResponse { name, topic_id, partitions: settled });
@@ -347,17 +352,6 @@ impl Unsettled {
     }
 }
 
-/// Every partition that was asked is late: whether its batch is durable is unknown.
-fn late(topics: Vec<(String, TopicId, Vec<PartitionIndex>)>) -> Vec<ProduceTopicResponse> {
-    let late = |index| Unsettled::Late.response(index);
-    let topic = |(name, topic_id, partitions): (_, _, Vec<_>)| ProduceTopicResponse {
-        name,
-        topic_id,
-        partitions: partitions.into_iter().map(late).collect(),
-    };
-    topics.into_iter().map(topic).collect()
-}
-
 /// With acks=0 nothing is sent; a failure that is known at once closes the connection, which is
 /// all that such a client can notice.
 fn unanswered<F>(topics: Vec<TopicOutcome>, incoming: Incoming) -> Pending<F> {
@@ -370,7 +364,7 @@ fn unanswered<F>(topics: Vec<TopicOutcome>, incoming: Incoming) -> Pending<F> {
         return Pending::Now(Reply::Close);
     }
     Pending::later(async move {
-        for topic in gather(topics).await {
+        for topic in gather(topics, std::future::pending()).await {
             for partition in topic.partitions {
                 if partition.error != ErrorCode::None {
                     probe::hit(Probe::UnansweredFailed);
@@ -382,4 +376,71 @@ fn unanswered<F>(topics: Vec<TopicOutcome>, incoming: Incoming) -> Pending<F> {
         }
         Reply::Silence
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::broker::answer::{Sender, Slots};
+
+    fn asked(slots: &Slots<Outcomes>, index: i32) -> (Sender<Outcomes>, Outcome) {
+        let (sender, answer) = slots.take();
+        (sender, Outcome::Asked { index: PartitionIndex(index), leader: None, answer })
+    }
+
+    fn accept(sender: Sender<Outcomes>, base: i64) {
+        let accepted = Accepted { base: Offset(base), append_time_ms: -1, start: Offset(0) };
+        sender.send(smallvec![Ok(accepted)]);
+    }
+
+    /// Kafka keeps what it knows (`DelayedProduce`). A client that is told of a flushed batch that it
+    /// timed out sends it again, and without idempotence it is stored twice.
+    #[test]
+    fn only_what_is_open_is_late() {
+        let slots = Slots::default();
+        let refused = refusal(PartitionIndex(0), ErrorCode::MessageTooLarge, String::new());
+        let (_open, first) = asked(&slots, 1);
+        let (flushed, second) = asked(&slots, 2);
+        let (closed, third) = asked(&slots, 3);
+        let (full, fourth) = asked(&slots, 0);
+        let (_open_too, fifth) = asked(&slots, 1);
+        accept(flushed, 7);
+        drop(closed);
+        let code = ErrorCode::OutOfOrderSequenceNumber;
+        full.send(smallvec![Err(Rejection { code, message: String::new() })]);
+        let topic =
+            |partitions| TopicOutcome { name: "t".to_owned(), topic_id: TopicId::NONE, partitions };
+        let topics = vec![
+            topic(vec![Outcome::Done(refused), first, second, third]),
+            topic(vec![fourth, fifth]),
+        ];
+        let told = gather(topics, std::future::ready(())).now_or_never().expect("it is late");
+        let told: Vec<_> = told.iter().flat_map(|topic| &topic.partitions).collect();
+        let outcomes: Vec<_> = told.iter().map(|one| (one.index.0, one.error)).collect();
+        let expected = [
+            (0, ErrorCode::MessageTooLarge),
+            (1, ErrorCode::RequestTimedOut),
+            (2, ErrorCode::None),
+            (3, ErrorCode::NotLeaderOrFollower),
+            (0, code),
+            (1, ErrorCode::RequestTimedOut),
+        ];
+        assert_eq!(outcomes, expected);
+        assert_eq!(told[2].base_offset, Offset(7));
+    }
+
+    #[test]
+    fn what_comes_in_time_is_waited_for() {
+        let slots = Slots::default();
+        let (sender, outcome) = asked(&slots, 4);
+        let name = "t".to_owned();
+        let topic = TopicOutcome { name, topic_id: TopicId::NONE, partitions: vec![outcome] };
+        let mut gathered = pin!(gather(vec![topic], std::future::pending()));
+        assert!(gathered.as_mut().now_or_never().is_none());
+        accept(sender, 3);
+        let told = gathered.now_or_never().expect("it has come");
+        assert_eq!(told[0].partitions[0].base_offset, Offset(3));
+    }
 }
