@@ -5,6 +5,10 @@
 /// The largest request frame that is read, in bytes (Kafka's `socket.request.max.bytes`).
 pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 
+/// The most that `fetch.max.bytes` may be. A frame tells its size in 31 bits, and there must be room
+/// in it for what stands around the records.
+pub const FETCH_BYTES_MAX: usize = 1 << 30;
+
 /// Requests of one connection that may wait for their answers at once. The next one is not read
 /// from the socket until an answer has left.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
@@ -72,6 +76,9 @@ pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Records of one refused batch that are named one by one in the answer.
 pub const RECORD_ERRORS_MAX: usize = 100;
+/// The same of all batches of one request together: compressed, a record is a byte or two, and fifty to
+/// name.
+pub const RECORD_ERRORS_PER_REQUEST_MAX: usize = 1000;
 /// A connection's read buffer, in bytes: what an idle one holds at least, and up to which size a
 /// busy one's grows. What is larger than [`LARGE_FRAME_BYTES`] is charged to the core's request
 /// memory.

@@ -172,20 +172,36 @@ impl Incoming {
         self.charge(core, Quota::RequestPercentage, 100.0 * busy.as_secs_f64());
     }
 
-    /// The frame that answers with `response`.
-    pub fn frame(&self, response: &impl Message) -> Vec<u8> {
-        self.frame_with(|out| response.encode(out, self.version))
+    /// Answers with `response`.
+    pub fn reply<F>(&self, response: &impl Message) -> Reply<F> {
+        self.reply_with(|out| response.encode(out, self.version))
     }
 
-    /// The frame whose body `write` appends.
-    pub fn frame_with(&self, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    /// Answers with the body that `write` appends.
+    pub fn reply_with<F>(&self, write: impl FnOnce(&mut Vec<u8>)) -> Reply<F> {
         let mut out = self.begin();
         write(&mut out);
-        frame::end_frame(&mut out, 0, 0);
-        out
+        if self.end(&mut out, 0) { Reply::bytes(out) } else { Reply::Close }
     }
 
-    /// A frame with its header, to be ended by [`frame::end_frame`].
+    /// Ends the frame `out`, `further` bytes of which are sent from files. False if no frame is that
+    /// large: how much a request asks for is its client's choice, so this closes a connection and never
+    /// ends the process.
+    #[must_use]
+    pub fn end(&self, out: &mut [u8], further: usize) -> bool {
+        match frame::try_end_frame(out, 0, further) {
+            Ok(()) => true,
+            Err(error) => {
+                self.warn(
+                    &format!("closing: its answer would be {error}"),
+                    "ask for fewer topics, partitions or groups with one request",
+                );
+                false
+            }
+        }
+    }
+
+    /// A frame with its header, to be ended by [`Incoming::end`].
     pub fn begin(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         let start = self.begin_in(&mut out);
@@ -278,7 +294,7 @@ pub fn hand_on<'a, I: Io>(
     };
     if !versions.contains(&header.api_version) {
         if *api == ApiKey::ApiVersions {
-            return Begun::Pending(Pending::now(handle::versions::unsupported(&incoming)));
+            return Begun::Pending(Pending::Now(handle::versions::unsupported(&incoming)));
         }
         probe::hit(Probe::VersionRefused);
         incoming.warn(
@@ -375,12 +391,12 @@ where
             Pending::later(async move {
                 let work = handle(core.clone(), incoming.clone(), request);
                 if !incoming.is_measured() {
-                    return Reply::bytes(incoming.frame(&work.await));
+                    return incoming.reply(&work.await);
                 }
                 let (mut response, busy) = Timed::new(&core.io, work).await;
                 incoming.charge_time(&core, busy);
                 response.set_throttle_time(incoming.throttle_ms());
-                Reply::bytes(incoming.frame(&response))
+                incoming.reply(&response)
             })
         }
         Err(error) => malformed(&incoming, &error),

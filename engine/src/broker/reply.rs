@@ -50,12 +50,6 @@ impl<F> Reply<F> {
 }
 
 impl<F> Pending<F> {
-    /// An answer that is all memory and there already.
-    #[must_use]
-    pub fn now(frame: Vec<u8>) -> Self {
-        Pending::Now(Reply::bytes(frame))
-    }
-
     /// An answer that `future` will bring.
     pub fn later(future: impl Future<Output = Reply<F>> + 'static) -> Self {
         Pending::Later(Box::pin(future))

@@ -391,6 +391,12 @@ mod tests {
             error("num.partitions", "0"),
             "'0' is not a value for 'num.partitions': it takes a whole number from 1 to 10000"
         );
+        // Kafka takes 2147483647. No frame has room for that and for what stands around it.
+        assert_eq!(
+            error("fetch.max.bytes", "2147483647"),
+            "'2147483647' is not a value for 'fetch.max.bytes': it takes a whole number from 1024 \
+             to 1073741824"
+        );
         assert_eq!(
             split_pair("nonsense").expect_err("no =").to_string(),
             "'nonsense' is not a setting: write it as key=value"

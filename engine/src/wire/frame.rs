@@ -61,15 +61,40 @@ pub fn begin_frame(out: &mut Vec<u8>) -> usize {
     start
 }
 
+/// A frame whose size does not fit into its 31 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oversize {
+    /// Its size.
+    pub bytes: usize,
+}
+
+impl fmt::Display for Oversize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a frame of {} bytes, and no more than {} can be told", self.bytes, i32::MAX)
+    }
+}
+
+impl std::error::Error for Oversize {}
+
 /// Fills in the size of the frame that began at `start` and ends with `out`, plus `further` bytes
 /// that will be sent behind it or between its parts.
 ///
 /// # Panics
-/// If the frame does not fit into 31 bits.
+/// If the frame does not fit into 31 bits. Where a peer chooses how much it asks for, use
+/// [`try_end_frame`].
 pub fn end_frame(out: &mut [u8], start: usize, further: usize) {
-    let size = out.len() - start - SIZE_BYTES + further;
-    let size = i32::try_from(size).expect("a frame fits into 31 bits");
+    try_end_frame(out, start, further).expect("a frame fits into 31 bits");
+}
+
+/// As [`end_frame`], for a frame that may turn out too large to be one.
+///
+/// # Errors
+/// [`Oversize`] if it does not fit into 31 bits.
+pub fn try_end_frame(out: &mut [u8], start: usize, further: usize) -> Result<(), Oversize> {
+    let bytes = out.len() - start - SIZE_BYTES + further;
+    let size = i32::try_from(bytes).map_err(|_| Oversize { bytes })?;
     out[start..start + SIZE_BYTES].copy_from_slice(&size.to_be_bytes());
+    Ok(())
 }
 
 /// What stands in front of every request.
@@ -240,5 +265,11 @@ mod tests {
         out.extend_from_slice(b"body");
         end_frame(&mut out, start, 100);
         assert_eq!(frame_size(&out[1..]), Ok(Some(104)));
+        // The largest that can be told, and one byte more.
+        let most = i32::MAX as usize - b"body".len();
+        assert_eq!(try_end_frame(&mut out, start, most), Ok(()));
+        assert_eq!(out[1..5], i32::MAX.to_be_bytes());
+        let oversize = Oversize { bytes: 1 << 31 };
+        assert_eq!(try_end_frame(&mut out, start, most + 1), Err(oversize));
     }
 }

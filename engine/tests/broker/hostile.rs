@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::peer::{Peer, To, batch, fetch_request, values};
 use super::{topic, with_broker};
 use trialog_engine::broker::Shared;
-use trialog_engine::id::CorrelationId;
+use trialog_engine::id::{CorrelationId, PartitionIndex};
 use trialog_engine::io::Io;
 use trialog_engine::io::ram::{Chance, Ram};
 use trialog_engine::wire::api::{
@@ -14,6 +14,7 @@ use trialog_engine::wire::api::{
     MetadataRequestTopic, OffsetFetchRequest, OffsetFetchRequestGroup,
 };
 use trialog_engine::wire::code::ErrorCode;
+use trialog_engine::wire::fetch::FetchPartition;
 use trialog_engine::wire::frame::{self, RequestHeader};
 
 /// The broker still serves others.
@@ -170,5 +171,33 @@ fn whoever_takes_no_answers_is_closed_like_an_idle_one() {
             answers += 1;
         }
         assert!(answers < 8, "all {answers} answers were kept for it");
+    });
+}
+
+/// A reader gets one batch whatever its limit is, and no more: of ten thousand partitions together they
+/// would be larger than any frame.
+#[test]
+fn a_fetch_of_no_bytes_brings_one_batch_of_all_partitions() {
+    with_broker(2, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "greedy", &[]).await;
+        for index in 0..3 {
+            let to = To { index: PartitionIndex(index), ..to };
+            peer.produce(9, &to, &batch(&["a", "b"])).await;
+            peer.produce(9, &to, &batch(&["c"])).await;
+        }
+        // With a session, too; and as often as a partition is named.
+        for (max_bytes, session_epoch) in [(0, -1), (0, 0), (-1, -1), (i32::MIN, 0), (1, -1)] {
+            let mut request = fetch_request(&to, 0, 0);
+            (request.max_bytes, request.session_epoch) = (max_bytes, session_epoch);
+            let one = request.topics[0].partitions[0].clone();
+            let all = [0, 1, 2, 2, 1, 0].map(PartitionIndex);
+            request.topics[0].partitions =
+                all.map(|index| FetchPartition { index, ..one.clone() }).into();
+            peer.send_fetch(12, &request).await;
+            let (answer, records) = peer.receive_fetch(12).await;
+            assert!(answer.topics[0].partitions.iter().all(|one| one.error == ErrorCode::None));
+            let read: Vec<_> = values(&records).into_iter().map(|(_, value)| value).collect();
+            assert_eq!(read, ["a", "b"], "at most {max_bytes} bytes");
+        }
     });
 }

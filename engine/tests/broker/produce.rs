@@ -1,15 +1,16 @@
 //! Produces that are refused, in whole or in part.
 
 use trialog_engine::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
+use trialog_engine::limit::RECORD_ERRORS_PER_REQUEST_MAX;
 use trialog_engine::wire::api::{ApiKey, DescribeProducersRequest, DescribeProducersTopicRequest};
-use trialog_engine::wire::batch::Builder;
+use trialog_engine::wire::batch::{Builder, Compression};
 use trialog_engine::wire::code::ErrorCode;
 use trialog_engine::wire::frame;
 use trialog_engine::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
 };
 
-use super::peer::{Peer, To, fetch_request};
+use super::peer::{Peer, To, batch, fetch_request};
 use super::{topic, with_broker};
 
 fn one(builder: Builder) -> Vec<u8> {
@@ -99,5 +100,31 @@ fn a_transaction_without_an_answer_closes_the_connection() {
         // Were it open still, this would be answered.
         peer.send_fetch(12, &fetch_request(&to, 0, 0)).await;
         assert_eq!(peer.receive().await, None);
+    });
+}
+
+/// A hundred records that are a few bytes compressed, each with a sentence about it: many such batches
+/// in one request would have an answer larger than any frame.
+#[test]
+fn the_records_that_one_answer_names_are_bounded() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "keyed", &[("cleanup.policy", "compact")]).await;
+        let mut builder = Builder::new().compression(Compression::Zstd);
+        for _ in 0..100 {
+            builder.push(1_700_000_000_000, None, None, &[]);
+        }
+        let bad = builder.finish();
+        let count = 2 * RECORD_ERRORS_PER_REQUEST_MAX / 100;
+        let batches: Vec<_> = (0..count).map(|_| (1, bad.clone())).collect();
+        let answers = produce_all(&mut peer, &to, &batches).await;
+        assert_eq!(answers.len(), count);
+        assert!(answers.iter().all(|one| one.error == ErrorCode::InvalidRecord));
+        assert!(answers.iter().all(|one| one.error_message.is_some()));
+        assert_eq!(answers[0].record_errors.len(), 100);
+        let named: usize = answers.iter().map(|one| one.record_errors.len()).sum();
+        assert_eq!(named, RECORD_ERRORS_PER_REQUEST_MAX);
+        // The next request may name as many again.
+        assert_eq!(peer.produce(9, &to, &bad).await.record_errors.len(), 100);
+        assert_eq!(peer.produce(9, &to, &batch(&["no key"])).await.record_errors.len(), 1);
     });
 }

@@ -25,7 +25,6 @@ use crate::machine::quota::Quota;
 use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 use crate::wire::fetch::{FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse};
-use crate::wire::frame;
 
 /// The first version that names topics by id (KIP-516).
 const BY_ID: i16 = 13;
@@ -202,15 +201,18 @@ async fn read<I: Io>(
         );
     }
     let mut left = max_bytes;
+    let mut is_first = true;
     let mut fetched = Vec::with_capacity(wanted.len());
     for (one, answer) in wanted.iter().zip(answers) {
         let mut plan = settle(answer).await;
-        // The first batch of all may exceed the limit, or a large one would never be fetched.
-        if plan.bytes > left && left < max_bytes {
+        // The first batch of all may exceed the limit, or a large one would never be fetched: that one
+        // only, also where the limit is 0.
+        if plan.bytes > left && !is_first {
             probe::hit(Probe::FetchAskedAgain);
             let first = First::WithinLimit;
             plan = settle(ask(core, incoming, &image, one, left, first, None).await).await;
         }
+        is_first &= plan.bytes == 0;
         left = left.saturating_sub(plan.bytes);
         fetched.push(plan);
     }
@@ -293,7 +295,9 @@ fn answer<I: Io>(
     let mut head = incoming.begin();
     let cuts = response.encode_head(&mut head, incoming.version);
     assert_eq!(cuts.len(), slices.len(), "one place for each partition's batches");
-    frame::end_frame(&mut head, 0, bytes_of(slices.iter().flatten()));
+    if !incoming.end(&mut head, bytes_of(slices.iter().flatten())) {
+        return Reply::Close;
+    }
     Reply::Send(interleave(head, &cuts, slices))
 }
 
@@ -356,8 +360,8 @@ fn interleave<F>(head: Vec<u8>, cuts: &[usize], slices: Vec<Slices<F>>) -> Vec<P
 /// An answer that is only a code.
 fn refused<F>(incoming: &Incoming, error: ErrorCode) -> Reply<F> {
     let response = FetchResponse { error, ..FetchResponse::default() };
-    Reply::bytes(incoming.frame_with(|out| {
+    incoming.reply_with(|out| {
         let cuts = response.encode_head(out, incoming.version);
         assert!(cuts.is_empty());
-    }))
+    })
 }

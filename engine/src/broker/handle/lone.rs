@@ -19,12 +19,18 @@ use crate::broker::wait::Wait;
 use crate::broker::{Core, shard};
 use crate::id::TopicId;
 use crate::io::Io;
+use crate::limit::{BATCH_DECOMPRESSED_BYTES_MAX, FETCH_BYTES_MAX, STRING_BYTES_MAX};
 use crate::log::First;
 use crate::machine::Topic;
 use crate::probe::{self, Probe};
 use crate::wire::code::ErrorCode;
 use crate::wire::fetch::{FetchOne, FetchPartition, FetchResponse};
 use crate::wire::frame;
+
+const _: () = assert!(
+    FETCH_BYTES_MAX + BATCH_DECOMPRESSED_BYTES_MAX + STRING_BYTES_MAX < i32::MAX as usize,
+    "no answer about one partition is too large for a frame"
+);
 
 /// Such a fetch.
 pub struct Lone {
@@ -115,6 +121,7 @@ impl Lone {
             if self.by_id { ("", self.topic.id) } else { (&*self.topic.name, TopicId::NONE) };
         let response = fetch::partition(core, self.partition.index, fetched);
         let cut = FetchResponse::encode_one(out, version, name, id, &response);
+        // One partition has the most that is fetched at once, or one batch: every frame has that room.
         frame::end_frame(out, start, fetch::bytes_of(&fetched.slices));
         cut
     }

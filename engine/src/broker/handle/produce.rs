@@ -23,6 +23,7 @@ use crate::broker::reply::{Pending, Reply};
 use crate::broker::{settings, shard};
 use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
 use crate::io::{Buf, Io};
+use crate::limit::RECORD_ERRORS_PER_REQUEST_MAX;
 use crate::machine::Topic;
 use crate::probe::{self, Probe};
 use crate::wire::batch::{self, BatchError, Header, Verified};
@@ -98,6 +99,7 @@ pub async fn hand_on<I: Io>(
     // What each batch needs, in the order of its bytes, while the frame is still whole.
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut batches = Vec::new();
+    let mut records_named = 0;
     for topic in &request.topics {
         let found =
             find_topic(&image, &incoming.client, Operation::Write, topic.name, topic.topic_id);
@@ -138,7 +140,12 @@ pub async fn hand_on<I: Io>(
                     batches.push((range, verified, anew, (topic.id, index), answer));
                     Outcome::Asked { index, leader: leader(topic, index), answer: outcome }
                 }
-                Err(response) => Outcome::Done(response),
+                Err(mut response) => {
+                    let room = RECORD_ERRORS_PER_REQUEST_MAX - records_named;
+                    response.record_errors.truncate(room);
+                    records_named += response.record_errors.len();
+                    Outcome::Done(response)
+                }
             });
         }
         topics.push(TopicOutcome {
@@ -186,7 +193,7 @@ fn answer<F>(incoming: &Incoming, topics: Vec<ProduceTopicResponse>) -> Reply<F>
     }
     let throttle_time_ms = incoming.throttle_ms();
     let response = ProduceResponse { topics, throttle_time_ms, ..ProduceResponse::default() };
-    Reply::bytes(incoming.frame_with(|out| response.encode(out, incoming.version)))
+    incoming.reply_with(|out| response.encode(out, incoming.version))
 }
 
 /// Counts and logs that a batch was not taken. What the disk is to blame for has been logged where

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::broker::Core;
 use crate::broker::dispatch::{Incoming, SERVED};
+use crate::broker::reply::Reply;
 use crate::io::Io;
 use crate::wire::api::{ApiKey, ApiVersion, ApiVersionsRequest, ApiVersionsResponse, Message};
 use crate::wire::code::ErrorCode;
@@ -30,13 +31,13 @@ pub async fn list<I: Io>(
 }
 
 /// The answer to a version that does not exist: version 0, so that anybody can read it.
-pub fn unsupported(incoming: &Incoming) -> Vec<u8> {
+pub fn unsupported<F>(incoming: &Incoming) -> Reply<F> {
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.code(),
         api_keys: vec![range(ApiKey::ApiVersions)],
         ..ApiVersionsResponse::default()
     };
-    incoming.frame_with(|out| response.encode(out, 0))
+    incoming.reply_with(|out| response.encode(out, 0))
 }
 
 fn range(api: ApiKey) -> ApiVersion {

@@ -1,10 +1,12 @@
 //! The table of a broker's settings: every key with its kind, its default and what it is about.
 
 use crate::config::{Key, Kind};
-use crate::limit::{FRAME_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
+use crate::limit::{FETCH_BYTES_MAX, FRAME_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
 
+const FETCH_MAX: i32 = FETCH_BYTES_MAX as i32;
 const FRAME_MAX: i32 = FRAME_BYTES_MAX as i32;
 const IN_FLIGHT_MAX: i32 = REQUESTS_IN_FLIGHT_MAX as i32;
+const _: () = assert!(FETCH_BYTES_MAX <= i32::MAX as usize);
 const _: () = assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
 const _: () = assert!(REQUESTS_IN_FLIGHT_MAX <= i32::MAX as usize);
 
@@ -120,7 +122,7 @@ pub const KEYS: &[Key] = &[
     key("delete.topic.enable", Kind::Bool, "true", "Whether topics may be deleted."),
     key(
         "fetch.max.bytes",
-        Kind::Int(1024, i32::MAX),
+        Kind::Int(1024, FETCH_MAX),
         "57671680",
         "The most bytes of records that one fetch is answered with, except that a first batch is \
          always sent whole.",
