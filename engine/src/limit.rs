@@ -106,6 +106,12 @@ pub const REQUEST_MEMORY_UNIT: usize = 4 << 10;
 /// How long a connection waits for request memory.
 pub const REQUEST_MEMORY_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Lines in the log that one connection may cause at once with requests that are refused, and how soon
+/// it may cause another one.
+pub const REFUSALS_LOGGED_MAX: u32 = 20;
+/// See [`REFUSALS_LOGGED_MAX`].
+pub const REFUSALS_LOGGED_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Answers that are ready together are gathered into one write up to about this many bytes.
 pub const REPLY_GATHER_BYTES: usize = 64 << 10;
 /// Memory for answers that a connection keeps while it has none to send, in bytes.

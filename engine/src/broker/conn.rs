@@ -61,6 +61,11 @@ impl Link {
         }
     }
 
+    /// When the last bytes came from the peer, or went to it.
+    pub fn last_active(&self) -> Instant {
+        self.last_active.get()
+    }
+
     /// Nothing is read before `until`.
     pub fn mute(&self, until: Instant) {
         self.muted_until.set(self.muted_until.get().max(Some(until)));

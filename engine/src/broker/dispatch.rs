@@ -4,6 +4,7 @@
 //! in its partition's queue) is done before [`hand_on`] returns, the rest in the answer's future.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -12,14 +13,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{trace, warn};
+use tracing::{debug, trace, warn};
 
 use super::Core;
+use super::allowance::Allowance;
 use super::auth::Authorizer;
 use super::conn::Link;
 use super::handle;
 pub use super::handle::train::Train;
 use super::quota::{self, Timed};
+use super::remedy;
 use super::reply::{Pending, Reply};
 use super::tally::{self, Slot, Tally};
 use crate::id::CorrelationId;
@@ -27,6 +30,7 @@ use crate::io::{Buf, Connection, Io};
 use crate::machine::quota::Quota;
 use crate::probe::{self, Probe};
 use crate::wire::api::{ApiKey, Message, Request};
+use crate::wire::code::ErrorCode;
 use crate::wire::codec::{DecodeError, Reader};
 use crate::wire::frame::{self, RequestHeader};
 
@@ -87,6 +91,8 @@ pub struct Client {
     pub authorizer: Authorizer,
     /// Its core's counters.
     tally: Arc<Tally>,
+    /// What it may still cause in the log.
+    allowance: RefCell<Allowance>,
     /// What it last called itself.
     name: RefCell<String>,
     /// Whether what it uses is measured, and as of which version of the meters.
@@ -118,6 +124,7 @@ impl Client {
             link,
             authorizer: Authorizer::AllowAll,
             tally: core.tally.clone(),
+            allowance: RefCell::default(),
             name: RefCell::default(),
             measured: Cell::default(),
         };
@@ -225,11 +232,40 @@ impl Incoming {
         }
     }
 
-    /// Counts and logs why this request is refused, who sent it, and what would help.
+    /// Counts and logs why this request is refused, who sent it, and what would help. One connection
+    /// causes so many lines and no more; what is missing is counted.
     pub fn warn(&self, reason: &str, remedy: &str) {
         self.count_refused();
-        warn!(client = %self.client.address, client_id = *self.client.name.borrow(),
-            api = self.api.name(), version = self.version, reason, remedy, "request refused");
+        let client = &self.client;
+        // As good a clock as it takes: the request came when the peer was last heard of, or before.
+        let now = client.link.last_active();
+        let Some(withheld) = client.allowance.borrow_mut().take(now) else { return };
+        let withheld = Some(withheld).filter(|lines| *lines > 0);
+        warn!(client = %client.address, client_id = *client.name.borrow(), api = self.api.name(),
+            version = self.version, reason, remedy, withheld, "request refused");
+    }
+
+    /// The same of a part of this request that is refused with `code`, for which there is a remedy
+    /// ([`remedy::of`]). What clients get over by themselves is for those who look closely.
+    pub fn refused(&self, code: ErrorCode, reason: impl fmt::Display) {
+        let remedy = remedy::of(code);
+        if remedy::is_expected(code) {
+            self.count_refused();
+            debug!(client = %self.client.address, client_id = *self.client.name.borrow(),
+                api = self.api.name(), version = self.version, %reason, remedy, "request refused");
+        } else {
+            self.warn(&reason.to_string(), remedy);
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let withheld = self.allowance.get_mut().withheld();
+        if withheld > 0 {
+            warn!(client = %self.address, client_id = *self.name.get_mut(), withheld,
+                "so many more of its requests were refused, for which there was no line");
+        }
     }
 }
 

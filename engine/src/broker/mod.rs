@@ -9,6 +9,7 @@
 
 mod admin;
 mod advertise;
+mod allowance;
 mod answer;
 mod ask;
 mod auth;
@@ -26,6 +27,7 @@ mod inbox_tests;
 mod partition;
 mod producer_id;
 mod quota;
+mod remedy;
 mod reply;
 mod rest;
 mod room;

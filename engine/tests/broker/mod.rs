@@ -9,6 +9,7 @@ mod operator;
 pub(crate) mod peer;
 mod produce;
 mod quotas;
+mod refusals;
 mod rest;
 mod upkeep;
 

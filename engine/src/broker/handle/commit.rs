@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::{find_topic, may_in_group};
+use super::{find_topic, group_said, may_in_group};
 use crate::broker::Core;
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::Incoming;
@@ -36,6 +36,7 @@ pub async fn commit<I: Io>(
 ) -> OffsetCommitResponse {
     let group = request.group_id.clone();
     if let Err(code) = may_in_group(&incoming, Operation::Read, &group) {
+        group_said(&incoming, &group, code.code());
         return refused_commit(request.topics, code);
     }
     let image = core.shared.image();
@@ -68,7 +69,12 @@ pub async fn commit<I: Io>(
             Err(code) => topics.extend(refused_commit(known, code).topics),
         }
     }
-    OffsetCommitResponse { topics: joined(topics), ..OffsetCommitResponse::default() }
+    let topics = joined(topics);
+    let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    if let Some(first) = partitions.find(|one| one.error_code != ErrorCode::None.code()) {
+        group_said(&incoming, &group, first.error_code);
+    }
+    OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }
 }
 
 /// One entry for each topic: some clients look at the first one only.
@@ -166,6 +172,7 @@ async fn fetch_group<I: Io>(
         Ok(topics) => (topics, ErrorCode::None),
         Err((code, topics)) => (topics, code),
     };
+    group_said(incoming, &group_id, error_code.code());
     OffsetFetchResponseGroup { group_id, topics, error_code: error_code.code() }
 }
 
@@ -269,9 +276,9 @@ pub async fn forget<I: Io>(
     mut request: OffsetDeleteRequest,
 ) -> OffsetDeleteResponse {
     let group = request.group_id.clone();
-    let failed = |code: ErrorCode| OffsetDeleteResponse {
-        error_code: code.code(),
-        ..OffsetDeleteResponse::default()
+    let failed = |code: ErrorCode| {
+        group_said(&incoming, &group, code.code());
+        OffsetDeleteResponse { error_code: code.code(), ..OffsetDeleteResponse::default() }
     };
     if let Err(code) = may_in_group(&incoming, Operation::Delete, &group) {
         return failed(code);
@@ -311,7 +318,10 @@ pub async fn forget<I: Io>(
             topics.extend(response.topics);
             OffsetDeleteResponse { topics, ..OffsetDeleteResponse::default() }
         }
-        Ok(Reply::Forgotten(response)) => response,
+        Ok(Reply::Forgotten(response)) => {
+            group_said(&incoming, &group, response.error_code);
+            response
+        }
         Ok(other) => unreachable!("the wish to forget is answered in kind, not {other:?}"),
         Err(code) => failed(code),
     }

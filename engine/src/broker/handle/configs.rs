@@ -14,6 +14,7 @@ use super::find_topic;
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
+use crate::broker::remedy;
 use crate::config::{self, Key, Kind, Source, kind};
 use crate::id::{NodeId, TopicId};
 use crate::io::Io;
@@ -74,7 +75,11 @@ pub async fn describe<I: Io>(
         };
         let (code, message, mut configs) = match described {
             Ok(configs) => (ErrorCode::None, None, configs),
-            Err((code, message)) => (code, Some(message), Vec::new()),
+            Err((code, message)) => {
+                let name = &wanted.resource_name;
+                incoming.refused(code, format_args!("settings of {name}: {message}"));
+                (code, Some(message), Vec::new())
+            }
         };
         // An empty list stands for all keys, as none at all does.
         if let Some(keys) = wanted.configuration_keys.as_ref().filter(|keys| !keys.is_empty()) {
@@ -276,7 +281,14 @@ fn told(
     match outcome {
         Ok(()) => (ErrorCode::None, None),
         Err((code, message)) => {
-            incoming.warn(&format!("settings of {name}: {message}"), "see the reason");
+            let remedy = match code {
+                ErrorCode::InvalidRequest => {
+                    "name each resource and each setting once, and settings that can be changed while \
+                     a broker runs"
+                }
+                other => remedy::of(other),
+            };
+            incoming.warn(&format!("settings of {name}: {message}"), remedy);
             (code, Some(message))
         }
     }

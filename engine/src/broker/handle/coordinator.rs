@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
 use crate::broker::host::{Refused, group};
+use crate::broker::remedy;
 use crate::broker::{Core, advertise};
 use crate::io::Io;
 use crate::machine::name::OFFSETS_TOPIC;
@@ -18,6 +19,9 @@ use crate::wire::code::ErrorCode;
 const GROUP: i8 = 0;
 /// The first version that asks for several keys.
 const BATCHED: i16 = 4;
+
+const NO_OFFSETS_TOPIC: &str = "correct the broker's offsets.topic.* settings, or what its disk \
+                                lacks, so that it can make __consumer_offsets";
 
 const NO_TRANSACTIONS: &str = "this broker coordinates consumer groups only";
 
@@ -41,7 +45,12 @@ pub async fn find<I: Io>(
                 ..Coordinator::default()
             },
             Err((code, message)) => {
-                incoming.warn(&format!("no coordinator for {key:?}: {message}"), "see the reason");
+                let remedy = match request.key_type {
+                    GROUP if code == ErrorCode::CoordinatorNotAvailable => NO_OFFSETS_TOPIC,
+                    GROUP => remedy::of(code),
+                    _ => "use consumer groups only, and leave transactional.id unset",
+                };
+                incoming.warn(&format!("no coordinator for {key:?}: {message}"), remedy);
                 Coordinator {
                     key,
                     node_id: -1,

@@ -41,6 +41,7 @@ pub async fn cluster<I: Io>(
     if request.endpoint_type != BROKERS {
         // Controllers have no listener of their own here (KIP-919).
         let code = ErrorCode::MismatchedEndpointType;
+        incoming.refused(code, code.message());
         return DescribeClusterResponse {
             error_code: code.code(),
             error_message: Some(code.message().to_owned()),
@@ -100,6 +101,7 @@ pub async fn topic_partitions<I: Io>(
         let topic = match find_topic(&image, client, Operation::Describe, name, TopicId::NONE) {
             Ok(topic) => topic,
             Err(code) => {
+                incoming.refused(code, format_args!("topic {name:?}: {}", code.message()));
                 response.topics.push(DescribeTopicPartitionsResponseTopic {
                     error_code: code.code(),
                     name: Some(name.clone()),
@@ -242,6 +244,10 @@ pub async fn producers<I: Io>(
                 Ok(_) => Err(ErrorCode::UnknownTopicOrPartition),
                 Err(code) => Err(*code),
             };
+            if let Err(code) = &producers {
+                let (name, why) = (&asked.name, code.message());
+                incoming.refused(*code, format_args!("{name} partition {index}: {why}"));
+            }
             partitions.push(producers_of(index, producers));
         }
         topics.push(DescribeProducersTopicResponse { name: asked.name, partitions });

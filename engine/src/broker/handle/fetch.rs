@@ -17,7 +17,7 @@ use crate::broker::reply::{Pending, Piece, Reply};
 use crate::broker::session::{Fetching, Key, Turn, Wanted};
 use crate::broker::shard;
 use crate::broker::wait::Wait;
-use crate::id::{LeaderEpoch, PartitionIndex, TopicId};
+use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::log::{First, Slice, Slices};
 use crate::machine::Image;
@@ -90,10 +90,15 @@ pub async fn fetch<I: Io>(
     }
     let limits = Limits::new(core, request.max_wait_ms, request.min_bytes, request.max_bytes);
     let turn = turn(request, incoming.version);
+    let (session, epoch) = (turn.id, turn.epoch);
     let begun = core.sessions.borrow_mut().begin(turn, core.io.now(), core.io.random());
     let fetching = match begun {
         Ok(fetching) => fetching,
-        Err(code) => return refused(incoming, code),
+        Err(code) => {
+            let why = code.message();
+            incoming.refused(code, format_args!("fetch session {session}, epoch {epoch}: {why}"));
+            return refused(incoming, code);
+        }
     };
     let reading = read_enough(core, incoming, &fetching.wanted, &limits);
     let fetched = if incoming.is_measured() {
@@ -270,7 +275,10 @@ fn answer<I: Io>(
     let mut response =
         FetchResponse { session_id: session, throttle_time_ms, ..FetchResponse::default() };
     let mut slices: Vec<Slices<I::File>> = Vec::new();
-    for (Wanted { key, .. }, one) in wanted.into_iter().zip(fetched) {
+    for (Wanted { key, from, .. }, one) in wanted.into_iter().zip(fetched) {
+        if one.error != ErrorCode::None {
+            failed(core, incoming, &named(core, &key), (key.index, from), &one);
+        }
         let data = one.bytes > 0;
         let changed =
             core.sessions.borrow_mut().tell(session, &key, one.high_watermark, one.start, data);
@@ -307,15 +315,40 @@ pub fn bytes_of<'a, F: 'a>(slices: impl IntoIterator<Item = &'a Slice<F>>) -> us
     usize::try_from(bytes).expect("bounded by fetch.max.bytes and one batch")
 }
 
+/// What people call the topic of a partition that was asked for.
+fn named<I: Io>(core: &Core<I>, key: &Key) -> String {
+    if key.topic_id == TopicId::NONE {
+        return key.name.to_string();
+    }
+    let image = core.shared.image();
+    let known = image.topic_by_id(key.topic_id).map(|topic| topic.name.to_string());
+    known.unwrap_or_else(|| format!("topic id {}", key.topic_id))
+}
+
+/// Counts and logs that a partition cannot be read as it was asked.
+pub fn failed<I: Io>(
+    core: &Core<I>,
+    incoming: &Incoming,
+    topic: &str,
+    (index, from): (PartitionIndex, Offset),
+    one: &Fetched<I::File>,
+) {
+    core.tally.fetches_failed.add(1);
+    let why = one.error.message();
+    // Where nothing is known of the partition, both are -1.
+    let (start, end) = (one.start, one.high_watermark);
+    incoming.refused(
+        one.error,
+        format_args!("{topic} partition {index} from offset {from}, of {start} to {end}: {why}"),
+    );
+}
+
 /// The answer about one partition, which is on its way from here.
 pub fn partition<I: Io>(
     core: &Core<I>,
     index: PartitionIndex,
     one: &Fetched<I::File>,
 ) -> FetchPartitionResponse {
-    if one.error != ErrorCode::None {
-        core.tally.fetches_failed.add(1);
-    }
     if let Some(gauge) = &one.gauge {
         gauge.sent(one.bytes);
     }

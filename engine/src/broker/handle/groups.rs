@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::may_in_group;
+use super::{group_said, may_in_group};
 use crate::broker::Core;
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::Incoming;
@@ -44,7 +44,8 @@ pub async fn list<I: Io>(
             Ok(Reply::Listed(listed)) => listed,
             Ok(other) => unreachable!("a question for groups is answered with some, not {other:?}"),
             Err(code) => {
-                let error_code = code.code();
+                let (error_code, why) = (code.code(), code.message());
+                incoming.refused(code, format_args!("groups of {OFFSETS_TOPIC} {index}: {why}"));
                 return ListGroupsResponse { error_code, ..ListGroupsResponse::default() };
             }
         };
@@ -90,6 +91,7 @@ pub async fn describe<I: Io>(
                 ..DescribedGroup::default()
             },
         };
+        group_said(&incoming, &described.group_id, described.error_code);
         let missing = described.error_code == ErrorCode::GroupIdNotFound.code();
         if missing && incoming.version < DEAD_IS_AN_ERROR {
             described.error_code = ErrorCode::None.code();
@@ -119,6 +121,7 @@ pub async fn delete<I: Io>(
             Ok(Reply::Code(code)) | Err(code) => code,
             Ok(other) => unreachable!("a deletion is answered with a code, not {other:?}"),
         };
+        group_said(&incoming, &group_id, code.code());
         results.push(DeletableGroupResult { group_id, error_code: code.code() });
     }
     DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() }

@@ -116,6 +116,10 @@ impl Lone {
         out: &mut Vec<u8>,
     ) -> usize {
         let version = self.incoming.version;
+        if fetched.error != ErrorCode::None {
+            let place = (self.partition.index, self.partition.fetch_offset);
+            fetch::failed(core, &self.incoming, &self.topic.name, place, fetched);
+        }
         let start = self.incoming.begin_in(out);
         let (name, id) =
             if self.by_id { ("", self.topic.id) } else { (&*self.topic.name, TopicId::NONE) };

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::may_in_group;
+use super::{group_said, may_in_group};
 use crate::broker::Core;
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::Incoming;
@@ -34,13 +34,15 @@ pub async fn join<I: Io>(
         fresh: fresh(core.io.random(), core.io.random()),
         request,
     }));
-    match asked(&core, &incoming, &group, command).await {
+    let response = match asked(&core, &incoming, &group, command).await {
         Ok(Reply::Joined(response)) => *response,
         Ok(other) => unreachable!("a join is answered with a join, not {other:?}"),
         Err(code) => {
             JoinGroupResponse { error_code: code.code(), member_id, ..JoinGroupResponse::default() }
         }
-    }
+    };
+    group_said(&incoming, &group, response.error_code);
+    response
 }
 
 /// Gives a member its share.
@@ -51,11 +53,13 @@ pub async fn sync<I: Io>(
 ) -> SyncGroupResponse {
     let group = request.group_id.clone();
     let command = Command::Sync { ticket: core.ticket(), request };
-    match asked(&core, &incoming, &group, command).await {
+    let response = match asked(&core, &incoming, &group, command).await {
         Ok(Reply::Synced(response)) => response,
         Ok(other) => unreachable!("a sync is answered with a sync, not {other:?}"),
         Err(code) => SyncGroupResponse { error_code: code.code(), ..SyncGroupResponse::default() },
-    }
+    };
+    group_said(&incoming, &group, response.error_code);
+    response
 }
 
 /// Hears that a member is alive, and tells it what its group is up to.
@@ -72,6 +76,7 @@ pub async fn heartbeat<I: Io>(
         Ok(Reply::Code(code)) | Err(code) => code,
         Ok(other) => unreachable!("a heartbeat is answered with a code, not {other:?}"),
     };
+    group_said(&incoming, &group, code.code());
     HeartbeatResponse { error_code: code.code(), ..HeartbeatResponse::default() }
 }
 
@@ -100,6 +105,7 @@ pub async fn leave<I: Io>(
     {
         response.error_code = member.error_code;
     }
+    group_said(&incoming, &group, response.error_code);
     response
 }
 

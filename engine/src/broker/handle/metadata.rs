@@ -96,9 +96,17 @@ async fn one<I: Io>(
         topic_authorized_operations: OPERATIONS_NOT_ASKED,
         ..MetadataResponseTopic::default()
     };
+    let refused = |code: ErrorCode| {
+        let why = code.message();
+        match &wanted.name {
+            Some(name) => incoming.refused(code, format_args!("topic {name:?}: {why}")),
+            None => incoming.refused(code, format_args!("topic id {}: {why}", wanted.topic_id)),
+        }
+        failed(code)
+    };
     if wanted.topic_id != TopicId::NONE && wanted.name.is_some() && incoming.version < 12 {
         // KIP-516: versions 10 and 11 have the field and no broker that answers it.
-        return failed(ErrorCode::InvalidRequest);
+        return refused(ErrorCode::InvalidRequest);
     }
     let image: Arc<Image> = core.shared.image();
     let name = wanted.name.as_deref().unwrap_or("");
@@ -107,18 +115,19 @@ async fn one<I: Io>(
         Err(ErrorCode::UnknownTopicOrPartition) if create => {
             match make(core, incoming, name).await {
                 Ok(topic) => found(&topic, operations),
+                // It has said why.
                 Err(code) => failed(code),
             }
         }
         Err(ErrorCode::UnknownTopicOrPartition) => {
             let legal = crate::machine::name::check(name).is_ok();
-            failed(if legal {
+            refused(if legal {
                 ErrorCode::UnknownTopicOrPartition
             } else {
                 ErrorCode::InvalidTopicException
             })
         }
-        Err(code) => failed(code),
+        Err(code) => refused(code),
     }
 }
 
@@ -130,7 +139,9 @@ async fn make<I: Io>(
 ) -> Result<Arc<Topic>, ErrorCode> {
     let client = &incoming.client;
     if !client.authorizer.allows(client, Operation::Create, Resource::Topic(name)) {
-        return Err(ErrorCode::TopicAuthorizationFailed);
+        let code = ErrorCode::TopicAuthorizationFailed;
+        incoming.refused(code, format_args!("topic {name:?}: {}", code.message()));
+        return Err(code);
     }
     let config = &core.shared.config;
     let topic = if name == OFFSETS_TOPIC {

@@ -67,6 +67,14 @@ fn may_in_group(incoming: &Incoming, operation: Operation, group: &str) -> Resul
     }
 }
 
+/// Counts and logs what is said against a request by a group, or about one, if anything is.
+fn group_said(incoming: &Incoming, group: &str, code: i16) {
+    let code = ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError);
+    if code != ErrorCode::None {
+        incoming.refused(code, format_args!("group {group:?}: {}", code.message()));
+    }
+}
+
 /// The leader and epoch of a partition, as the image has them.
 fn leader(topic: &Topic, index: PartitionIndex) -> Option<(NodeId, LeaderEpoch)> {
     topic.partition(index).map(|partition| (partition.leader, partition.leader_epoch))

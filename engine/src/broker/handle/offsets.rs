@@ -45,6 +45,13 @@ pub async fn list<I: Io>(
             } else {
                 Err(ErrorCode::UnsupportedVersion)
             };
+            if let Err(code) = found {
+                let (name, why) = (&topic.name, code.message());
+                incoming.refused(
+                    code,
+                    format_args!("{name} partition {index}, timestamp {timestamp}: {why}"),
+                );
+            }
             partitions.push(offset_response(index, found));
         }
         topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
@@ -104,7 +111,17 @@ pub async fn for_leader_epoch<I: Io>(
             });
             let (error, (epoch, end)) = match found.await {
                 Ok(found) => (ErrorCode::None, found),
-                Err(code) => (code, (LeaderEpoch::NONE, Offset(-1))),
+                Err(code) => {
+                    let (name, why) = (&topic.topic, code.message());
+                    incoming.refused(
+                        code,
+                        format_args!(
+                            "{name} partition {index}, the end of epoch {asked} by one who believes \
+                             in {current}: {why}"
+                        ),
+                    );
+                    (code, (LeaderEpoch::NONE, Offset(-1)))
+                }
             };
             partitions.push(EpochEndOffset {
                 error_code: error.code(),

@@ -10,6 +10,7 @@ use super::find_topic;
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
+use crate::broker::remedy;
 use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::machine::{Command, MorePartitions, Reply, Topic};
@@ -52,7 +53,7 @@ pub async fn create<I: Io>(
                 (ErrorCode::None, None)
             }
             Err((code, message)) => {
-                incoming.warn(&format!("topic {name}: {message}"), "see the reason");
+                incoming.warn(&format!("topic {name}: {message}"), remedy::of(code));
                 (code, Some(message))
             }
         };

@@ -10,15 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::smallvec;
-use tracing::debug;
-
 use super::{find_topic, leader};
 use crate::broker::Core;
 use crate::broker::answer;
 use crate::broker::ask::{Accepted, Ask, Outcomes, Produce, Rejection};
 use crate::broker::auth::Operation;
 use crate::broker::dispatch::{self, Incoming};
+use crate::broker::remedy;
 use crate::broker::reply::{Pending, Reply};
 use crate::broker::{settings, shard};
 use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
@@ -31,6 +29,7 @@ use crate::wire::code::ErrorCode;
 use crate::wire::produce::{
     ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse,
 };
+use smallvec::smallvec;
 
 /// When the client wants its answer (Kafka's `acks`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,8 +186,7 @@ pub async fn hand_on<I: Io>(
 fn answer<F>(incoming: &Incoming, topics: Vec<ProduceTopicResponse>) -> Reply<F> {
     for topic in &topics {
         for partition in topic.partitions.iter().filter(|one| one.error != ErrorCode::None) {
-            let reason = partition.error_message.as_deref().unwrap_or("");
-            warn(incoming, &topic.name, partition.index, partition.error, reason);
+            refused(incoming, &topic.name, partition);
         }
     }
     let throttle_time_ms = incoming.throttle_ms();
@@ -196,22 +194,11 @@ fn answer<F>(incoming: &Incoming, topics: Vec<ProduceTopicResponse>) -> Reply<F>
     incoming.reply_with(|out| response.encode(out, incoming.version))
 }
 
-/// Counts and logs that a batch was not taken. What the disk is to blame for has been logged where
-/// that began: a producer repeats such a batch many times a second.
-pub fn warn(
-    incoming: &Incoming,
-    topic: &str,
-    index: PartitionIndex,
-    code: ErrorCode,
-    reason: &str,
-) {
-    if code == ErrorCode::KafkaStorageError {
-        incoming.count_refused();
-        debug!(client = %incoming.client.address, topic, partition = %index, reason, "refused");
-        return;
-    }
-    let what = format!("{topic} partition {index}: {reason}");
-    incoming.warn(&what, "the client was told the same");
+/// Counts and logs that a batch was not taken.
+pub fn refused(incoming: &Incoming, topic: &str, partition: &ProducePartitionResponse) {
+    let ProducePartitionResponse { index, error, error_message, .. } = partition;
+    let reason = error_message.as_deref().unwrap_or("");
+    incoming.refused(*error, format_args!("{topic} partition {index}: {reason}"));
 }
 
 /// How long a request waits for the replicas.
@@ -362,23 +349,29 @@ impl Unsettled {
 /// With acks=0 nothing is sent; a failure that is known at once closes the connection, which is
 /// all that such a client can notice.
 fn unanswered<F>(topics: Vec<TopicOutcome>, incoming: Incoming) -> Pending<F> {
-    let refused = topics.iter().flat_map(|topic| &topic.partitions).find_map(|one| match one {
-        Outcome::Done(response) => Some(response.error_message.as_deref().unwrap_or("")),
-        Outcome::Asked { .. } => None,
-    });
-    if let Some(reason) = refused {
-        incoming.warn(reason, "closing: acks=0 leaves no other way to tell");
-        return Pending::Now(Reply::Close);
+    let close = move |topic: &str, partition: &ProducePartitionResponse| {
+        let ProducePartitionResponse { index, error, error_message, .. } = partition;
+        let reason = error_message.as_deref().unwrap_or("");
+        let reason = format!(
+            "closing, for acks=0 leaves no other way to tell: {topic} partition {index}: {reason}"
+        );
+        incoming.warn(&reason, remedy::of(*error));
+        Reply::Close
+    };
+    for topic in &topics {
+        let done = topic.partitions.iter().find_map(|one| match one {
+            Outcome::Done(response) => Some(response),
+            Outcome::Asked { .. } => None,
+        });
+        if let Some(response) = done {
+            return Pending::Now(close(&topic.name, response));
+        }
     }
     Pending::later(async move {
         for topic in gather(topics, std::future::pending()).await {
-            for partition in topic.partitions {
-                if partition.error != ErrorCode::None {
-                    probe::hit(Probe::UnansweredFailed);
-                    let reason = partition.error_message.unwrap_or_default();
-                    incoming.warn(&reason, "closing: acks=0 leaves no other way to tell");
-                    return Reply::Close;
-                }
+            if let Some(failed) = topic.partitions.iter().find(|one| one.error != ErrorCode::None) {
+                probe::hit(Probe::UnansweredFailed);
+                return close(&topic.name, failed);
             }
         }
         Reply::Silence

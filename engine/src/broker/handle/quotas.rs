@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
+use crate::broker::remedy;
 use crate::io::Io;
 use crate::machine::quota::{Entity, Quota, QuotaError, Rate, Whose};
 use crate::machine::{Command, NewQuotas, Reply};
@@ -23,6 +24,10 @@ const CLIENT_ID: &str = "client-id";
 
 /// Why a request is refused, for its answer.
 type Failure = (ErrorCode, String);
+
+const HOW_TO_ASK: &str = "ask for the entity types user and client-id, each once at most";
+const HOW_TO_SET: &str = "name a user, a client-id or both, each once, and give producer_byte_rate, \
+                          consumer_byte_rate or request_percentage a number above 0";
 
 fn invalid(message: &str) -> Failure {
     (ErrorCode::InvalidRequest, message.to_owned())
@@ -70,7 +75,7 @@ pub async fn describe<I: Io>(
             DescribeClientQuotasResponse { entries, ..DescribeClientQuotasResponse::default() }
         }
         Err((code, message)) => {
-            incoming.warn(&message, "see the reason");
+            incoming.warn(&message, HOW_TO_ASK);
             DescribeClientQuotasResponse {
                 error_code: code.code(),
                 error_message: Some(message),
@@ -150,7 +155,11 @@ pub async fn alter<I: Io>(
         let (error_code, error_message) = match outcome {
             Ok(()) => (ErrorCode::None.code(), None),
             Err((code, message)) => {
-                incoming.warn(&message, "see the reason");
+                let remedy = match code {
+                    ErrorCode::InvalidRequest => HOW_TO_SET,
+                    other => remedy::of(other),
+                };
+                incoming.warn(&message, remedy);
                 (code.code(), Some(message))
             }
         };

@@ -54,8 +54,14 @@ async fn delete_one<I: Io>(
     offset: i64,
 ) -> Result<Offset, ErrorCode> {
     let client = &incoming.client;
-    let topic = find_topic(image, client, Operation::Delete, name, TopicId::NONE)?;
-    topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let refused = |code: ErrorCode| {
+        let why = code.message();
+        incoming.refused(code, format_args!("{name} partition {index} up to {offset}: {why}"));
+        code
+    };
+    let topic =
+        find_topic(image, client, Operation::Delete, name, TopicId::NONE).map_err(refused)?;
+    topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition).map_err(refused)?;
     if topic.is_internal() {
         incoming.warn(&format!("records of {name} are not for deleting"), "leave it alone");
         return Err(ErrorCode::InvalidTopicException);
@@ -69,9 +75,9 @@ async fn delete_one<I: Io>(
     let to = match offset {
         -1 => None,
         offset if offset >= 0 => Some(Offset(offset)),
-        _ => return Err(ErrorCode::OffsetOutOfRange),
+        _ => return Err(refused(ErrorCode::OffsetOutOfRange)),
     };
     let (answer, raised) = oneshot::channel();
     shard::ask(core, (topic.id, index), Ask::RaiseStart { to, answer }).await;
-    raised.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower))
+    raised.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower)).map_err(refused)
 }

@@ -9,6 +9,7 @@ use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
 use crate::broker::host::{Refused, group};
+use crate::broker::remedy;
 use crate::config;
 use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
@@ -51,7 +52,7 @@ pub async fn create<I: Io>(
                 result
             }
             Err((code, message)) => {
-                incoming.warn(&format!("topic {}: {message}", wanted.name), "see the reason");
+                incoming.warn(&format!("topic {}: {message}", wanted.name), remedy::of(code));
                 CreatableTopicResult {
                     name: wanted.name.clone(),
                     error_code: code.code(),
@@ -193,7 +194,7 @@ pub async fn delete<I: Io>(
             Ok(topic) => (ErrorCode::None, None, Some(topic.name.to_string()), topic.id),
             Err((code, message)) => {
                 let what = name.clone().unwrap_or_else(|| id.to_string());
-                incoming.warn(&format!("topic {what}: {message}"), "see the reason");
+                incoming.warn(&format!("topic {what}: {message}"), remedy::of(code));
                 (code, Some(message), name, id)
             }
         };

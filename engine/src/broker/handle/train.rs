@@ -26,6 +26,7 @@ use crate::io::{Buf, Io};
 use crate::limit::TRAIN_REQUESTS_MAX;
 use crate::machine::Topic;
 use crate::wire::batch::{self, Rules};
+use crate::wire::code::ErrorCode;
 use crate::wire::produce::{ProduceOne, ProducePartitionResponse, ProduceResponse};
 use crate::wire::{self, frame};
 
@@ -204,9 +205,9 @@ impl Departed {
         let Route { client, version, by_id, topic, index, leader, .. } = &self.route;
         let (name, id) = if *by_id { ("", topic.id) } else { (&*topic.name, TopicId::NONE) };
         let mut put = |request, response: ProducePartitionResponse| {
-            if let Some(reason) = &response.error_message {
+            if response.error != ErrorCode::None {
                 let incoming = Incoming::produce(client.clone(), *version, request);
-                produce::warn(&incoming, &topic.name, *index, response.error, reason);
+                produce::refused(&incoming, &topic.name, &response);
             }
             let start = frame::begin_frame(out);
             frame::put_response_header(out, wire::produce::KEY, *version, request);
