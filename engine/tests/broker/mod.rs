@@ -5,6 +5,7 @@ mod admin;
 mod durability;
 mod groups;
 mod hostile;
+mod offsets;
 mod operator;
 pub(crate) mod peer;
 mod produce;

@@ -352,6 +352,8 @@ pub fn partition<I: Io>(
     if let Some(gauge) = &one.gauge {
         gauge.sent(one.bytes);
     }
+    // KIP-951: the epoch that the client has missed. `node_endpoints` stays empty: it tells where a
+    // leader is that the client may not know yet, and the only one that there is sends this answer.
     let stale = matches!(one.error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
     FetchPartitionResponse {
         index,

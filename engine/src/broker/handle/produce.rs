@@ -323,6 +323,7 @@ pub fn answered(
             ..ProducePartitionResponse::default()
         },
         Err(Rejection { code, message }) => {
+            // KIP-951. Without `node_endpoints`: the only leader that there is sends this answer.
             let current_leader = leader.filter(|_| code == ErrorCode::NotLeaderOrFollower);
             ProducePartitionResponse { current_leader, ..refusal(index, code, message) }
         }
