@@ -5,6 +5,8 @@
 //! simulated time.
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -19,6 +21,12 @@ pub fn judging<T>(check: impl FnOnce() -> T) -> T {
     let verdict = check();
     JUDGED.with(|judged| judged.set(judged.get() + thread_cpu().saturating_sub(begun)));
     verdict
+}
+
+/// As [`judging`], for a checker that waits in between: its own turns count.
+pub async fn judging_in_turns<F: Future>(check: F) -> F::Output {
+    let mut check = pin!(check);
+    poll_fn(|cx| judging(|| check.as_mut().poll(cx))).await
 }
 
 /// The time that checkers took on this thread so far. A run is one thread.
@@ -44,6 +52,8 @@ pub fn percentile(values: &[u64], per_cent: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -58,7 +68,10 @@ mod tests {
     fn time_is_counted() {
         let before = judged();
         assert_eq!(judging(|| 3), 3);
-        assert!(judged() > before);
+        let once = judged();
+        assert!(once > before);
+        assert_eq!(judging_in_turns(async { 4 }).now_or_never(), Some(4));
+        assert!(judged() > once);
         assert!(thread_cpu() > Duration::ZERO);
     }
 }

@@ -11,6 +11,7 @@ use trialog_engine::io::Io;
 
 use super::stage::{ADMIN_PORT, PORT, Stage};
 use crate::io::SimIo;
+use crate::timing::judging_in_turns;
 
 /// Where a broker's data are on its disk.
 pub const DATA: &str = "/data";
@@ -18,7 +19,7 @@ pub const DATA: &str = "/data";
 /// Runs broker number `broker` until it stops or cannot start; after the run, examines its disk.
 pub async fn serve(io: SimIo, stage: Stage, broker: usize) {
     if stage.is_examined() {
-        return stage.examine(&io, broker).await;
+        return judging_in_turns(stage.examine(&io, broker)).await;
     }
     let shape = &stage.shape.brokers[broker];
     let mut random = stage.stream("start", (broker as u64) << 32 | io.process().number);
