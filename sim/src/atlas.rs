@@ -279,7 +279,8 @@ pub struct Promised {
 
 impl Promised {
     /// What its file is called.
-    fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         let Promised { base, generation, .. } = self;
         match generation {
             0 => format!("{base:020}.log"),

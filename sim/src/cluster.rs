@@ -31,7 +31,11 @@ pub struct Cluster {
     handle: Handle,
     nodes: Arc<Mutex<Vec<NodeId>>>,
     tasks: Arc<Mutex<Vec<AbortHandle>>>,
+    looks: Arc<Mutex<Vec<Look>>>,
 }
+
+/// Somebody who looks once a second, and changes nothing.
+type Look = Arc<dyn Fn() + Send + Sync>;
 
 /// How a run is carried out.
 #[derive(Clone, Debug)]
@@ -92,10 +96,10 @@ where
         runtime.block_on(async move {
             let time = madsim::time::TimeHandle::current();
             let world = World::new(frame.seed, time, frame.watcher);
-            let (nodes, tasks) = (Arc::default(), Arc::default());
-            let cluster = Cluster { world: world.clone(), handle: handle.clone(), nodes, tasks };
+            let (nodes, tasks, looks) = (Arc::default(), Arc::default(), Arc::default());
+            let cluster = Cluster { world: world.clone(), handle, nodes, tasks, looks };
             cluster.spawn(world.clone().drive());
-            cluster.spawn(tidy_up(handle));
+            cluster.spawn(cluster.clone().each_second());
             let value = body(cluster.clone()).await;
             let (digest, simulated) = (world.digest(), Duration::from_nanos(world.now()));
             cluster.stop().await;
@@ -115,14 +119,6 @@ where
 fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
-}
-
-/// Every finished task leaves something behind in madsim until its tasks are counted.
-async fn tidy_up(handle: Handle) {
-    loop {
-        madsim::time::sleep(Duration::from_secs(1)).await;
-        let _ = handle.metrics().num_tasks();
-    }
 }
 
 impl Cluster {
@@ -212,6 +208,23 @@ impl Cluster {
     /// True (simulated) time passes.
     pub async fn pass(&self, duration: Duration) {
         madsim::time::sleep(duration).await;
+    }
+
+    /// Has `look` look once in every simulated second. It must change nothing and draw nothing: since
+    /// no task is added for it, a run with it and one without are then the same run.
+    pub fn look_each_second(&self, look: impl Fn() + Send + Sync + 'static) {
+        self.looks.lock().expect("nobody panics with it").push(Arc::new(look));
+    }
+
+    /// What there is to do once a second, beside the machines.
+    async fn each_second(self) {
+        loop {
+            self.pass(Duration::from_secs(1)).await;
+            // Every finished task leaves something behind in madsim until its tasks are counted.
+            let _ = self.handle.metrics().num_tasks();
+            let looks = self.looks.lock().expect("nobody panics with it").clone();
+            looks.iter().for_each(|look| look());
+        }
     }
 
     /// Ends every process and lets the executor drop what they held.

@@ -77,6 +77,34 @@ fn each_seed<F: Future<Output = ()>>(body: impl Fn(Cluster) -> F + Send + Copy +
     }
 }
 
+/// Who looks sees each second once, and leaves everything as it is.
+#[test]
+fn a_look_each_second_changes_nothing() {
+    let run = |looks: bool| {
+        let body = move |cluster: Cluster| async move {
+            cluster.add("server", DISK, echo);
+            let seen: Notes<u64> = Arc::default();
+            if looks {
+                let (world, own) = (cluster.world().clone(), Arc::clone(&seen));
+                cluster.look_each_second(move || note(&own, world.now() / 1_000_000_000));
+            }
+            cluster.add("client", DISK, |io| async move {
+                let connection = io.connect(server()).await.expect("a server");
+                for _ in 0..100 {
+                    write_all(&connection, vec![1; 50].into(), Flow::Done).await.expect("sent");
+                    read_some(&connection, 50).await.expect("answered");
+                    io.sleep(Duration::from_nanos(io.random() % 90_000_000)).await;
+                }
+            });
+            cluster.pass(Duration::from_millis(4500)).await;
+            taken(&seen)
+        };
+        simulate(Frame::new(1), body).expect("no panic")
+    };
+    let (with, without) = (run(true), run(false));
+    assert_eq!((with.digest, &with.value[..]), (without.digest, &[1, 2, 3, 4][..]));
+}
+
 #[test]
 fn bytes_come_back_in_order_and_the_end_after_them() {
     each_seed(|cluster| async move {

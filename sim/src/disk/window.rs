@@ -22,6 +22,15 @@ impl Disk {
         Ok(risky.map(|(name, _)| name.clone()).collect())
     }
 
+    /// What a process finds in the first `most` bytes of a file now; none if something of the file is
+    /// rotten.
+    #[must_use]
+    pub fn seen(&self, dir: &Path, name: &str, most: u64) -> Option<Vec<u8>> {
+        let ino = self.names.get(self.folder(dir).ok()?, name)?;
+        let length = self.files.get(&ino)?.len().min(most) as usize;
+        (!self.rot.is_in(ino)).then(|| self.peek(ino, 0, length))
+    }
+
     /// What a power cut would leave of a file, if it is certain to be left; none if something of it
     /// is rotten.
     #[must_use]

@@ -7,18 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use trialog_engine::id::{Offset, PartitionIndex, ProducerId};
+use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::io::{Io, Pool};
 use trialog_engine::log::{self, Item, Log, Severity};
 use trialog_engine::wire::batch::{Batch, Header};
 use trialog_jepsen::history::Value;
 
 use super::groups::{self, Replay};
+use super::producers::Producers;
 use super::{Part, Violation};
 use crate::io::SimIo;
-
-/// As many batches of a producer as the log remembers.
-const BATCHES_KEPT: usize = 5;
 
 /// The records that a partition must hold, by offset.
 pub type Proven = BTreeMap<Offset, Value>;
@@ -77,23 +75,10 @@ struct Model {
     end: Offset,
 }
 
-/// Of each producer: its epoch, and of its last batches sequence, last offset delta, and offset.
-type Producers = BTreeMap<ProducerId, (i16, Vec<(i32, i32, Offset)>)>;
-
 impl Model {
     fn take(&mut self, header: &Header, bytes: &[u8]) {
         self.end = header.base_offset().plus(i64::from(header.last_offset_delta()) + 1);
-        if header.producer_id().0 >= 0 {
-            let producer = self.producers.entry(header.producer_id()).or_default();
-            if producer.0 != header.producer_epoch().0 {
-                *producer = (header.producer_epoch().0, Vec::new());
-            }
-            let kept = (header.base_sequence(), header.last_offset_delta(), header.base_offset());
-            producer.1.push(kept);
-            if producer.1.len() > BATCHES_KEPT {
-                producer.1.remove(0);
-            }
-        }
+        self.producers.take(header);
         let Ok(batch) = Batch::parse(bytes) else { return };
         let Ok(contents) = batch.contents() else { return };
         for (record, delta) in contents.records().zip(0..) {
@@ -145,7 +130,8 @@ async fn examine_partition(
             return Err(("LOG-6", format!("offset {offset} held {value}, and now {there}")));
         }
     }
-    let table = parse_table(&table).ok_or(("LOG-8", "unreadable producer table".to_owned()))?;
+    let table =
+        Producers::parse(&table).ok_or(("LOG-8", "unreadable producer table".to_owned()))?;
     if table != model.producers {
         let told = &model.producers;
         return Err(("LOG-8", format!("producer table {table:?}, by the batches {told:?}")));
@@ -176,33 +162,4 @@ fn for_each_record(bytes: &[u8], mut take: impl FnMut(&[u8], Option<&[u8]>)) {
     for record in contents.records().flatten() {
         take(record.key.unwrap_or_default(), record.value);
     }
-}
-
-/// Reads a producer table as `docs/format.md` draws it.
-fn parse_table(bytes: &[u8]) -> Option<Producers> {
-    let mut rest = bytes;
-    fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-        let (head, tail) = rest.split_first_chunk()?;
-        *rest = tail;
-        Some(*head)
-    }
-    let count = u32::from_be_bytes(take(&mut rest)?);
-    let mut table = Producers::new();
-    for _ in 0..count {
-        let id = ProducerId(i64::from_be_bytes(take(&mut rest)?));
-        let epoch = i16::from_be_bytes(take(&mut rest)?);
-        // Last timestamp, transaction, and coordinator epoch.
-        let _: [u8; 20] = take(&mut rest)?;
-        let [kept] = take(&mut rest)?;
-        let mut batches = Vec::new();
-        for _ in 0..kept {
-            let sequence = i32::from_be_bytes(take(&mut rest)?);
-            let delta = i32::from_be_bytes(take(&mut rest)?);
-            let base = Offset(i64::from_be_bytes(take(&mut rest)?));
-            let _: [u8; 8] = take(&mut rest)?;
-            batches.push((sequence, delta, base));
-        }
-        table.insert(id, (epoch, batches));
-    }
-    rest.is_empty().then_some(table)
 }

@@ -1,9 +1,10 @@
 //! White-box invariants: what must hold inside of the brokers while a run goes on.
 //!
 //! A [`Watch`] looks at the brokers' gauges (`trialog_engine::broker::Reading`) and at their disks
-//! whenever a client is told something, and remembers what must still be true later. It draws no
-//! randomness, starts no tasks and changes nothing, so that a run with it and one without are the
-//! same run. Each violation carries the id of `engine/docs/invariants.md`.
+//! whenever a client is told something, and once in every simulated second besides, and remembers
+//! what must still be true later. It draws no randomness, starts no tasks and changes nothing, so
+//! that a run with it and one without are the same run. Each violation carries the id of
+//! `engine/docs/invariants.md`.
 //!
 //! [`quota`] judges what clients with a quota were let through; they tell it themselves.
 //! [`after`] and [`groups`] look at what a last power cut left on the disks, without a broker.
@@ -12,6 +13,7 @@ pub mod after;
 mod disk;
 pub mod groups;
 mod offsets;
+mod producers;
 pub mod quota;
 
 use std::collections::BTreeMap;
@@ -58,6 +60,8 @@ pub struct Watch {
     epochs: BTreeMap<Part, (i32, u64)>,
     /// Below it, everything of a lasting topic was acknowledged or read.
     floors: BTreeMap<Part, Offset>,
+    /// At which points the checkpoints of lasting topics have been judged, by each process.
+    points: BTreeMap<(u64, Part), Option<Offset>>,
     disk_seen: BTreeMap<usize, u64>,
     /// Since when processes of brokers have refused records although there is ample room.
     refusing: BTreeMap<u64, u64>,
@@ -112,6 +116,8 @@ impl Watch {
                 wrong.extend(offsets::check_floor(reading, self.floors.get(part)));
                 if disk_due {
                     wrong.extend(disk::check(world, broker.machine, data, reading));
+                    let judged = self.points.entry(key.clone()).or_default();
+                    wrong.extend(producers::check(world, broker.machine, data, reading, judged));
                 }
             }
             wrong.extend(disk::check_named(world, broker.machine, data, reading, before));

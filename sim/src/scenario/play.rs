@@ -191,14 +191,7 @@ async fn play(
     world.say(&format!("{shape:#?}\n{plan}"));
     let recorder = Recorder::new(world, kept.history.clone());
     let stage = Stage::new(Seed(run.seed), shape.clone(), recorder, run.cut.clone(), kept);
-    let brokers: Vec<usize> = (0..shape.brokers.len()).collect();
-    for &broker in &brokers {
-        let program = with(&stage, move |io, stage| host::serve(io, stage, broker));
-        let machine = cluster.add(&format!("broker {broker}"), shape.disk_bytes, program);
-        cluster.world().machine(machine, |machine| {
-            machine.disk.flushes_lie = broker_disk == BrokerDisk::Lying;
-        });
-    }
+    let brokers = start_brokers(&cluster, &stage, broker_disk);
     let mut clients = Vec::new();
     for (number, client) in shape.clients.iter().enumerate() {
         let name = format!("{} {number}", client.role.name());
@@ -213,7 +206,7 @@ async fn play(
         stage.expect_damage();
     }
     let acted = act(&cluster, &stage, &nemesis, &plan, &clients).await;
-    // What the last power cuts take is looked at, and is no fault that met anything.
+    // The last power cuts, behind which the disks are examined, meet nobody: they do not count.
     let counts = nemesis.counts();
     let acted = match acted {
         Ok(()) => examine(&cluster, &stage).await,
@@ -223,6 +216,21 @@ async fn play(
     let report = stage.recorder.judge(&Expect { caught_up: caught_up(&acted), ..expect(&shape) });
     let verdict = gravest(verdict(&stage, &report), acted);
     Played { verdict, counts, tally: report.tally, findings: report.findings }
+}
+
+/// Starts the brokers, on the first machines, with somebody who looks at them.
+fn start_brokers(cluster: &Cluster, stage: &Stage, disk: BrokerDisk) -> Vec<usize> {
+    let looking = stage.clone();
+    cluster.look_each_second(move || looking.look());
+    let start = |broker: usize| {
+        let program = with(stage, move |io, stage| host::serve(io, stage, broker));
+        let machine = cluster.add(&format!("broker {broker}"), stage.shape.disk_bytes, program);
+        cluster.world().machine(machine, |machine| {
+            machine.disk.flushes_lie = disk == BrokerDisk::Lying;
+        });
+        machine
+    };
+    (0..stage.shape.brokers.len()).map(start).collect()
 }
 
 /// The two acts.
@@ -379,77 +387,4 @@ async fn within(cluster: &Cluster, limit: Duration, done: impl Fn() -> bool) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use trialog_engine::id::{Offset, PartitionIndex};
-    use trialog_jepsen::check::{self, Anomaly};
-    use trialog_jepsen::history::{Event, History, Op, Phase, Process, Value};
-
-    use super::*;
-    use crate::scenario::{Cut, Size};
-
-    /// The power cuts behind which disks are examined counted as if they had met the run.
-    #[test]
-    fn a_run_without_faults_counts_none() {
-        for seed in 0..3 {
-            let cut = Cut { faults: (0..10_000).collect(), ..Cut::default() };
-            let passed = run(&Run { cut, ..Run::new(seed, Size::Small) });
-            let facts = passed.expect("a calm run").facts;
-            assert_eq!(facts.counts, Counts::default(), "seed {seed}");
-        }
-    }
-
-    fn unsafe_() -> Wrong {
-        let text = "one: two records at one offset\n".to_owned();
-        Wrong { how: Failed::Safety, found_by: vec!["inconsistent-offsets".to_owned()], text }
-    }
-
-    #[test]
-    fn safety_counts_more_than_liveness_and_tells_of_both() {
-        let stuck = || Err(Wrong::stuck(STUCK_CLIENT, "a client is stuck".to_owned()));
-        assert_eq!(gravest(Ok(()), Ok(())), Ok(()));
-        assert_eq!(gravest(Ok(()), stuck()), stuck());
-        assert_eq!(gravest(Err(unsafe_()), Ok(())), Err(unsafe_()));
-        let both = gravest(Err(unsafe_()), stuck()).expect_err("both");
-        let found_by = [unsafe_().found_by, vec![STUCK_CLIENT.to_owned()]].concat();
-        assert_eq!((both.how, both.found_by), (Failed::Safety, found_by));
-        assert_eq!(both.text, "one: two records at one offset\nbesides, a client is stuck\n");
-    }
-
-    /// A client is stuck before the final reading. That a record was seen by nobody proves nothing
-    /// then; that two readers saw different ones at one offset does.
-    #[test]
-    fn a_stuck_run_is_judged_by_all_that_needs_no_final_reading() {
-        let mut history = History::default();
-        let topic = history.topic("t");
-        let partition = PartitionIndex(0);
-        let mut push = |process, phase, op| {
-            let (time_ns, process) = (0, Process(process));
-            history.push(Event { time_ns, process, phase, op });
-        };
-        for (offset, value) in [(0, Value(1)), (0, Value(2)), (9, Value(3))] {
-            let send = |offset| Op::Send {
-                topic,
-                partition: Some(partition),
-                key: None,
-                value,
-                tombstone: false,
-                timestamp_ms: None,
-                offset,
-            };
-            push(1, Phase::Invoke, send(None));
-            push(1, Phase::Ok, send(Some(Offset(offset))));
-        }
-        push(2, Phase::Info, Op::Final);
-        let judged = |acted| {
-            let expect = Expect { caught_up: caught_up(&acted), ..Expect::default() };
-            let report = check::all(&history, &expect);
-            (report.count(Anomaly::InconsistentOffsets) > 0, report.count(Anomaly::Unseen) > 0)
-        };
-        assert_eq!(judged(Ok(())), (true, true));
-        for stuck in [STUCK_CLIENT, STUCK_READER] {
-            assert_eq!(judged(Err(Wrong::stuck(stuck, String::new()))), (true, false), "{stuck}");
-        }
-        // The examiner comes after the final reading.
-        assert_eq!(judged(Err(Wrong::stuck("stuck-examiner", String::new()))), (true, true));
-    }
-}
+mod tests;

@@ -246,9 +246,8 @@ impl Stage {
         self.brokers.lock().expect("nobody panics with it").insert(broker, running);
     }
 
-    /// Looks whether everything holds that must hold inside of the brokers, after `op` was told
-    /// to a client.
-    fn look(&self, phase: Phase, op: &Op) {
+    /// Keeps in mind what `op` proves, which is told to a client.
+    pub fn prove(&self, phase: Phase, op: &Op) {
         let mut watch = self.watch.lock().expect("nobody panics with it");
         let place = |topic| self.topics.iter().position(|&known| known == topic);
         let mut proven = |topic, partition, offset| {
@@ -267,6 +266,12 @@ impl Stage {
                 .for_each(|record| proven(record.topic, record.partition, record.offset)),
             _ => {}
         }
+    }
+
+    /// Looks whether everything holds that must hold inside of the brokers: whenever a client is
+    /// told something, and once a second, since all clients may hang.
+    pub fn look(&self) {
+        let mut watch = self.watch.lock().expect("nobody panics with it");
         let world = self.recorder.world();
         for (process, shared) in self.brokers.lock().expect("nobody panics with it").values() {
             if world.is_alive(*process) {
@@ -470,7 +475,8 @@ impl Actor {
 impl Voice {
     /// Records what it does or is told.
     pub fn record(&self, phase: Phase, op: Op) {
-        self.actor.stage.look(phase, &op);
+        self.actor.stage.prove(phase, &op);
+        self.actor.stage.look();
         self.actor.stage.recorder.record(&self.actor.io, self.process, phase, op);
     }
 
