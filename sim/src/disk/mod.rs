@@ -16,7 +16,7 @@ mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use trialog_engine::io::{Entry, Open, Space};
 
@@ -64,6 +64,8 @@ pub struct Disk {
     pub strays: Vec<(Ino, u64, Vec<u8>)>,
     /// Something failed that a program may have taken for final.
     pub hurt: bool,
+    /// Files that readers may be sent damaged bytes of, or may have been; see [`Disk::struck`].
+    struck: BTreeSet<PathBuf>,
     /// Flushes of files report success and do nothing. Nobody can keep a promise on such a disk:
     /// it is for showing that a trial bites.
     pub flushes_lie: bool,
@@ -89,6 +91,7 @@ impl Disk {
             damage: Damage::default(),
             strays: Vec::new(),
             hurt: false,
+            struck: BTreeSet::new(),
             flushes_lie: false,
         }
     }
@@ -467,7 +470,7 @@ impl Disk {
     pub fn alter(&mut self, ino: Ino, sector: u64, bytes: &[u8; SECTOR]) {
         if let Some(contents) = self.files.get_mut(&ino) {
             self.rot.alter(ino, contents, sector, bytes);
-            self.hurt = true;
+            self.strikes(ino);
         }
     }
 
@@ -524,6 +527,12 @@ impl Disk {
             into.copy_from_slice(&wrong);
             self.hurt = true;
         }
+    }
+
+    /// Bytes of a file are other ones, on the disk or on their way from it.
+    fn strikes(&mut self, ino: Ino) {
+        self.hurt = true;
+        self.struck.insert(self.names.way_to(ino).unwrap_or_else(|| PathBuf::from("/")));
     }
 
     /// The sectors that a write touches, as they are before it.

@@ -8,6 +8,7 @@
 //! It knows nothing of contents: an [`Ino`] is a number to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use crate::seed::Stream;
 
@@ -147,6 +148,21 @@ impl Names {
         names.filter(|(_, named)| **named == ino).map(|(name, _)| name.as_str()).next()
     }
 
+    /// The way to a file or folder from the root; the first one, if there are several.
+    #[must_use]
+    pub fn way_to(&self, ino: Ino) -> Option<PathBuf> {
+        let (mut way, mut at) = (Vec::new(), ino);
+        while at != 0 {
+            let mut all = self.live.iter().flat_map(|(folder, names)| {
+                names.iter().map(|(name, named)| (*folder, name, *named))
+            });
+            let (folder, name, _) = all.find(|(_, _, named)| *named == at)?;
+            way.push(name);
+            at = folder;
+        }
+        Some(way.iter().rev().fold(PathBuf::from("/"), |way, name| way.join(name)))
+    }
+
     /// Every folder now, with its number.
     pub fn folders(&self) -> impl Iterator<Item = (Ino, &BTreeMap<String, Ino>)> {
         self.live.iter().map(|(&ino, names)| (ino, names))
@@ -232,6 +248,8 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn durable_after(random: u64, prepare: impl Fn(&mut Names)) -> Vec<(String, Ino)> {
@@ -310,5 +328,8 @@ mod tests {
         names.power_loss(false, &mut Stream::new(1));
         assert_eq!(names.get(1, "x"), None);
         assert_eq!(names.get(2, "y"), Some(3));
+        assert_eq!(names.way_to(3).as_deref(), Some(Path::new("/b/y")));
+        names.unlink(2, "y");
+        assert_eq!(names.way_to(3), None);
     }
 }

@@ -207,20 +207,6 @@ impl Kind {
                 | Kind::HiddenDeath
         )
     }
-
-    /// Whether it damages batches in silence, so that a reader may meet one and must notice.
-    #[must_use]
-    pub fn is_damage(self) -> bool {
-        matches!(
-            self,
-            Kind::BitRot
-                | Kind::LatentSector
-                | Kind::StaleSector
-                | Kind::MisdirectedWrite
-                | Kind::MisdirectedRead
-                | Kind::AlteredBatch
-        )
-    }
 }
 
 impl fmt::Display for Kind {

@@ -8,7 +8,7 @@
 //! Each hindrance that really touches a packet is counted under its cause, so that a fault that
 //! nobody met does not count as one that fired. Nothing here knows connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Packet;
 use crate::cause::{Bites, Cause};
@@ -99,6 +99,8 @@ pub struct Passage {
 pub struct Links {
     links: BTreeMap<(usize, usize), Link>,
     bites: Bites,
+    /// Those over which batches have arrived altered.
+    altered: BTreeSet<(usize, usize)>,
     random: Stream,
 }
 
@@ -126,7 +128,8 @@ impl Links {
     /// No links yet; each is drawn at first use.
     #[must_use]
     pub fn new(random: Stream) -> Self {
-        Links { links: BTreeMap::new(), bites: Bites::default(), random }
+        let (bites, altered) = (Bites::default(), BTreeSet::new());
+        Links { links: BTreeMap::new(), bites, altered, random }
     }
 
     /// Hinders the link between two machines, in this direction, until [`Links::lift`].
@@ -195,6 +198,18 @@ impl Links {
             _ => None,
         })?;
         self.random.chance(per_mille, 1000).then_some(cause)
+    }
+
+    /// A batch arrived altered because of `cause`.
+    pub fn alter(&mut self, from: usize, to: usize, cause: Cause) {
+        self.bite(cause);
+        self.altered.insert((from, to));
+    }
+
+    /// Whether a batch ever arrived altered.
+    #[must_use]
+    pub fn has_altered(&self, from: usize, to: usize) -> bool {
+        self.altered.contains(&(from, to))
     }
 
     /// The delay of a small packet.

@@ -158,6 +158,12 @@ impl Net {
         self.links.bites()
     }
 
+    /// Whether a record batch that came from one machine to another was ever altered on its way.
+    #[must_use]
+    pub fn has_altered(&self, from: usize, to: usize) -> bool {
+        self.links.has_altered(from, to)
+    }
+
     /// A process is gone and its kernel is not: sockets say goodbye.
     pub fn process_death(&mut self, around: &mut Around<'_>, machine: usize, process: u64) {
         let listening = self.listeners.iter().filter(|(_, l)| l.process == process);

@@ -349,7 +349,7 @@ impl Net {
         if let Some(cause) = self.links.alters(from, to)
             && atlas::alter_batch(&mut bytes, &mut self.random)
         {
-            self.links.bite(cause);
+            self.links.alter(from, to, cause);
         }
         let connection = self.connections.get_mut(&id).expect("just seen");
         let nobody = connection.pipes[side].torn || connection.ends[1 - side].closed;

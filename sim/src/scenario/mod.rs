@@ -6,6 +6,7 @@
 //! other draw: each of them has a stream of its own, and a step that is left out still counts.
 
 mod cut;
+mod damage;
 mod host;
 mod play;
 mod record;

@@ -202,9 +202,6 @@ async fn play(
     let faults = plan.faults.into_iter().enumerate();
     let faults = faults.filter(|(index, _)| !run.cut.faults.contains(index));
     let plan = Plan { faults: faults.map(|(_, fault)| fault).collect() };
-    if plan.faults.iter().any(|planned| planned.kind.is_damage()) {
-        stage.expect_damage();
-    }
     let acted = act(&cluster, &stage, &nemesis, &plan, &clients).await;
     // The last power cuts, behind which the disks are examined, meet nobody: they do not count.
     let counts = nemesis.counts();

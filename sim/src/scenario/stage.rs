@@ -65,8 +65,6 @@ pub struct Stage {
     done: Arc<AtomicU64>,
     /// Clients finish what they are at, and leave.
     curtain: Arc<AtomicBool>,
-    /// Batches may rot, on the disk or on the wire, and readers may notice.
-    damage: Arc<AtomicBool>,
     /// What a client saw that no history shows.
     complaints: Arc<Mutex<Vec<(&'static str, String)>>>,
     /// The running brokers.
@@ -157,7 +155,6 @@ impl Stage {
             kept,
             done: Arc::default(),
             curtain: Arc::default(),
-            damage: Arc::default(),
             complaints: Arc::default(),
             brokers: Arc::default(),
             watch: Arc::new(Mutex::new(watch)),
@@ -169,17 +166,6 @@ impl Stage {
     #[must_use]
     pub fn stream(&self, concern: &str, index: u64) -> Stream {
         self.seed.stream(concern, index)
-    }
-
-    /// From now on batches may rot.
-    pub fn expect_damage(&self) {
-        self.damage.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a reader may meet a rotten batch.
-    #[must_use]
-    pub fn expects_damage(&self) -> bool {
-        self.damage.load(Ordering::Relaxed)
     }
 
     /// The first act is over.
@@ -275,8 +261,7 @@ impl Stage {
         let world = self.recorder.world();
         for (process, shared) in self.brokers.lock().expect("nobody panics with it").values() {
             if world.is_alive(*process) {
-                let hurt = self.expects_damage()
-                    || world.machine(process.machine, |machine| machine.disk.hurt);
+                let hurt = world.machine(process.machine, |machine| machine.disk.hurt);
                 crate::timing::judging(|| {
                     watch.look(world, *process, Path::new(DATA), &shared.readings(), hurt);
                     watch.look_at_room(world, *process, shared.is_full());

@@ -113,10 +113,10 @@ pub fn heard(stage: &Stage, got: &ConsumedRecord) -> Record {
     Record { topic: stage.topic(at), partition: got.partition, offset: got.offset, value }
 }
 
-/// Damage is noticed as it must be; but somebody must have announced it.
-pub fn complain_of_damage(voice: &Voice, error: &ConsumeError) {
-    let stage = &voice.actor.stage;
-    if !stage.expects_damage() {
+/// Damage is noticed as it must be; but something must have struck.
+pub fn on_damage(voice: &Voice, topic: &str, partition: PartitionIndex, error: &ConsumeError) {
+    let Actor { io, stage, .. } = &voice.actor;
+    if !stage.may_be_damaged(io, stage.topic_named(topic), partition) {
         stage.complain(format!("consumer {voice}: {error}"));
     }
 }
@@ -277,7 +277,9 @@ impl Reader {
                 }
                 self.seek((at, *partition), BEGINNING);
             }
-            ConsumeError::Corrupt { .. } => complain_of_damage(&self.voice, error),
+            ConsumeError::Corrupt { topic, partition, .. } => {
+                on_damage(&self.voice, topic, *partition, error);
+            }
         }
     }
 

@@ -257,7 +257,9 @@ impl<'a> Reader<'a> {
                 self.voice.record(Phase::Ok, seek);
                 self.member.seek(topic, partition, Start::Earliest);
             }
-            ConsumeError::Corrupt { .. } => super::consume::complain_of_damage(&self.voice, error),
+            ConsumeError::Corrupt { topic, partition, .. } => {
+                super::consume::on_damage(&self.voice, topic, *partition, error);
+            }
         }
         actor.io.sleep(Duration::from_millis(50)).await;
     }

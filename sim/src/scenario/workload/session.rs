@@ -335,7 +335,8 @@ impl Reader {
     /// A batch is damaged: nothing is read of it, and it is asked for again.
     fn damaged(&mut self, part: Part) {
         self.told.remove(&part);
-        if !self.voice.actor.stage.expects_damage() {
+        let Actor { io, stage, .. } = &self.voice.actor;
+        if !stage.may_be_damaged(io, part.0, part.1) {
             self.complain(part, "a batch is damaged");
         }
     }
