@@ -13,7 +13,8 @@
 //! * segments below the size that the last *durable* checkpoint promises for them: above it a
 //!   damaged batch cannot be told from a torn write, and recovery cuts it off, by right. Only where
 //!   some batch then fails its checksum or cannot be parsed: a flipped base offset or leader epoch
-//!   is covered by no checksum of the format, and nobody, broker or client, could know;
+//!   is covered by no checksum of the format, and nobody, broker or client, could know. Reads that are
+//!   misled keep to the same, be they the broker's own or a part of an answer that is sent to a reader;
 //! * indexes, anywhere and at any time, lost and misdirected writes included: nothing is believed
 //!   because an index says so;
 //! * checkpoints, where the partition is then refused as damaged until an operator has mended it;
@@ -181,7 +182,7 @@ pub fn overwrite(disk: &mut Disk, ino: Ino, sector: u64, bytes: &[u8; SECTOR]) -
     let allowed = before != *bytes
         && sector * (SECTOR as u64) < target.safe
         && match target.sort {
-            Sort::Segment => shows(disk, target, sector, bytes),
+            Sort::Segment => shows(disk, target, sector as usize * SECTOR, bytes),
             Sort::Index | Sort::Checkpoint => true,
         };
     if allowed {
@@ -190,17 +191,26 @@ pub fn overwrite(disk: &mut Disk, ino: Ino, sector: u64, bytes: &[u8; SECTOR]) -
     allowed
 }
 
+/// Whether a reader who is sent these bytes, in the place of those that a segment has at `offset`,
+/// notices it in every batch that they touch.
+#[must_use]
+pub fn is_noticed(disk: &Disk, ino: Ino, offset: u64, bytes: &[u8]) -> bool {
+    let mut segments = targets(disk).into_iter().filter(|target| target.sort == Sort::Segment);
+    let segment = segments.find(|target| target.ino == ino);
+    segment.is_some_and(|target| shows(disk, target, offset as usize, bytes))
+}
+
 /// Whether every batch that these bytes would change is then seen to be damaged.
-fn shows(disk: &Disk, target: Target, sector: u64, bytes: &[u8; SECTOR]) -> bool {
-    let start = sector as usize * SECTOR;
-    if start + SECTOR > target.safe as usize {
+fn shows(disk: &Disk, target: Target, start: usize, bytes: &[u8]) -> bool {
+    let end = start + bytes.len();
+    if end > target.safe as usize {
         return false;
     }
     let before = disk.peek(target.ino, 0, target.safe as usize);
     let mut after = before.clone();
-    after[start..start + SECTOR].copy_from_slice(bytes);
+    after[start..end].copy_from_slice(bytes);
     let (mut at, mut touched) = (0, false);
-    while at < start + SECTOR {
+    while at < end {
         let Ok(batch) = Batch::parse(&before[at..]) else { return false };
         let range = at..at + batch.size();
         if before[range.clone()] != after[range.clone()] {
@@ -322,7 +332,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::cause::Cause;
     use crate::cluster::{Frame, simulate};
+    use crate::disk::Trouble;
     use trialog_engine::id::LeaderEpoch;
     use trialog_engine::io::{Buf, Open, Pool, Wall};
     use trialog_engine::log::{self, Log};
@@ -440,6 +452,33 @@ mod tests {
         });
         let promised = 20 * batch(&[9; 130]).len() as u64;
         assert_eq!(outcome.expect("no panic").value, [promised]);
+    }
+
+    #[test]
+    fn a_misled_read_that_is_sent_shows_in_every_batch_that_it_touches() {
+        let mut astray = 0;
+        for seed in 0..100 {
+            let mut disk = Disk::new(1 << 20, Stream::new(seed));
+            let (ino, safe, bytes) = log(&mut disk, "/t-0", 30);
+            let size = bytes.len() / 30;
+            let (at, len) = (size + 30, 2 * size);
+            assert_eq!(disk.send_astray(ino, at as u64, len), None, "nothing ails it");
+            let misread = Trouble::Misread(1, safe_segments(&disk));
+            disk.troubles.add(Cause(1), misread, 0, 0);
+            let above = safe - size as u64;
+            assert_eq!(disk.send_astray(ino, above, len), None, "above the checkpoint");
+            let Some(wrong) = disk.send_astray(ino, at as u64, len) else { continue };
+            let mut sent = bytes.clone();
+            sent[at..at + len].copy_from_slice(&wrong);
+            for (was, is) in bytes.chunks(size).zip(sent.chunks(size)) {
+                assert!(was == is || batches(is).is_empty(), "damage that no checksum shows");
+            }
+            assert_eq!(disk.peek(ino, 0, bytes.len()), bytes, "what lies there is right");
+            assert_eq!(disk.struck().count(), 1);
+            assert_eq!(disk.send_astray(ino, at as u64, len), None, "once it was to be");
+            astray += 1;
+        }
+        assert!(astray > 20, "{astray}");
     }
 
     #[test]

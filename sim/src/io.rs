@@ -474,9 +474,15 @@ impl Connection for SimConnection {
         });
         let count = room.min(usize::try_from(left).unwrap_or(usize::MAX));
         if count > 0 {
-            let machine = process.machine;
-            world.machine(machine, |machine| machine.disk.use_file(*ino));
-            self.send(Piece::File { machine, ino: *ino, offset, len: count }, flow);
+            let (machine, ino) = (process.machine, *ino);
+            let piece = world.machine(machine, |Machine { disk, .. }| {
+                if let Some(bytes) = disk.send_astray(ino, offset, count) {
+                    return Piece::Bytes(bytes);
+                }
+                disk.use_file(ino);
+                Piece::File { machine, ino, offset, len: count }
+            });
+            self.send(piece, flow);
         }
         Ok(count)
     }

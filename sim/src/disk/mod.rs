@@ -8,6 +8,7 @@
 //! The three ways in which a process can end are three methods: [`Disk::process_death`] (the page
 //! cache stays), [`Disk::power_loss`] (any subset of what was not flushed stays), and neither.
 
+mod astray;
 pub mod file;
 pub mod names;
 mod rot;
@@ -33,8 +34,6 @@ use trouble::Stray;
 /// Unused room of a read's buffer holds this: whoever believes more than the call reports is found
 /// out.
 const POISON: u8 = 0xa5;
-/// Fewer bytes than this are not misread: so few could not show it.
-const MISREAD_BYTES_MIN: usize = 61;
 
 /// One machine's file system. See the module's head.
 #[derive(Debug)]
@@ -471,6 +470,7 @@ impl Disk {
         if let Some(contents) = self.files.get_mut(&ino) {
             self.rot.alter(ino, contents, sector, bytes);
             self.strikes(ino);
+            self.hurt = true;
         }
     }
 
@@ -508,31 +508,6 @@ impl Disk {
     /// Whether nothing that this file says is believed without a check: its writes may get lost.
     fn is_unbelieved(&self, ino: Ino) -> bool {
         self.names.name_of(ino).is_some_and(crate::atlas::is_unbelieved)
-    }
-
-    fn misread(&mut self, ino: Ino, offset: u64, into: &mut [u8]) {
-        if into.len() < MISREAD_BYTES_MIN || !self.troubles.mislead() {
-            return;
-        }
-        let free = self.is_unbelieved(ino);
-        let length = self.length(ino);
-        if length <= SECTOR as u64 || !self.troubles.misleads(ino, offset, into.len(), free) {
-            return;
-        }
-        let elsewhere = (offset + SECTOR as u64 * self.random.within(1..9)) % length;
-        let mut wrong = vec![0; into.len()];
-        self.file(ino).read(elsewhere, &mut wrong);
-        // Another batch, whole and right, in the place of this one: nobody could tell.
-        if crate::atlas::batches(&wrong).is_empty() {
-            into.copy_from_slice(&wrong);
-            self.hurt = true;
-        }
-    }
-
-    /// Bytes of a file are other ones, on the disk or on their way from it.
-    fn strikes(&mut self, ino: Ino) {
-        self.hurt = true;
-        self.struck.insert(self.names.way_to(ino).unwrap_or_else(|| PathBuf::from("/")));
     }
 
     /// The sectors that a write touches, as they are before it.

@@ -1,7 +1,7 @@
 //! A look at what a power cut could take, for invariants. Changes nothing and draws nothing.
 
 use std::io::Result;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Disk;
 
@@ -20,12 +20,6 @@ impl Disk {
             contents.is_some() && (unflushed || !self.names.is_durable(folder, name, **ino))
         });
         Ok(risky.map(|(name, _)| name.clone()).collect())
-    }
-
-    /// The files whose bytes silent damage has ever changed, by what they were called then; the root
-    /// stands for those that had no name any more.
-    pub fn struck(&self) -> impl Iterator<Item = &Path> {
-        self.struck.iter().map(PathBuf::as_path)
     }
 
     /// What a process finds in the first `most` bytes of a file now; none if something of the file is
