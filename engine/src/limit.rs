@@ -201,8 +201,21 @@ pub const GROUP_MEMBER_BYTES_MAX: usize = 1 << 20;
 /// each together, in bytes: a generation is one record. It is less where segments are small.
 pub const GROUP_BYTES_MAX: usize = 32 << 20;
 
+/// Strategies that one member may name: a group's choice among them looks at all pairs.
+pub const GROUP_STRATEGIES_MAX: usize = 100;
+
+/// What the members of all groups of one partition of `__consumer_offsets` may take of memory together, in
+/// bytes, their shares and the recorded generations included. A quarter of it is for shares alone.
+pub const COORDINATOR_MEMBERS_BYTES_MAX: usize = 128 << 20;
+/// The same of all such partitions of one core.
+pub const MEMBERS_BYTES_MAX: usize = 512 << 20;
+
 /// Committed offsets of all groups of one partition of `__consumer_offsets` together.
 pub const OFFSETS_PER_COORDINATOR_MAX: usize = 1_000_000;
+/// What they may take of memory together, in bytes, with the texts that clients add.
+pub const COORDINATOR_OFFSETS_BYTES_MAX: usize = 256 << 20;
+/// The same of all such partitions of one core.
+pub const OFFSETS_BYTES_MAX: usize = 1 << 30;
 
 /// How long the groups of a partition that could not be read or written stay away before they are
 /// read again.

@@ -342,6 +342,15 @@ probes! {
     /// A group has more members when it is loaded than it may have by now.
     #[beyond = "no broker is started again with a lower group.max.size"]
     GroupTooLarge,
+    /// The members of all groups of a partition take as much memory as they may.
+    #[beyond = "it takes megabytes of what members say of themselves"]
+    GroupsFull,
+    /// An assignment is too large.
+    #[beyond = "it takes megabytes of shares"]
+    GroupSharesTooLarge,
+    /// The offsets of all groups of a partition are as many, or take as much memory, as they may.
+    #[beyond = "it takes megabytes of offsets"]
+    OffsetsFull,
     /// A leader gives a member no share at all.
     MemberLeftOut,
     /// A commit comes from a member or a generation that is not the present one.

@@ -91,6 +91,7 @@ const SETTINGS: Settings = Settings {
     members_max: 100,
     group_bytes_max: 32 << 20,
     initial_delay_ms: 3000,
+    group_bytes_max: 1 << 20,
     metadata_bytes_max: 4096,
     retention_ms: 604_800_000,
     expiry_interval_ms: 600_000,

@@ -9,7 +9,7 @@
 //! Keeps: GROUP-5, an answer leaves only when all records that were decided before it are flushed.
 //! Must not know what groups are about.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,10 +25,12 @@ use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::io::{self, Buf, Io, Wall};
 use crate::limit::{
     GROUP_BATCH_BYTES, GROUP_BYTES_MAX, GROUP_COMMANDS_MAX, GROUP_MEMBERS_MAX, GROUP_READ_BYTES,
-    GROUP_RELOAD_PAUSE, GROUP_WRITE_BYTES,
+    GROUP_RELOAD_PAUSE, GROUP_WRITE_BYTES, MEMBERS_BYTES_MAX, OFFSETS_BYTES_MAX,
 };
 use crate::log::First;
-use crate::machine::group::{Command, Decision, Groups, Now, Record, Reply, Settings, Ticket};
+use crate::machine::group::{
+    Allowance, Command, Decision, Groups, Now, Record, Reply, Settings, Ticket, Weight,
+};
 use crate::machine::name::OFFSETS_TOPIC;
 use crate::machine::{Image, Layout, NewTopic, place};
 use crate::probe::{self, Probe};
@@ -47,7 +49,32 @@ pub struct Ask {
 
 /// The hosts that run on one core.
 #[derive(Default)]
-pub struct Hosts(RefCell<BTreeMap<shard::Key, mpsc::Sender<Ask>>>);
+pub struct Hosts {
+    queues: RefCell<BTreeMap<shard::Key, mpsc::Sender<Ask>>>,
+    /// What the groups of all of them take of memory.
+    weight: Cell<Weight>,
+}
+
+impl Hosts {
+    /// What groups may take that take `own` of what all take: together they have a bound as well.
+    fn allowance(&self, own: Weight) -> Allowance {
+        let all = self.weight.get();
+        let most = Allowance::default();
+        let left = |most: usize, all: usize| most.saturating_sub(all);
+        Allowance {
+            joins: most.joins.min(own.members + left(MEMBERS_BYTES_MAX / 4 * 3, all.members)),
+            members: most.members.min(own.members + left(MEMBERS_BYTES_MAX, all.members)),
+            offsets: most.offsets.min(own.places + left(OFFSETS_BYTES_MAX, all.places)),
+        }
+    }
+
+    /// Groups that took `before` take `now`.
+    fn weigh(&self, before: Weight, now: Weight) {
+        let mut all = self.weight.get();
+        all.change(before, now);
+        self.weight.set(all);
+    }
+}
 
 /// The partition of `__consumer_offsets` that a group belongs to: Kafka's rule, the absolute value
 /// of the name's Java hash modulo the number of partitions.
@@ -139,7 +166,7 @@ async fn deliver<I: Io>(core: &Rc<Core<I>>, ask: Ask) {
 
 /// The queue of a host, started if need be.
 fn reach<I: Io>(core: &Rc<Core<I>>, key: shard::Key) -> Option<mpsc::Sender<Ask>> {
-    if let Some(queue) = core.groups.0.borrow().get(&key) {
+    if let Some(queue) = core.groups.queues.borrow().get(&key) {
         return Some(queue.clone());
     }
     if *core.shared.stop.borrow() {
@@ -148,7 +175,7 @@ fn reach<I: Io>(core: &Rc<Core<I>>, key: shard::Key) -> Option<mpsc::Sender<Ask>
     core.shared.image().partition(key.0, key.1)?;
     let (queue, asks) = mpsc::channel(GROUP_COMMANDS_MAX);
     core.io.spawn(run(core.clone(), key, asks));
-    core.groups.0.borrow_mut().insert(key, queue.clone());
+    core.groups.queues.borrow_mut().insert(key, queue.clone());
     Some(queue)
 }
 
@@ -164,7 +191,7 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
             .flat_map(|topic| topic.indexed().map(|(index, _)| (topic.id, index)))
             .filter(|key| place::owner(key.0, key.1, core.shared.cores()) == core.id)
             .collect();
-        core.groups.0.borrow_mut().retain(|key, _| mine.contains(key));
+        core.groups.queues.borrow_mut().retain(|key, _| mine.contains(key));
         for key in mine {
             reach(&core, key);
         }
@@ -185,7 +212,8 @@ enum End {
 /// One host: loads, serves, and begins again when the partition fails.
 async fn run<I: Io>(core: Rc<Core<I>>, key: shard::Key, asks: mpsc::Receiver<Ask>) {
     let groups = Groups::new(settings(&core, key));
-    let mut host = Host { core, key, groups, waiting: BTreeMap::new(), asks };
+    let weight = Weight::default();
+    let mut host = Host { core, key, groups, weight, waiting: BTreeMap::new(), asks };
     let mut last_reason = String::new();
     loop {
         let end = match host.load().await {
@@ -215,6 +243,8 @@ struct Host<I: Io> {
     core: Rc<Core<I>>,
     key: shard::Key,
     groups: Groups,
+    /// What they took of memory when that was last counted.
+    weight: Weight,
     /// Who waits for an answer.
     waiting: BTreeMap<Ticket, oneshot::Sender<Result<Reply, ErrorCode>>>,
     asks: mpsc::Receiver<Ask>,
@@ -257,7 +287,15 @@ impl<I: Io> Host<I> {
         self.groups = loaded.ok_or(End::Over)?.map_err(End::Failed)?;
         let now = self.now();
         self.groups.loaded(now);
+        self.weigh();
         Ok(())
+    }
+
+    /// Counts anew what the groups take of memory, and what they may.
+    fn weigh(&mut self) {
+        let now = self.groups.weight();
+        self.core.groups.weigh(std::mem::replace(&mut self.weight, now), now);
+        self.groups.allow(self.core.groups.allowance(now));
     }
 
     async fn serve(&mut self) -> End {
@@ -311,6 +349,8 @@ impl<I: Io> Host<I> {
         let mut decided = Decision::default();
         let mut next = first;
         let mut bytes = 0;
+        // Those of other partitions may have come to take more, or less.
+        self.weigh();
         for _ in 0..GROUP_COMMANDS_MAX {
             let Some(Ask { command, answer, .. }) = next.take() else { break };
             let ticket = command.ticket().expect("only the host itself asks for no answer");
@@ -331,6 +371,7 @@ impl<I: Io> Host<I> {
         let now = self.now();
         let decision = self.groups.tick(now);
         self.take(decision, &mut decided);
+        self.weigh();
         self.finish(decided).await
     }
 
@@ -409,6 +450,12 @@ impl<I: Io> Host<I> {
             probe::hit(Probe::GroupWaiterRefused);
             let _ = answer.send(Err(ErrorCode::NotCoordinator));
         }
+    }
+}
+
+impl<I: Io> Drop for Host<I> {
+    fn drop(&mut self) {
+        self.core.groups.weigh(self.weight, Weight::default());
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command::{Decision, Now, Reply, Settings, Ticket};
 use super::member::{Member, millis};
 use super::record::{Generation, Record, RecordedMember};
+use super::topics::Topics;
 
 use crate::probe::{self, Probe};
 use crate::wire::api::{JoinGroupResponse, JoinGroupResponseMember, SyncGroupResponse};
@@ -68,7 +69,7 @@ pub(super) struct Classic {
     /// When the state was entered, in ms since 1970.
     pub since_ms: i64,
     /// The topics of the present generation; `None` if they are not known.
-    pub topics: Option<BTreeSet<String>>,
+    pub topics: Option<Topics>,
 }
 
 /// What a step of a group is given beside the group itself.
@@ -438,16 +439,19 @@ impl Classic {
     }
 
     /// The topics of all members, as far as they speak the consumer's protocol.
-    fn subscribed(&self) -> Option<BTreeSet<String>> {
+    fn subscribed(&self) -> Option<Topics> {
         if self.protocol_type.as_deref() != Some(subscription::PROTOCOL_TYPE) {
             return None;
         }
         let protocol = self.protocol.as_deref().unwrap_or_default();
-        let mut topics = BTreeSet::new();
+        let mut topics = Vec::new();
         for member in self.members.values() {
             topics.extend(subscription::topics(member.metadata(protocol))?);
+            // Members mostly name the same ones.
+            topics.sort_unstable();
+            topics.dedup();
         }
-        Some(topics)
+        Some(Topics::of(topics))
     }
 
     /// The longest that any member wants a rebalance to wait for it, in ms.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::record::{Committed, Record};
+use crate::limit::{COORDINATOR_MEMBERS_BYTES_MAX, COORDINATOR_OFFSETS_BYTES_MAX};
 use crate::wire::api::{
     DescribedGroup, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
     LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
@@ -46,6 +47,27 @@ pub struct Settings {
     pub retention_ms: i64,
     /// `offsets.retention.check.interval.ms`
     pub expiry_interval_ms: u64,
+}
+
+/// What all groups of a machine may take of memory, in bytes ([`super::Weight`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Their members, once another one has joined or says more of itself.
+    pub joins: usize,
+    /// Their members, once they have their shares.
+    pub members: usize,
+    /// Their committed offsets.
+    pub offsets: usize,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Allowance {
+            joins: COORDINATOR_MEMBERS_BYTES_MAX / 4 * 3,
+            members: COORDINATOR_MEMBERS_BYTES_MAX,
+            offsets: COORDINATOR_OFFSETS_BYTES_MAX,
+        }
+    }
 }
 
 /// A member that wants to join.
@@ -211,6 +233,11 @@ impl Command {
             | Command::Describe { .. }
             | Command::TopicsGone { .. } => None,
         }
+    }
+
+    /// Whether it may change what the group's members take of memory.
+    pub(super) fn changes_members(&self) -> bool {
+        !matches!(self, Command::Heartbeat { .. } | Command::Commit { .. })
     }
 
     /// Whom it is to be answered to.

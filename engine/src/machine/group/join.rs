@@ -6,8 +6,8 @@ use super::classic::{
 use super::command::{Decision, Join, Now, Reply};
 use super::member::{Member, millis};
 use super::record::Record;
-use super::{Group, Groups};
-use crate::limit::{GROUP_MEMBER_BYTES_MAX, GROUPS_PER_COORDINATOR_MAX};
+use super::{Group, Groups, weight};
+use crate::limit::{GROUP_MEMBER_BYTES_MAX, GROUP_STRATEGIES_MAX, GROUPS_PER_COORDINATOR_MAX};
 use crate::probe::{self, Probe};
 use crate::wire::api::JoinGroupResponse;
 use crate::wire::code::ErrorCode;
@@ -39,9 +39,15 @@ impl Groups {
         {
             return Err(ErrorCode::InvalidSessionTimeout);
         }
-        let size =
-            |one: &crate::wire::api::JoinGroupRequestProtocol| one.name.len() + one.metadata.len();
-        if request.protocols.iter().map(size).sum::<usize>() > GROUP_MEMBER_BYTES_MAX {
+        let bytes = weight::strategies(&request.protocols);
+        if bytes > GROUP_MEMBER_BYTES_MAX || request.protocols.len() > GROUP_STRATEGIES_MAX {
+            let (group, strategies) = (&request.group_id, request.protocols.len());
+            tracing::warn!(
+                group,
+                bytes,
+                strategies,
+                "a join is refused: it says too much of itself"
+            );
             return Err(ErrorCode::InvalidRequest);
         }
         if !self.groups.contains_key(&request.group_id) {
@@ -53,11 +59,29 @@ impl Groups {
             }
         }
         let id = request.group_id.clone();
-        let Group { classic, recorded, .. } = self.groups.entry(id.clone()).or_default();
+        let group = self.groups.entry(id.clone()).or_default();
+        let more = group.more_with(&id, &join);
+        let Group { classic, recorded, .. } = group;
         let recorded = recorded.as_ref();
         let mut round = Round { settings, id: &id, recorded, now, out };
         classic.check_room(&join, settings.members_max)?;
         if classic.bytes() > settings.group_bytes_max {
+            return Err(ErrorCode::GroupMaxSizeReached);
+        }
+        let room = self.allowance.joins;
+        if more > 0 && self.weight.members + more > room {
+            probe::hit(Probe::GroupsFull);
+            tracing::warn!(
+                group = id,
+                client_id = join.client_id,
+                client_host = join.client_host,
+                more,
+                bytes = self.weight.members,
+                room,
+                "a join is refused: the members of this partition's groups take all the memory that they \
+                 may; find the clients that join so many groups or say so much of themselves, or spread \
+                 groups over more partitions (offsets.topic.num.partitions)"
+            );
             return Err(ErrorCode::GroupMaxSizeReached);
         }
         let names = join.request.protocols.iter().map(|one| one.name.as_str());

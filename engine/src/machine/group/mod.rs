@@ -35,14 +35,19 @@ mod offset;
 pub mod record;
 
 mod sync;
+mod topics;
+mod weight;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use command::{Command, Decision, Join, Listed, Now, Places, Reply, Settings, Ticket};
+pub use command::{
+    Allowance, Command, Decision, Join, Listed, Now, Places, Reply, Settings, Ticket,
+};
 pub use record::{Committed, Generation, Record, RecordError};
+pub use weight::Weight;
 
 use classic::{Classic, Round};
 
@@ -53,18 +58,22 @@ use crate::probe::{self, Probe};
 struct Group {
     /// The last generation that is durable.
     recorded: Option<Generation>,
+    recorded_bytes: usize,
     /// The committed offsets, by topic and partition.
     places: BTreeMap<String, BTreeMap<i32, Committed>>,
     /// Its members and what they are up to.
     classic: Classic,
     /// When it has to be looked at, in ms of monotonic time.
     alarm: Option<u64>,
+    /// What it takes of memory.
+    weight: Weight,
 }
 
 /// The groups of one partition of `__consumer_offsets`. See the module's head.
 #[derive(Debug)]
 pub struct Groups {
     settings: Settings,
+    allowance: Allowance,
     groups: BTreeMap<String, Group>,
     /// The groups' alarms in order.
     alarms: BTreeSet<(u64, String)>,
@@ -72,6 +81,8 @@ pub struct Groups {
     expiry_at: Option<u64>,
     /// Committed offsets of all groups.
     places: usize,
+    /// What all groups take of memory.
+    weight: Weight,
 }
 
 impl Groups {
@@ -80,10 +91,12 @@ impl Groups {
     pub fn new(settings: Settings) -> Groups {
         Groups {
             settings,
+            allowance: Allowance::default(),
             groups: BTreeMap::new(),
             alarms: BTreeSet::new(),
             expiry_at: None,
             places: 0,
+            weight: Weight::default(),
         }
     }
 
@@ -92,14 +105,29 @@ impl Groups {
         self.settings = settings;
     }
 
+    /// May take so much memory from now on. What is there stays.
+    pub fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+    }
+
+    /// What it takes of memory.
+    #[must_use]
+    pub fn weight(&self) -> Weight {
+        self.weight
+    }
+
     /// Carries `command` out: answers go to the tickets in [`Decision::replies`], once
     /// [`Decision::records`] have been applied and are durable.
     #[must_use]
     pub fn decide(&mut self, now: Now, command: Command) -> Decision {
         let mut decision = Decision::default();
         let touched = command.group().map(str::to_owned);
+        let weighs = command.changes_members();
         self.carry_out(now, command, &mut decision);
         if let Some(group) = touched {
+            if weighs {
+                self.weigh(&group);
+            }
             self.settle(&group);
         }
         decision
@@ -148,6 +176,7 @@ impl Groups {
                 let recorded = recorded.as_ref();
                 classic.tick(&mut Round { settings, id: &id, recorded, now, out: &mut decision });
             }
+            self.weigh(&id);
             self.settle(&id);
         }
         if self.expiry_at.is_some_and(|at| at <= now.monotonic_ms) {
@@ -172,16 +201,18 @@ impl Groups {
         let id = match record {
             Record::Committed { group: id, topic, partition, place } => {
                 let group = self.groups.entry(id.clone()).or_default();
+                let before = group.weight;
                 match place {
                     Some(place) => {
-                        let places = group.places.entry(topic).or_default();
-                        self.places += usize::from(places.insert(partition.0, place).is_none());
+                        let known = group.put_place(&id, topic, partition.0, place).is_some();
+                        self.places += usize::from(!known);
                     }
                     None => {
-                        let taken = group.take_place(&topic, partition.0).is_some();
+                        let taken = group.take_place(&id, &topic, partition.0).is_some();
                         self.places -= usize::from(taken);
                     }
                 }
+                self.weight.change(before, group.weight);
                 id
             }
             Record::Generation { group: id, generation } => {
@@ -190,7 +221,9 @@ impl Groups {
                     assert!(group.classic.is_empty(), "GROUP: a deleted group has no members");
                     group.classic = Classic::default();
                 }
+                group.recorded_bytes = generation.as_ref().map_or(0, weight::generation);
                 group.recorded = generation;
+                self.weigh(&id);
                 id
             }
         };
@@ -231,8 +264,17 @@ impl Groups {
         }
         let ids: Vec<String> = self.groups.keys().cloned().collect();
         for id in ids {
+            self.weigh(&id);
             self.settle(&id);
         }
+    }
+
+    /// Counts anew what the group's members take.
+    fn weigh(&mut self, id: &str) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let before = group.weight;
+        group.weight.members = group.members_weight(id);
+        self.weight.change(before, group.weight);
     }
 
     /// Sets the group's alarm, and drops a group of which nothing is left.
@@ -259,6 +301,7 @@ impl Groups {
         if self.groups.get(id).is_some_and(vacant) {
             let group = self.groups.remove(id).expect("just seen");
             assert!(group.alarm.is_none(), "GROUP: a vacant group waits for nothing");
+            self.weight.change(group.weight, Weight::default());
         }
     }
 }

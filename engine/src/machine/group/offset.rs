@@ -1,9 +1,11 @@
 //! Committed offsets: taken from whom they may be taken, found, forgotten, and expired (KIP-211).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::classic::{Classic, State};
 use super::command::{Decision, Now, Places, Reply, Ticket, Wanted};
 use super::record::{Committed, Record};
-use super::{Group, Groups};
+use super::{Groups, weight};
 use crate::id::{LeaderEpoch, Offset, PartitionIndex};
 use crate::limit::{GROUPS_PER_COORDINATOR_MAX, OFFSETS_PER_COORDINATOR_MAX};
 use crate::probe::{self, Probe};
@@ -28,43 +30,58 @@ impl Groups {
             .ok()
             .and_then(|ms| now.wall_ms.checked_add_unsigned(ms));
         let group = request.group_id;
-        let mut new = 0;
+        let known = self.groups.get(&group);
+        let mut taken = Taken { places: self.places, bytes: self.weight.places, refused: 0 };
+        if known.is_none_or(|group| group.places.is_empty()) {
+            taken.bytes += weight::keeper(&group);
+        }
+        // The records by place: a request that names one many times has the last word only once.
+        let mut written: BTreeMap<String, BTreeMap<i32, usize>> = BTreeMap::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
+            let known = known.and_then(|group| group.places.get(&topic.name));
             for partition in topic.partitions {
                 let index = partition.partition_index;
-                let known = self.groups.get(&group).is_some_and(|group| {
-                    group.places.get(&topic.name).is_some_and(|one| one.contains_key(&index))
-                });
+                let again = written.get(&topic.name).and_then(|one| one.get(&index)).copied();
+                let before = match again.map(|place| &out.records[place]) {
+                    Some(Record::Committed { place, .. }) => place.as_ref(),
+                    _ => known.and_then(|known| known.get(&index)),
+                };
                 let metadata = partition.committed_metadata.unwrap_or_default();
+                let weigh = |metadata: &str| weight::place(&group, &topic.name, metadata);
+                let change = (before.map(|before| weigh(&before.metadata)), weigh(&metadata));
                 let outcome = checked.and_then(|()| {
                     if metadata.len() > self.settings.metadata_bytes_max {
                         return Err(ErrorCode::OffsetMetadataTooLarge);
                     }
-                    if !known && self.places + new >= OFFSETS_PER_COORDINATOR_MAX {
-                        return Err(ErrorCode::InvalidCommitOffsetSize);
-                    }
-                    Ok(())
+                    taken.take(change, self.allowance.offsets)
                 });
                 if outcome.is_ok() {
-                    new += usize::from(!known);
-                    out.records.push(Record::Committed {
-                        group: group.clone(),
-                        topic: topic.name.clone(),
-                        partition: PartitionIndex(index),
-                        place: Some(Committed {
-                            offset: Offset(partition.committed_offset),
-                            // Requests that set a time know no epochs, and nor does their record.
-                            leader_epoch: match expires_ms {
-                                Some(_) => LeaderEpoch::NONE,
-                                None => LeaderEpoch(partition.committed_leader_epoch),
-                            },
-                            metadata,
-                            committed_ms: now.wall_ms,
-                            expires_ms,
-                        }),
-                    });
+                    let now = Committed {
+                        offset: Offset(partition.committed_offset),
+                        // Requests that set a time know no epochs, and nor does their record.
+                        leader_epoch: match expires_ms {
+                            Some(_) => LeaderEpoch::NONE,
+                            None => LeaderEpoch(partition.committed_leader_epoch),
+                        },
+                        metadata,
+                        committed_ms: now.wall_ms,
+                        expires_ms,
+                    };
+                    match again.map(|place| &mut out.records[place]) {
+                        Some(Record::Committed { place, .. }) => *place = Some(now),
+                        _ => {
+                            let places = written.entry(topic.name.clone()).or_default();
+                            places.insert(index, out.records.len());
+                            out.records.push(Record::Committed {
+                                group: group.clone(),
+                                topic: topic.name.clone(),
+                                partition: PartitionIndex(index),
+                                place: Some(now),
+                            });
+                        }
+                    }
                 }
                 let error_code = outcome.err().unwrap_or(ErrorCode::None).code();
                 partitions
@@ -75,6 +92,18 @@ impl Groups {
                 topic_id: topic.topic_id,
                 partitions,
             });
+        }
+        if taken.refused > 0 {
+            probe::hit(Probe::OffsetsFull);
+            tracing::warn!(
+                group,
+                refused = taken.refused,
+                places = self.places,
+                bytes = self.weight.places,
+                "offsets are refused: those of this partition's groups take all that they may; delete \
+                 groups that nobody needs, have clients send less metadata, or lower \
+                 offsets.retention.minutes"
+            );
         }
         let response = OffsetCommitResponse { topics, ..OffsetCommitResponse::default() };
         out.reply(ticket, Reply::Committed(response));
@@ -117,11 +146,10 @@ impl Groups {
         let group = self.groups.get(id);
         let Some(wanted) = wanted else {
             let all = group.into_iter().flat_map(|group| &group.places);
-            let topic =
-                |(topic, places): (&String, &std::collections::BTreeMap<i32, Committed>)| {
-                    let places = places.iter().map(|(index, place)| (*index, Some(place.clone())));
-                    (topic.clone(), places.collect())
-                };
+            let topic = |(topic, places): (&String, &BTreeMap<i32, Committed>)| {
+                let places = places.iter().map(|(index, place)| (*index, Some(place.clone())));
+                (topic.clone(), places.collect())
+            };
             return all.map(topic).collect();
         };
         let mut places = Places::new();
@@ -129,7 +157,8 @@ impl Groups {
             let known = group.and_then(|group| group.places.get(&topic));
             let found = places.entry(topic).or_default();
             for index in partitions {
-                found.insert(index, known.and_then(|known| known.get(&index)).cloned());
+                let place = || known.and_then(|known| known.get(&index)).cloned();
+                found.entry(index).or_insert_with(place);
             }
         }
         places
@@ -154,6 +183,7 @@ impl Groups {
         if !group.classic.is_empty() && !consumers {
             return out.reply(ticket, refused(ErrorCode::NonEmptyGroup));
         }
+        let mut named = BTreeSet::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let in_use = group.classic.may_read(&topic.name);
@@ -161,7 +191,8 @@ impl Groups {
             for partition in topic.partitions {
                 let index = partition.partition_index;
                 let known = group.places.get(&topic.name).is_some_and(|p| p.contains_key(&index));
-                if known && !in_use {
+                // One that is named again is forgotten once.
+                if known && !in_use && named.insert((topic.name.clone(), index)) {
                     out.records.push(forgotten(&request.group_id, &topic.name, index));
                 }
                 let code = if in_use { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
@@ -243,15 +274,31 @@ impl Classic {
     }
 }
 
-impl Group {
-    /// Takes out one offset.
-    pub(super) fn take_place(&mut self, topic: &str, partition: i32) -> Option<Committed> {
-        let places = self.places.get_mut(topic)?;
-        let taken = places.remove(&partition);
-        if places.is_empty() {
-            self.places.remove(topic);
+/// What the offsets of all groups take while a commit is looked at.
+struct Taken {
+    places: usize,
+    bytes: usize,
+    /// How many offsets of the commit there was no room for.
+    refused: usize,
+}
+
+impl Taken {
+    /// An offset comes to weigh so much, after what it weighed before; one that weighs no more than before
+    /// is never refused.
+    fn take(
+        &mut self,
+        (before, now): (Option<usize>, usize),
+        bytes_max: usize,
+    ) -> Result<(), ErrorCode> {
+        let bytes = self.bytes - before.unwrap_or(0) + now;
+        let is_one_too_many = before.is_none() && self.places >= OFFSETS_PER_COORDINATOR_MAX;
+        if is_one_too_many || (bytes > bytes_max && before.is_none_or(|before| now > before)) {
+            self.refused += 1;
+            return Err(ErrorCode::InvalidCommitOffsetSize);
         }
-        taken
+        self.places += usize::from(before.is_none());
+        self.bytes = bytes;
+        Ok(())
     }
 }
 

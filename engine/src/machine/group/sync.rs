@@ -2,7 +2,7 @@
 
 use super::classic::{Classic, Round, State, refused_sync};
 use super::command::{Decision, Now, Reply, Ticket};
-use super::{Group, Groups};
+use super::{Group, Groups, weight};
 use crate::probe::{self, Probe};
 use crate::wire::api::{
     HeartbeatRequest, LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse,
@@ -19,13 +19,14 @@ impl Groups {
         out: &mut Decision,
     ) {
         let id = request.group_id.clone();
+        let room = self.allowance.members.saturating_sub(self.weight.members);
         let outcome = match self.groups.get_mut(&id) {
             _ if id.is_empty() => Err(ErrorCode::InvalidGroupId),
             None => Err(ErrorCode::UnknownMemberId),
             Some(Group { classic, recorded, .. }) => {
                 let (settings, recorded) = (&self.settings, recorded.as_ref());
                 let mut round = Round { settings, id: &id, recorded, now, out };
-                classic.sync(ticket, request, &mut round)
+                classic.sync(ticket, request, room, &mut round)
             }
         };
         if let Err(code) = outcome {
@@ -95,6 +96,7 @@ impl Classic {
         &mut self,
         ticket: Ticket,
         request: SyncGroupRequest,
+        room: usize,
         round: &mut Round<'_>,
     ) -> Result<(), ErrorCode> {
         let id = &request.member_id;
@@ -115,7 +117,17 @@ impl Classic {
             State::Completing => {
                 let given = request.assignments.iter();
                 let bytes: usize = given.map(|share| share.assignment.len()).sum();
-                if bytes > round.settings.group_bytes_max {
+                let weight = weight::share(bytes);
+                if bytes > round.settings.group_bytes_max || (weight > room && bytes > 0) {
+                    probe::hit(Probe::GroupSharesTooLarge);
+                    tracing::warn!(
+                        group = round.id,
+                        bytes,
+                        room,
+                        "an assignment is refused: it is too large for a record, or the members of this \
+                         partition's groups take all the memory that they may; assign fewer partitions \
+                         to a group, or spread groups over more partitions (offsets.topic.num.partitions)"
+                    );
                     // As Kafka answers a generation that is too large for a record.
                     return Err(ErrorCode::UnknownServerError);
                 }

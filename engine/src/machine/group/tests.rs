@@ -14,6 +14,7 @@ use crate::wire::api::{
 use crate::wire::code::ErrorCode;
 use crate::wire::subscription::Subscription;
 
+mod memory;
 mod random;
 
 const GROUP: &str = "g";
@@ -68,6 +69,7 @@ impl Desk {
             assert!(self.open.remove(&ticket), "GROUP-4: answered once");
             self.answers.insert(ticket, reply);
         }
+        memory::check(&self.groups);
     }
 
     fn ask(&mut self, command: impl FnOnce(Ticket) -> Command) -> Ticket {
@@ -106,6 +108,7 @@ impl Desk {
             self.groups.apply(record);
         }
         self.groups.loaded(self.now);
+        memory::check(&self.groups);
         self.open.clear();
         assert_eq!(self.groups.places, before.places, "GROUP-3");
         for (id, group) in &before.groups {
