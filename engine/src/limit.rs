@@ -79,6 +79,11 @@ pub const RECORD_ERRORS_MAX: usize = 100;
 /// The same of all batches of one request together: compressed, a record is a byte or two, and fifty to
 /// name.
 pub const RECORD_ERRORS_PER_REQUEST_MAX: usize = 1000;
+
+/// Partitions that a produce may name, whether they exist or not; one that names more than there are names
+/// some of them again, or none that exist.
+pub const PRODUCED_UNKNOWN_MAX: usize = 1000;
+
 /// A connection's read buffer, in bytes: what an idle one holds at least, and up to which size a
 /// busy one's grows. What is larger than [`LARGE_FRAME_BYTES`] is charged to the core's request
 /// memory.

@@ -6,6 +6,9 @@ mod compact;
 mod crash;
 mod crash_model;
 mod load;
+// What is allocated is counted here as it is in the tests beside the source.
+#[path = "../src/wire/api/meter.rs"]
+mod meter;
 mod model;
 mod worlds;
 

@@ -8,6 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::api::meter::withstands;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -253,5 +254,54 @@ fn other_versions_are_refused() {
         assert_eq!(error.fault, Fault::UnsupportedVersion);
         let error = ProduceResponse::decode(&[0; 64], version).expect_err("no such version");
         assert_eq!(error.fault, Fault::UnsupportedVersion);
+    }
+}
+
+#[test]
+fn hostile_bytes_cost_no_memory() {
+    let records: &[u8] = b"records";
+    for version in VERSION_MIN..=VERSION_MAX {
+        let by_id = version >= TOPIC_ID_FROM;
+        let topic = |partitions| ProduceTopic {
+            name: if by_id { "" } else { "topic" },
+            topic_id: if by_id { TopicId([7; 16]) } else { TopicId::NONE },
+            partitions,
+        };
+        let partition = |records| ProducePartition { index: PartitionIndex(3), records };
+        let both = vec![partition(Some(records)), partition(None)];
+        let encoded = |topics: Vec<ProduceTopic<'_, &[u8]>>| {
+            let mut out = Vec::new();
+            let request =
+                ProduceRequest { transactional_id: None, acks: -1, timeout_ms: 1000, topics };
+            request.encode(&mut out, version);
+            out
+        };
+        let flexible = version >= FLEXIBLE_FROM;
+        let (good, empty) = (encoded(vec![topic(both.clone()), topic(both)]), encoded(Vec::new()));
+        withstands((&good, &empty), flexible, &|bytes| {
+            ProduceRequest::decode(bytes, version).is_ok()
+        });
+        let one = encoded(vec![topic(vec![partition(Some(records))])]);
+        withstands((&one, &one), flexible, &|bytes| ProduceOne::decode(bytes, version).is_some());
+
+        let partition = ProducePartitionResponse {
+            record_errors: vec![(1, None); if version >= 8 { 2 } else { 0 }],
+            current_leader: (version >= 10).then_some((NodeId(1), LeaderEpoch(2))),
+            ..ProducePartitionResponse::default()
+        };
+        let topic = ProduceTopicResponse {
+            name: if by_id { String::new() } else { "topic".to_owned() },
+            partitions: vec![masked(partition, version); 2],
+            ..ProduceTopicResponse::default()
+        };
+        let encoded = |topics| {
+            let mut out = Vec::new();
+            ProduceResponse { topics, ..ProduceResponse::default() }.encode(&mut out, version);
+            out
+        };
+        let (good, empty) = (encoded(vec![topic.clone(), topic]), encoded(Vec::new()));
+        withstands((&good, &empty), flexible, &|bytes| {
+            ProduceResponse::decode(bytes, version).is_ok()
+        });
     }
 }

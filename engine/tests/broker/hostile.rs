@@ -138,9 +138,7 @@ fn what_is_named_a_thousand_times_is_answered_once() {
         let results = peer.call(4, &request).await.results;
         // Kafka takes an empty list of keys for all of them.
         assert!(results[0].configs.len() > 10, "{}", results[0].configs.len());
-        assert!(results[1..].iter().all(|again| {
-            again.error_code == ErrorCode::InvalidRequest.code() && again.configs.is_empty()
-        }));
+        assert_eq!(results.len(), 1);
 
         let groups = vec!["group".to_owned(); 1000];
         let request = DescribeGroupsRequest { groups, ..DescribeGroupsRequest::default() };

@@ -2,6 +2,7 @@
 //! what happens to those who send rubbish.
 
 mod admin;
+mod amplify;
 mod durability;
 mod groups;
 mod hostile;

@@ -1,7 +1,8 @@
 //! OffsetCommit, OffsetFetch and OffsetDelete: which topics and partitions a request means is
 //! decided here, what the group has to say to it by its machine.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
 use super::{find_topic, group_said, may_in_group};
@@ -80,13 +81,14 @@ pub async fn commit<I: Io>(
 /// One entry for each topic: some clients look at the first one only.
 fn joined(topics: Vec<OffsetCommitResponseTopic>) -> Vec<OffsetCommitResponseTopic> {
     let mut joined: Vec<OffsetCommitResponseTopic> = Vec::with_capacity(topics.len());
+    let mut places: BTreeMap<(String, TopicId), usize> = BTreeMap::new();
     for topic in topics {
-        let same = |other: &&mut OffsetCommitResponseTopic| {
-            other.name == topic.name && other.topic_id == topic.topic_id
-        };
-        match joined.iter_mut().find(same) {
-            Some(other) => other.partitions.extend(topic.partitions),
-            None => joined.push(topic),
+        match places.entry((topic.name.clone(), topic.topic_id)) {
+            Entry::Occupied(place) => joined[*place.get()].partitions.extend(topic.partitions),
+            Entry::Vacant(place) => {
+                place.insert(joined.len());
+                joined.push(topic);
+            }
         }
     }
     joined
@@ -113,14 +115,9 @@ pub async fn fetch<I: Io>(
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     if incoming.version >= FETCH_BATCHED {
-        let mut groups = Vec::with_capacity(request.groups.len());
-        // Who asks again for all offsets of a group gets no second answer: a small request has no
-        // huge one.
-        let mut named = BTreeSet::new();
-        for wanted in request.groups {
-            if wanted.topics.is_none() && !named.insert(wanted.group_id.clone()) {
-                continue;
-            }
+        let wanted = each_once(request.groups);
+        let mut groups = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
             groups.push(fetch_group(&core, &incoming, wanted).await);
         }
         return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
@@ -148,6 +145,29 @@ pub async fn fetch<I: Io>(
         error_code: found.error_code,
         ..OffsetFetchResponse::default()
     }
+}
+
+/// Each group with all that is wanted of it: a small request has no huge answer.
+fn each_once(wanted: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequestGroup> {
+    let mut groups: Vec<OffsetFetchRequestGroup> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for one in wanted {
+        match places.entry(one.group_id.clone()) {
+            Entry::Occupied(place) => {
+                let topics = &mut groups[*place.get()].topics;
+                // All of them, if any of it wants all.
+                *topics = topics.take().zip(one.topics).map(|(mut topics, more)| {
+                    topics.extend(more);
+                    topics
+                });
+            }
+            Entry::Vacant(place) => {
+                place.insert(groups.len());
+                groups.push(one);
+            }
+        }
+    }
+    groups
 }
 
 fn older(one: OffsetFetchResponsePartitions) -> OffsetFetchResponsePartition {

@@ -57,13 +57,14 @@ pub async fn describe<I: Io>(
     incoming: Incoming,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    let mut results = Vec::with_capacity(request.resources.len());
+    let mut results = Vec::new();
     let mut named = BTreeSet::new();
     for wanted in &request.resources {
-        let is_new = named.insert((wanted.resource_type, &wanted.resource_name));
+        // What is named again is not answered again: a small request has no huge answer.
+        if !named.insert((wanted.resource_type, &wanted.resource_name)) {
+            continue;
+        }
         let described = match wanted.resource_type {
-            // A small request has no huge answer.
-            _ if !is_new => Err(named_again()),
             resource::TOPIC => describe_topic(&core, &incoming, wanted),
             resource::BROKER => describe_broker(&core, &incoming, wanted),
             // Nothing can be set for these here, so nothing is.
@@ -229,8 +230,14 @@ pub async fn alter<I: Io>(
 ) -> AlterConfigsResponse {
     let named = request.resources.iter().map(|one| (one.resource_type, &*one.resource_name));
     let repeated = repeated(named);
-    let mut responses = Vec::with_capacity(request.resources.len());
+    let mut responses = Vec::new();
+    let mut answered = BTreeSet::new();
     for wanted in request.resources {
+        // As in Kafka, a resource is answered once.
+        let named = (wanted.resource_type, wanted.resource_name.clone());
+        if repeated.contains(&named) && !answered.insert(named) {
+            continue;
+        }
         let target = (wanted.resource_type, &*wanted.resource_name);
         let configs = wanted.configs;
         let changes = |before: &Before| replaced(&before.own, configs);
@@ -255,8 +262,14 @@ pub async fn alter_some<I: Io>(
 ) -> IncrementalAlterConfigsResponse {
     let named = request.resources.iter().map(|one| (one.resource_type, &*one.resource_name));
     let repeated = repeated(named);
-    let mut responses = Vec::with_capacity(request.resources.len());
+    let mut responses = Vec::new();
+    let mut answered = BTreeSet::new();
     for wanted in request.resources {
+        // As in Kafka, a resource is answered once.
+        let named = (wanted.resource_type, wanted.resource_name.clone());
+        if repeated.contains(&named) && !answered.insert(named) {
+            continue;
+        }
         let target = (wanted.resource_type, &*wanted.resource_name);
         let configs = wanted.configs;
         let changes = |before: &Before| edited(before, configs);

@@ -1,6 +1,7 @@
 //! FindCoordinator: this broker, for every group. The topic that remembers groups is made when a
 //! coordinator is first asked for.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::broker::auth::{Operation, Resource};
@@ -31,8 +32,11 @@ pub async fn find<I: Io>(
     incoming: Incoming,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let keys =
+    let mut keys =
         if incoming.version < BATCHED { vec![request.key] } else { request.coordinator_keys };
+    // What is named again is not answered again: a small request has no huge answer.
+    let mut named = BTreeSet::new();
+    keys.retain(|key| named.insert(key.clone()));
     let mut coordinators = Vec::with_capacity(keys.len());
     for key in keys {
         let outcome = coordinator(&core, &incoming, request.key_type, &key).await;

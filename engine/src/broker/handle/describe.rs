@@ -233,10 +233,15 @@ pub async fn producers<I: Io>(
     let image = core.shared.image();
     let client = &incoming.client;
     let mut topics = Vec::with_capacity(request.topics.len());
+    let mut named = BTreeSet::new();
     for asked in request.topics {
         let topic = find_topic(&image, client, Operation::Read, &asked.name, TopicId::NONE);
-        let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
+        let mut partitions = Vec::new();
         for index in asked.partition_indexes.into_iter().map(PartitionIndex) {
+            // What is named again is not answered again: a partition may know many producers.
+            if !named.insert((asked.name.clone(), index)) {
+                continue;
+            }
             let producers = match &topic {
                 Ok(topic) if topic.partition(index).is_some() => {
                     ask(&core, topic, index, Ask::Producers).await

@@ -1,6 +1,8 @@
 //! Fetch: ask every partition for a plan, wait if that is too little, and send heads from memory
 //! and batches from their files.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +91,11 @@ pub async fn fetch<I: Io>(
         return refused(incoming, ErrorCode::ClusterAuthorizationFailed);
     }
     let limits = Limits::new(core, request.max_wait_ms, request.min_bytes, request.max_bytes);
-    let turn = turn(request, incoming.version);
+    let mut turn = turn(request, incoming.version);
+    if turn.wanted.len() > core.shared.image().partition_count() {
+        // It names some again: a small request has no huge answer.
+        turn.wanted = each_once(turn.wanted);
+    }
     let (session, epoch) = (turn.id, turn.epoch);
     let begun = core.sessions.borrow_mut().begin(turn, core.io.now(), core.io.random());
     let fetching = match begun {
@@ -143,6 +149,22 @@ fn turn(request: FetchRequest, version: i16) -> Turn {
         wanted,
         forgotten,
     }
+}
+
+/// Each partition once, with the last word on it, as in Kafka.
+fn each_once(wanted: Vec<Wanted>) -> Vec<Wanted> {
+    let mut places: BTreeMap<Key, usize> = BTreeMap::new();
+    let mut once: Vec<Wanted> = Vec::new();
+    for one in wanted {
+        match places.entry(one.key.clone()) {
+            Entry::Occupied(place) => once[*place.get()] = one,
+            Entry::Vacant(place) => {
+                place.insert(once.len());
+                once.push(one);
+            }
+        }
+    }
+    once
 }
 
 /// Reads; if that is less than the minimum and nothing failed, waits for more and reads again.

@@ -33,8 +33,13 @@ pub async fn list<I: Io>(
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
     let image = core.shared.image();
-    let among = |wanted: &[String], value: &str| {
-        wanted.is_empty() || wanted.iter().any(|one| one.eq_ignore_ascii_case(value))
+    // Each filter once, however often it is named: every group is held against it.
+    let filter = |wanted: Vec<String>| -> BTreeSet<String> {
+        wanted.into_iter().map(|one| one.to_ascii_lowercase()).collect()
+    };
+    let (states, types) = (filter(request.states_filter), filter(request.types_filter));
+    let among = |wanted: &BTreeSet<String>, value: &str| {
+        wanted.is_empty() || wanted.contains(&value.to_ascii_lowercase())
     };
     let mut groups = Vec::new();
     let Some(topic) = image.topic(OFFSETS_TOPIC) else { return ListGroupsResponse::default() };
@@ -50,8 +55,8 @@ pub async fn list<I: Io>(
             }
         };
         let wanted = |one: &Listed| {
-            among(&request.states_filter, one.state)
-                && among(&request.types_filter, CLASSIC)
+            among(&states, one.state)
+                && among(&types, CLASSIC)
                 && may_in_group(&incoming, Operation::Describe, &one.group).is_ok()
         };
         groups.extend(listed.into_iter().filter(wanted).map(|one| ListedGroup {
@@ -110,8 +115,12 @@ pub async fn delete<I: Io>(
     incoming: Incoming,
     request: DeleteGroupsRequest,
 ) -> DeleteGroupsResponse {
-    let mut results = Vec::with_capacity(request.groups_names.len());
+    let mut results = Vec::new();
+    let mut named = BTreeSet::new();
     for group_id in request.groups_names {
+        if !named.insert(group_id.clone()) {
+            continue;
+        }
         let command = Command::Delete { ticket: core.ticket(), group: group_id.clone() };
         let reply = match may_in_group(&incoming, Operation::Delete, &group_id) {
             Ok(()) => group::ask(&core, &group_id, command).await,

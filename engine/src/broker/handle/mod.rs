@@ -21,6 +21,7 @@ pub mod topics;
 pub mod train;
 pub mod versions;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -73,6 +74,13 @@ fn group_said(incoming: &Incoming, group: &str, code: i16) {
     if code != ErrorCode::None {
         incoming.refused(code, format_args!("group {group:?}: {}", code.message()));
     }
+}
+
+/// What is named more than once. A request that names one thing very many times is not to have it looked at,
+/// or answered, as often.
+fn repeated<T: Ord + Copy>(named: impl Iterator<Item = T>) -> BTreeSet<T> {
+    let mut seen = BTreeSet::new();
+    named.filter(|one| !seen.insert(*one)).collect()
 }
 
 /// The leader and epoch of a partition, as the image has them.

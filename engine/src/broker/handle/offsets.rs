@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
-use super::find_topic;
+use super::{find_topic, repeated};
 use crate::broker::Core;
 use crate::broker::ask::{Ask, FoundOffset};
 use crate::broker::auth::Operation;
@@ -28,11 +28,20 @@ pub async fn list<I: Io>(
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let image = core.shared.image();
+    // As in Kafka, what is named again is refused.
+    let repeated =
+        repeated(request.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|one| (&*topic.name, one.partition_index))
+        }));
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
+        for partition in &topic.partitions {
             let index = PartitionIndex(partition.partition_index);
+            if repeated.contains(&(&*topic.name, index.0)) {
+                partitions.push(offset_response(index, Err(ErrorCode::InvalidRequest)));
+                continue;
+            }
             let leader_epoch = LeaderEpoch(partition.current_leader_epoch);
             let timestamp = partition.timestamp;
             let found = ask(&core, &incoming, &image, &topic.name, index, |answer| Ask::Offset {
@@ -54,7 +63,7 @@ pub async fn list<I: Io>(
             }
             partitions.push(offset_response(index, found));
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
+        topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
     }
     ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
 }
@@ -99,17 +108,27 @@ pub async fn for_leader_epoch<I: Io>(
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let image = core.shared.image();
+    let repeated = repeated(
+        request
+            .topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(|one| (&*topic.topic, one.partition))),
+    );
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
+        for partition in &topic.partitions {
             let index = PartitionIndex(partition.partition);
             let current = LeaderEpoch(partition.current_leader_epoch);
             let asked = LeaderEpoch(partition.leader_epoch);
             let found = ask(&core, &incoming, &image, &topic.topic, index, |answer| {
                 Ask::EpochEnd { current, asked, answer }
             });
-            let (error, (epoch, end)) = match found.await {
+            let found = match repeated.contains(&(&*topic.topic, index.0)) {
+                false => found.await,
+                true => Err(ErrorCode::InvalidRequest),
+            };
+            let (error, (epoch, end)) = match found {
                 Ok(found) => (ErrorCode::None, found),
                 Err(code) => {
                     let (name, why) = (&topic.topic, code.message());
@@ -130,7 +149,7 @@ pub async fn for_leader_epoch<I: Io>(
                 end_offset: end.0,
             });
         }
-        topics.push(OffsetForLeaderTopicResult { topic: topic.topic, partitions });
+        topics.push(OffsetForLeaderTopicResult { topic: topic.topic.clone(), partitions });
     }
     OffsetForLeaderEpochResponse { topics, ..OffsetForLeaderEpochResponse::default() }
 }

@@ -37,10 +37,15 @@ pub async fn create<I: Io>(
         .filter(|topic| !seen.insert(&topic.name))
         .map(|topic| topic.name.clone())
         .collect();
-    let mut results = Vec::with_capacity(request.topics.len());
+    let mut results = Vec::new();
+    let mut told = BTreeSet::new();
     let mut grown = Vec::new();
     for wanted in request.topics {
         let name = wanted.name.clone();
+        // As in Kafka, a topic is answered once.
+        if twice.contains(&name) && !told.insert(name.clone()) {
+            continue;
+        }
         let outcome = if twice.contains(&name) {
             let message = "the request names this topic more than once".to_owned();
             Err((ErrorCode::InvalidRequest, message))
@@ -129,9 +134,13 @@ pub async fn elect<I: Io>(
     };
     // Null means all, of which only those that need an election are told: none.
     let asked = request.topic_partitions.unwrap_or_default();
+    let mut named = BTreeSet::new();
     let results = asked.into_iter().map(|asked| {
         let topic = image.topic(&asked.topic);
-        let results = asked.partitions.into_iter().map(PartitionIndex).map(|index| {
+        // One that is named again is not answered again.
+        let mut indexes = asked.partitions;
+        indexes.retain(|index| named.insert((asked.topic.clone(), *index)));
+        let results = indexes.into_iter().map(PartitionIndex).map(|index| {
             let known = topic.is_some_and(|topic| topic.partition(index).is_some());
             let code = ErrorCode::UnknownTopicOrPartition;
             result(index, if known { ErrorCode::ElectionNotNeeded } else { code })

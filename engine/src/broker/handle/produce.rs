@@ -21,7 +21,7 @@ use crate::broker::reply::{Pending, Reply};
 use crate::broker::{settings, shard};
 use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
 use crate::io::{Buf, Io};
-use crate::limit::RECORD_ERRORS_PER_REQUEST_MAX;
+use crate::limit::{PRODUCED_UNKNOWN_MAX, RECORD_ERRORS_PER_REQUEST_MAX};
 use crate::machine::Topic;
 use crate::probe::{self, Probe};
 use crate::wire::batch::{self, BatchError, Header, Verified};
@@ -92,6 +92,15 @@ pub async fn hand_on<I: Io>(
     };
     let image = core.shared.image();
     core.configure(&image);
+    let named: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    if named > image.partition_count().max(PRODUCED_UNKNOWN_MAX) {
+        // So a batch of bytes is not answered with many times as many.
+        incoming.warn(
+            &format!("it names {named} partitions, and there are fewer"),
+            "closing the connection; report this to the client's makers",
+        );
+        return Pending::Now(Reply::Close);
+    }
     let timeout = patience(request.timeout_ms);
     let transactional = request.transactional_id.is_some_and(|id| !id.is_empty());
     let acks = Acks::from_wire(request.acks);

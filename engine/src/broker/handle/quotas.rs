@@ -146,9 +146,22 @@ pub async fn alter<I: Io>(
     incoming: Incoming,
     request: AlterClientQuotasRequest,
 ) -> AlterClientQuotasResponse {
-    let mut entries = Vec::with_capacity(request.entries.len());
+    let mut entries = Vec::new();
+    let repeated: BTreeSet<Vec<Part>> = {
+        let mut seen = BTreeSet::new();
+        let named = request.entries.iter().map(|altered| parts(&altered.entity));
+        named.filter(|entity| !seen.insert(entity.clone())).collect()
+    };
+    let mut told = BTreeSet::new();
     for altered in request.entries {
+        let named = parts(&altered.entity);
+        let is_repeated = repeated.contains(&named);
+        // An entity is answered once.
+        if is_repeated && !told.insert(named) {
+            continue;
+        }
         let outcome = match may(&incoming, Operation::AlterConfigs) {
+            Ok(()) if is_repeated => Err(invalid("the request names an entity more than once")),
             Ok(()) => alter_one(&core, &altered, request.validate_only).await,
             Err(failure) => Err(failure),
         };
@@ -166,6 +179,13 @@ pub async fn alter<I: Io>(
         entries.push(QuotasOutcome { error_code, error_message, entity: altered.entity });
     }
     AlterClientQuotasResponse { entries, ..AlterClientQuotasResponse::default() }
+}
+
+/// A part of an entity, as it is named.
+type Part = (String, Option<String>);
+
+fn parts(entity: &[AlteredEntity]) -> Vec<Part> {
+    entity.iter().map(|part| (part.entity_type.clone(), part.entity_name.clone())).collect()
 }
 
 async fn alter_one<I: Io>(

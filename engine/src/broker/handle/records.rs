@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
-use super::find_topic;
+use super::{find_topic, repeated};
 use crate::broker::Core;
 use crate::broker::ask::Ask;
 use crate::broker::auth::Operation;
@@ -27,20 +27,30 @@ pub async fn delete<I: Io>(
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let image = core.shared.image();
+    // Which of several offsets counts nobody can tell.
+    let repeated =
+        repeated(request.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|one| (&*topic.name, one.partition_index))
+        }));
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
+        for partition in &topic.partitions {
             let index = PartitionIndex(partition.partition_index);
-            let raised =
-                delete_one(&core, &incoming, &image, &topic.name, index, partition.offset).await;
+            let raised = match repeated.contains(&(&*topic.name, index.0)) {
+                false => {
+                    let to = partition.offset;
+                    delete_one(&core, &incoming, &image, &topic.name, index, to).await
+                }
+                true => Err(ErrorCode::InvalidRequest),
+            };
             partitions.push(DeleteRecordsPartitionResult {
                 partition_index: index.0,
                 low_watermark: raised.map_or(-1, |start| start.0),
                 error_code: raised.err().unwrap_or(ErrorCode::None).code(),
             });
         }
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
+        topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), partitions });
     }
     DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() }
 }

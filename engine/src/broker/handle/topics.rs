@@ -1,7 +1,7 @@
 //! CreateTopics and DeleteTopics: commands for the cluster machine. A creation is answered once
 //! the topic's partitions can be read, because several clients do not retry on a fresh topic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -30,13 +30,18 @@ pub async fn create<I: Io>(
     incoming: Incoming,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    let mut topics = Vec::with_capacity(request.topics.len());
+    let mut topics = Vec::new();
+    let mut told = BTreeSet::new();
     let mut made = Vec::new();
     let mut named: BTreeMap<&str, u32> = BTreeMap::new();
     for wanted in &request.topics {
         *named.entry(&wanted.name).or_default() += 1;
     }
     for wanted in &request.topics {
+        // As in Kafka, a topic is answered once.
+        if !told.insert(&wanted.name) {
+            continue;
+        }
         let outcome = if named[wanted.name.as_str()] > 1 {
             let message = "the request names this topic more than once".to_owned();
             Err((ErrorCode::InvalidRequest, message))
@@ -188,7 +193,12 @@ pub async fn delete<I: Io>(
     let by_name = request.topic_names.iter().map(|name| (Some(name.clone()), TopicId::NONE));
     let named = request.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id));
     let mut responses = Vec::new();
+    let mut told = BTreeSet::new();
     for (name, id) in by_name.chain(named) {
+        // One that is named again is not answered again.
+        if !told.insert((name.clone(), id)) {
+            continue;
+        }
         let outcome = delete_one(&core, &incoming, name.as_deref(), id).await;
         let (error, message, name, topic_id) = match outcome {
             Ok(topic) => (ErrorCode::None, None, Some(topic.name.to_string()), topic.id),

@@ -45,11 +45,72 @@ unsafe impl GlobalAlloc for Meter {
 #[global_allocator]
 static METER: Meter = Meter;
 
+/// How many bytes were asked of the allocator on this thread so far, all in all; the difference of two such
+/// numbers means something.
+pub(crate) fn allocated_so_far() -> usize {
+    ALLOCATED.get()
+}
+
 /// What `work` gives, and how many bytes it asked the allocator for on this thread, all in all.
 pub(crate) fn allocated<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = ALLOCATED.get();
+    let before = allocated_so_far();
     let value = work();
-    (value, ALLOCATED.get().wrapping_sub(before))
+    (value, allocated_so_far().wrapping_sub(before))
+}
+
+/// Hands `decode` what can go wrong with the bytes of a good message, and with those of an `empty` one: cut,
+/// longer, with huge counts wherever one may stand, and with as many empty elements as there can be. None of
+/// it may cost more memory than honest bytes of that size, nor panic. `decode` says whether it took them.
+#[allow(
+    dead_code,
+    reason = "the integration tests, which count as well, have this file and no need of it"
+)]
+pub(crate) fn withstands(
+    (good, empty): (&[u8], &[u8]),
+    flexible: bool,
+    decode: &dyn Fn(&[u8]) -> bool,
+) {
+    let tried = |bytes: &[u8]| {
+        let (is_taken, memory) = allocated(|| decode(bytes));
+        let most = 64 * bytes.len() + 1024;
+        assert!(memory <= most, "{memory} bytes of memory for {} bytes: {bytes:02x?}", bytes.len());
+        is_taken
+    };
+    assert!(tried(good) && tried(empty));
+    for end in 0..good.len() {
+        assert!(!tried(&good[..end]), "{end} bytes");
+    }
+    assert!(!tried(&[good, &[0]].concat()), "one byte more");
+    let huge: [&[u8]; 4] = [
+        &[0x7f, 0xff, 0xff, 0xff],
+        &[0x80, 0x80, 0x80, 0x80, 0x08],
+        &[0xff, 0xff, 0xff, 0xff, 0x0f],
+        &[0xff, 0xff, 0x03],
+    ];
+    for at in 0..good.len() {
+        for count in huge {
+            let end = good.len().min(at + count.len());
+            tried(&[&good[..at], count, &good[end..]].concat());
+        }
+        for bit in 0..8 {
+            let mut flipped = good.to_vec();
+            flipped[at] ^= 1 << bit;
+            tried(&flipped);
+        }
+    }
+    for at in 0..empty.len() {
+        for count in [300_u32, 1000, 2000, 4000] {
+            let mut bomb = empty[..at].to_vec();
+            match flexible {
+                // A varint of two bytes.
+                true => bomb.extend([(count + 1) as u8 | 0x80, ((count + 1) >> 7) as u8]),
+                false => bomb.extend(count.to_be_bytes()),
+            }
+            // Empty is 0 in the classic form and 1 in the compact one.
+            bomb.resize(at + 8000, u8::from(flexible));
+            tried(&bomb);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId};
+use crate::wire::api::meter::withstands;
 use crate::wire::code::ErrorCode;
 use crate::wire::leader::NodeEndpoint;
 
@@ -448,5 +449,56 @@ fn other_versions_are_refused() {
         assert_eq!(error.fault, Fault::UnsupportedVersion);
         let error = FetchResponse::decode(&[0; 64], version).expect_err("no such version");
         assert_eq!(error.fault, Fault::UnsupportedVersion);
+    }
+}
+
+#[test]
+fn hostile_bytes_cost_no_memory() {
+    for version in VERSION_MIN..=VERSION_MAX {
+        let flexible = version >= FLEXIBLE_FROM;
+        let named = |partitions| {
+            let (name, topic_id) = topic(version, "topic".to_owned(), [7; 16]);
+            FetchTopic { name, topic_id, partitions }
+        };
+        let forgotten = |partitions| {
+            let (name, topic_id) = topic(version, "topic".to_owned(), [7; 16]);
+            ForgottenTopic { name, topic_id, partitions }
+        };
+        let encoded = |topics, forgotten_topics| {
+            let mut out = Vec::new();
+            let request = FetchRequest { topics, forgotten_topics, ..FetchRequest::default() };
+            request.encode(&mut out, version);
+            out
+        };
+        let partitions = || vec![FetchPartition::default(); 2];
+        let indexes = vec![PartitionIndex(1); if version >= 7 { 2 } else { 0 }];
+        let gone = vec![forgotten(indexes); if version >= 7 { 2 } else { 0 }];
+        let good = encoded(vec![named(partitions()), named(partitions())], gone);
+        let empty = encoded(Vec::new(), Vec::new());
+        withstands((&good, &empty), flexible, &|bytes| {
+            FetchRequest::decode(bytes, version).is_ok()
+        });
+        let one = encoded(vec![named(vec![FetchPartition::default()])], Vec::new());
+        withstands((&one, &one), flexible, &|bytes| FetchOne::decode(bytes, version).is_some());
+
+        let partition = FetchPartitionResponse {
+            aborted: Some(vec![(ProducerId(1), Offset(2)); 2]),
+            current_leader: (version >= 12).then_some((NodeId(1), LeaderEpoch(2))),
+            ..FetchPartitionResponse::default()
+        };
+        let answer = || {
+            let (name, topic_id) = topic(version, "topic".to_owned(), [7; 16]);
+            FetchTopicResponse { name, topic_id, partitions: vec![partition.clone(); 2] }
+        };
+        let encoded = |topics| {
+            let mut out = Vec::new();
+            let _ =
+                FetchResponse { topics, ..FetchResponse::default() }.encode_head(&mut out, version);
+            out
+        };
+        let (good, empty) = (encoded(vec![answer(), answer()]), encoded(Vec::new()));
+        withstands((&good, &empty), flexible, &|bytes| {
+            FetchResponse::decode(bytes, version).is_ok()
+        });
     }
 }
