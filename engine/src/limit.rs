@@ -108,8 +108,12 @@ pub const EXPECTED_FRAME_BYTES: usize = 64 << 10;
 pub const REQUEST_MEMORY_MAX: usize = 512 << 20;
 /// The grain in which request memory is counted, in bytes.
 pub const REQUEST_MEMORY_UNIT: usize = 4 << 10;
-/// How long a connection waits for request memory.
+/// How long a connection waits for request memory. While one does, a request has to come fast enough to
+/// fill the memory that it has within this time.
 pub const REQUEST_MEMORY_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long those that keep request memory may get nowhere while others wait for it. It is short because
+/// those that were put out may have many behind them that are no better.
+pub const REQUEST_MEMORY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Lines in the log that one connection may cause at once with requests that are refused, and how soon
 /// it may cause another one.

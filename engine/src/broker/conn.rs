@@ -9,84 +9,31 @@
 //! Keeps: answers leave in the order of their requests. A frame costs memory only as its bytes
 //! arrive, and all frames of a core share one budget. Must not know what is in a frame.
 
-use std::cell::Cell;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use super::Core;
 use super::dispatch::{self, Begun, Client, Train};
+use super::link::Link;
+use super::memory::{Growing, Share};
 use super::reply::{Pending, Piece, Reply};
 use super::tally::{self, Slot};
 use crate::io::{self, Buf, Connection, Flow, Instant, Io};
 use crate::limit::{
     ANSWERS_UNCOUNTED_MAX, CONNECTION_BYTES_MAX, EXPECTED_FRAME_BYTES, LARGE_FRAME_BYTES,
     READ_AHEAD_FACTOR, READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES, REPLY_IDLE_BYTES,
-    REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
+    REQUEST_MEMORY_PATIENCE, REQUEST_MEMORY_WAIT,
 };
 use crate::log::{Slice, Slices};
 use crate::probe::{self, Probe};
+use crate::wire::api::ApiKey;
 use crate::wire::frame;
-
-/// What the two tasks and the requests of one connection share.
-pub struct Link {
-    /// Set when the peer will send no more, so that nothing waits on its behalf.
-    gone: Cell<bool>,
-    leaving: Notify,
-    last_active: Cell<Instant>,
-    /// Until when nothing is read from it, because its client has used more than its quota.
-    muted_until: Cell<Option<Instant>>,
-    writes: Cell<Writes>,
-}
-
-/// How writing to the peer goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Writes {
-    is_under_way: bool,
-    /// Rises whenever a write begins or ends, or a part of it is taken.
-    steps: u64,
-}
-
-impl Link {
-    /// Completes when the peer has gone: whatever waits for its sake stops waiting.
-    pub async fn gone(&self) {
-        while !self.gone.get() {
-            self.leaving.notified().await;
-        }
-    }
-
-    /// When the last bytes came from the peer, or went to it.
-    pub fn last_active(&self) -> Instant {
-        self.last_active.get()
-    }
-
-    /// Nothing is read before `until`.
-    pub fn mute(&self, until: Instant) {
-        self.muted_until.set(self.muted_until.get().max(Some(until)));
-    }
-
-    /// A write begins, or ends.
-    fn writing(&self, is_under_way: bool) {
-        self.writes.set(Writes { is_under_way, steps: self.writes.get().steps + 1 });
-    }
-
-    /// The peer has taken a part of what is written.
-    fn progressed(&self, now: Instant) {
-        self.writing(true);
-        self.last_active.set(now);
-    }
-
-    fn leave(&self) {
-        self.gone.set(true);
-        self.leaving.notify_waiters();
-    }
-}
 
 /// Requests that wait for their answers, in order.
 struct Queue<F> {
@@ -101,7 +48,7 @@ struct Queued<F> {
     /// any other request as its size wants.
     _places: OwnedSemaphorePermit,
     /// The share of the core's request memory that is free again once this is answered.
-    _memory: Vec<OwnedSemaphorePermit>,
+    _memory: Vec<Share>,
 }
 
 /// What was asked, how often, and when it was received: for counting.
@@ -114,17 +61,11 @@ struct Asked {
 
 /// Serves `connection` until it ends. Returns when nothing of it is left.
 pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
-    let link = Rc::new(Link {
-        gone: Cell::new(false),
-        leaving: Notify::new(),
-        last_active: Cell::new(core.io.now()),
-        muted_until: Cell::new(None),
-        writes: Cell::default(),
-    });
-    let client = Rc::new(Client::new(&core, &connection, link.clone()));
     let in_flight_max = core.shared.config.requests_in_flight_max;
+    let link = Link::new(core.io.now(), in_flight_max);
+    let client = Rc::new(Client::new(&core, &connection, link.clone()));
     let (answers, replies) = mpsc::channel(in_flight_max);
-    let queue = Queue { answers, room: Arc::new(Semaphore::new(in_flight_max)) };
+    let queue = Queue { answers, room: link.room().clone() };
     let (done, mut writer_done) = tokio::sync::oneshot::channel();
     core.io.spawn({
         let (connection, core, link) = (connection.clone(), core.clone(), link.clone());
@@ -135,19 +76,38 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
             let _ = done.send(outcome);
         }
     });
-    let idle = io::when_woken(watch(&core, &connection, idle(&core, &link)));
+    let enough = async {
+        tokio::select! {
+            biased; // Who is put out has its reason in the log, however idle it is.
+            put_out = link.until_put_out() => Some(put_out),
+            () = idle(&core, &link) => None,
+        }
+    };
+    let enough = io::when_woken(watch(&core, &connection, enough));
     let reason = tokio::select! {
         biased; // The reader first: an idle limit only counts when there is nothing to read.
         reason = read_requests(&core, &connection, &client, &queue, &link) => reason,
-        () = idle => "it was idle for longer than connections.max.idle.ms".to_owned(),
+        put_out = enough => match put_out {
+            None => "it was idle for longer than connections.max.idle.ms".to_owned(),
+            Some((why, bytes)) => {
+                warn!(client = %client.address, client_id = client.name(), bytes,
+                    reason = why.reason(),
+                    "closing: others wait for the memory for requests, and this connection keeps some \
+                     of it; look at the client and its network, or raise queued.max.request.bytes");
+                // Also answers that are on their way have memory.
+                connection.close();
+                why.reason().to_owned()
+            }
+        },
     };
     link.leave();
     drop(queue);
     let written = tokio::select! {
         biased; // Answers that are on their way still go.
         written = &mut writer_done => written,
-        // Unless the peer takes nothing of them for as long as an idle one is kept.
-        () = watch(&core, &connection, blocked(&core, &link)) => {
+        // Unless the peer takes nothing of them for as long as an idle one is kept, or others need the
+        // memory of what it asked.
+        () = watch(&core, &connection, unanswerable(&core, &link)) => {
             probe::hit(Probe::AnswersNotTaken);
             connection.close();
             writer_done.await
@@ -160,23 +120,32 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
 }
 
 /// Closes the connection when the broker stops; returns when `enough` does.
-async fn watch<I: Io>(
+async fn watch<I: Io, T>(
     core: &Core<I>,
     connection: &I::Connection,
-    enough: impl Future<Output = ()>,
-) {
+    enough: impl Future<Output = T>,
+) -> T {
     let mut running = core.shared.running.subscribe();
     tokio::select! {
         biased; // Who is idle is closed in either case.
-        () = enough => {}
+        enough = enough => enough,
         // A stopped broker must not go on answering that it has no partitions: its clients would
         // believe it and stay.
         _ = running.wait_for(|running| *running == 0) => {
             probe::hit(Probe::StoppedServing);
             // The reader comes to the end.
             connection.close();
-            std::future::pending::<()>().await;
+            std::future::pending().await
         }
+    }
+}
+
+/// Returns when answers are waited for no longer, although the reader has ended.
+async fn unanswerable<I: Io>(core: &Core<I>, link: &Link) {
+    tokio::select! {
+        biased; // Either will do.
+        _ = link.until_put_out() => {}
+        () = blocked(core, link) => {}
     }
 }
 
@@ -189,7 +158,7 @@ async fn blocked<I: Io>(core: &Core<I>, link: &Link) {
     let mut before = None;
     loop {
         core.io.sleep(limit.max(Duration::from_millis(10))).await;
-        let now = link.writes.get();
+        let now = link.writes();
         if now.is_under_way && before.replace(now) == Some(now) {
             return;
         }
@@ -202,7 +171,7 @@ async fn idle<I: Io>(core: &Core<I>, link: &Link) {
     };
     loop {
         // Who must wait is not idle.
-        let active = Some(link.last_active.get()).max(link.muted_until.get());
+        let active = Some(link.last_active()).max(link.muted_until());
         let quiet = core.io.now().since(active.unwrap_or_default());
         let Some(rest) = limit.checked_sub(quiet).filter(|rest| !rest.is_zero()) else { return };
         core.io.sleep(rest.max(Duration::from_millis(10))).await;
@@ -212,11 +181,11 @@ async fn idle<I: Io>(core: &Core<I>, link: &Link) {
 /// Waits until the connection may be read again (KIP-219). False if answers cannot be written any
 /// more.
 async fn unmuted<I: Io>(core: &Core<I>, queue: &Queue<I::File>, link: &Link) -> bool {
-    while let Some(until) = link.muted_until.get() {
+    while let Some(until) = link.muted_until() {
         let rest = until.since(core.io.now());
         if rest.is_zero() {
             probe::hit(Probe::Unmuted);
-            link.muted_until.set(None);
+            link.unmute();
             return true;
         }
         tokio::select! {
@@ -231,11 +200,6 @@ async fn unmuted<I: Io>(core: &Core<I>, queue: &Queue<I::File>, link: &Link) -> 
 const UNWRITABLE: &str = "its answers could not be written";
 
 impl<F> Queue<F> {
-    /// Whether nothing waits for an answer, where `places` is the number of all places.
-    fn is_idle(&self, places: usize) -> bool {
-        self.room.available_permits() == places
-    }
-
     /// So many places, once they are free.
     async fn places(&self, count: usize) -> OwnedSemaphorePermit {
         let count = u32::try_from(count).expect("no more than all places");
@@ -257,7 +221,7 @@ impl<F> Queue<F> {
         places: OwnedSemaphorePermit,
         pending: Pending<F>,
         asked: Asked,
-        memory: &mut Vec<OwnedSemaphorePermit>,
+        memory: &mut Vec<Share>,
     ) -> bool {
         let queued = Queued { pending, asked, _places: places, _memory: std::mem::take(memory) };
         // Each has a place, and there are as many as the queue has room for.
@@ -270,7 +234,7 @@ async fn depart<I: Io>(
     core: &Rc<Core<I>>,
     queue: &Queue<I::File>,
     train: &mut Option<Train>,
-    memory: &mut Vec<OwnedSemaphorePermit>,
+    memory: &mut Vec<Share>,
     received: Instant,
 ) -> bool {
     let Some(requests) = train.as_ref().map(Train::len) else { return true };
@@ -292,7 +256,7 @@ async fn read_requests<I: Io>(
     connection: &I::Connection,
     client: &Rc<Client>,
     queue: &Queue<I::File>,
-    link: &Link,
+    link: &Rc<Link>,
 ) -> String {
     let (mut train, mut memory) = (None, Vec::new());
     let reading = (&mut train, &mut memory);
@@ -307,12 +271,12 @@ async fn read_until_end<I: Io>(
     connection: &I::Connection,
     client: &Rc<Client>,
     queue: &Queue<I::File>,
-    link: &Link,
-    (train, memory): (&mut Option<Train>, &mut Vec<OwnedSemaphorePermit>),
+    link: &Rc<Link>,
+    (train, memory): (&mut Option<Train>, &mut Vec<Share>),
 ) -> String {
     let mut buf = Buf::new();
     // The share of the core's request memory that the buffer stands for, if it is a large one.
-    let mut held = None;
+    let mut held: Option<Growing> = None;
     let mut want = READ_BUFFER_MIN;
     // The size of the last frame, if it was a large one: the next one is expected to be like it.
     let mut alike = 0;
@@ -322,13 +286,16 @@ async fn read_until_end<I: Io>(
     let mut received = core.io.now();
     loop {
         let missing = loop {
-            if link.muted_until.get().is_some() {
+            if link.muted_until().is_some() {
                 let departed = depart(core, queue, train, memory, received).await;
+                // Its own use keeps it from going on: what it has of the memory counts meanwhile.
+                held.iter().for_each(|held| held.resume(core.io.now()));
                 if !departed || !unmuted(core, queue, link).await {
                     return UNWRITABLE.to_owned();
                 }
                 // Who waited for his quota did not wait for us.
                 received = core.io.now();
+                held.iter().for_each(|held| held.pause(received));
             }
             let size = match frame::frame_size(&buf) {
                 Ok(Some(size)) if size > core.shared.config.request_bytes_max => {
@@ -356,7 +323,7 @@ async fn read_until_end<I: Io>(
             request.advance(frame::SIZE_BYTES);
             if buf.capacity() == 0 {
                 // It took all of the buffer: the share is free once it is answered.
-                memory.extend(held.take());
+                memory.extend(held.take().map(Growing::complete));
             }
             let mut request = match dispatch::couple(core, client, train, request) {
                 Ok(()) => continue,
@@ -374,7 +341,7 @@ async fn read_until_end<I: Io>(
             }
             let asked = Asked { slot: Slot::of_frame(&request), requests: 1, received };
             let most = core.shared.config.requests_in_flight_max;
-            let is_oldest = queue.is_idle(most);
+            let is_oldest = !link.awaits_answer();
             let places = queue.places(places_of(request.len(), most)).await;
             let mut pending = match dispatch::hand_on(core, client, request) {
                 Begun::Pending(pending) => pending,
@@ -420,28 +387,27 @@ async fn read_until_end<I: Io>(
             };
             let mut share = None;
             if room > LARGE_FRAME_BYTES && is_large {
-                if whole.div_ceil(REQUEST_MEMORY_UNIT) > core.request_memory_units {
+                if !core.request_memory.can_hold(whole) {
                     warn!(client = %client.address, bytes = whole,
                         "closing: its request is larger than one core may have of \
                          queued.max.request.bytes; raise that setting, or send less at once");
                     return "its request is too large for the memory for requests".to_owned();
                 }
-                // What the buffer has goes on with it, unless requests that are under way lie in it.
-                let kept = if buf.is_alone() { held.take() } else { None };
-                share = reserve(core, room, kept).await;
+                let sizes = (whole, room);
+                share = reserve(core, link, queue, &mut buf, (&mut held, memory), sizes).await;
                 if share.is_none() {
                     warn!(client = %client.address, bytes = room,
                         "closing: the memory for requests is used up by other requests");
                     return "no memory for its request".to_owned();
                 }
             } else if room > LARGE_FRAME_BYTES {
-                share = ahead(core, room);
+                share = core.request_memory.expect(link, room, received);
                 if share.is_none() {
                     room = LARGE_FRAME_BYTES;
                 }
             }
             // Requests that are under way may still lie in the buffer before.
-            memory.extend(std::mem::replace(&mut held, share));
+            memory.extend(std::mem::replace(&mut held, share).map(Growing::complete));
             let mut larger = std::mem::take(&mut used);
             if !larger.reclaim(room) {
                 larger = core.pool.take(room);
@@ -453,10 +419,14 @@ async fn read_until_end<I: Io>(
             }
             buf = larger;
         }
+        if let Some(held) = &held {
+            held.resume(core.io.now());
+            held.begun(!buf.is_empty());
+        }
         let (result, returned) = connection.read(buf).await;
         buf = returned;
         received = core.io.now();
-        link.last_active.set(received);
+        link.active(received);
         match result {
             Ok(0) if buf.is_empty() => return "the peer closed it".to_owned(),
             Ok(0) => {
@@ -465,6 +435,9 @@ async fn read_until_end<I: Io>(
             }
             Ok(read) => {
                 core.tally.received_bytes.add(read as u64);
+                if let Some(held) = &held {
+                    held.arrived(read, received);
+                }
                 want = next_want(want, read, missing);
             }
             Err(error) => return error.to_string(),
@@ -492,35 +465,53 @@ fn next_want(want: usize, read: usize, missing: usize) -> usize {
     }
 }
 
-/// Memory for what is only expected: none of the second half of what there is.
-fn ahead<I: Io>(core: &Core<I>, bytes: usize) -> Option<OwnedSemaphorePermit> {
-    let units = bytes.div_ceil(REQUEST_MEMORY_UNIT);
-    let half = core.request_memory_units / 2;
-    if core.request_memory.available_permits() < half + units {
-        return None;
-    }
-    core.request_memory.clone().try_acquire_many_owned(u32::try_from(units).ok()?).ok()
-}
-
-/// Memory for so many bytes; what is kept of an earlier share counts.
+/// Memory for so many bytes of a frame that will be `whole`; what `held` has counts, unless requests that
+/// are under way lie in that buffer.
 async fn reserve<I: Io>(
     core: &Core<I>,
-    bytes: usize,
-    kept: Option<OwnedSemaphorePermit>,
-) -> Option<OwnedSemaphorePermit> {
-    let units = bytes.div_ceil(REQUEST_MEMORY_UNIT);
-    let more = units.saturating_sub(kept.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
-    let more = u32::try_from(more).ok()?;
-    let memory: Arc<Semaphore> = core.request_memory.clone();
-    let mut all = tokio::select! {
-        biased; // Memory that is there is taken, even at the last moment.
-        permit = memory.acquire_many_owned(more) => permit.ok(),
-        () = core.io.sleep(REQUEST_MEMORY_WAIT) => None,
-    }?;
-    if let Some(kept) = kept {
-        all.merge(kept);
+    link: &Rc<Link>,
+    queue: &Queue<I::File>,
+    buf: &mut Buf,
+    (held, earlier): (&mut Option<Growing>, &mut Vec<Share>),
+    (whole, room): (usize, usize),
+) -> Option<Growing> {
+    let began = core.io.now();
+    let growing =
+        |held: Option<Growing>| held.unwrap_or_else(|| core.request_memory.begin(link, began));
+    let mut share = growing(if buf.is_alone() { held.take() } else { None });
+    if share.ask(whole, room, core.io.now()) {
+        return Some(share);
     }
-    Some(all)
+    probe::hit(Probe::RequestMemoryUsedUp);
+    if held.is_some() || !earlier.is_empty() {
+        // It would wait for itself: what it has besides goes with its earlier requests.
+        share.give_up();
+        let all = core.shared.config.requests_in_flight_max;
+        tokio::select! {
+            biased; // Who has been answered goes on.
+            places = queue.places(all) => drop(places),
+            () = core.io.sleep(REQUEST_MEMORY_WAIT) => return None,
+        }
+        earlier.clear();
+        if let Some(before) = held.take().filter(|_| buf.is_alone()) {
+            share = before;
+        }
+        if share.ask(whole, room, core.io.now()) {
+            return Some(share);
+        }
+    }
+    loop {
+        tokio::select! {
+            biased; // Memory that is there is taken, even at the last moment.
+            () = share.granted() => return Some(share),
+            () = core.io.sleep(REQUEST_MEMORY_PATIENCE) => {}
+        }
+        let now = core.io.now();
+        if now.since(began) >= REQUEST_MEMORY_WAIT {
+            return None;
+        }
+        core.request_memory.look(now);
+    }
 }
 
 /// Writes answers in order until the queue ends or the socket fails.
@@ -568,7 +559,7 @@ async fn write_replies<I: Io>(
                 };
                 let fetched = match lone.plan(core, planned).await {
                     Some(fetched) => fetched,
-                    None => Box::pin(lone.wait(core)).await,
+                    None => put_off(link, Box::pin(lone.wait(core))).await?,
                 };
                 let cut = lone.put_head(core, &fetched, &mut out.bytes);
                 out.send_files(cut, fetched.slices).await?;
@@ -580,7 +571,10 @@ async fn write_replies<I: Io>(
                     Poll::Ready(reply) => reply,
                     Poll::Pending => {
                         out.flush(Flow::Done).await?;
-                        pin!(future).await
+                        match may_be_put_off(asked.slot) {
+                            true => put_off(link, future).await?,
+                            false => future.await,
+                        }
                     }
                 }
             }
@@ -598,6 +592,24 @@ async fn write_replies<I: Io>(
             out.flush(Flow::Done).await?;
         }
     }
+}
+
+/// Whether an answer may wait for what others do.
+fn may_be_put_off(slot: Option<Slot>) -> bool {
+    let waits = [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup];
+    slot.is_some() && waits.iter().any(|api| slot == Slot::of(*api as i16))
+}
+
+/// An answer that waits for what others do; nobody waits for it any more once the connection is put out.
+async fn put_off<T>(link: &Link, answer: impl Future<Output = T>) -> io::Result<T> {
+    link.put_off(true);
+    let answer = tokio::select! {
+        biased; // What is there is there.
+        answer = answer => Ok(answer),
+        _ = link.until_put_out() => Err(io::ErrorKind::ConnectionAborted.into()),
+    };
+    link.put_off(false);
+    answer
 }
 
 /// Answers of one connection that wait to be sent together. Its memory is used again.
@@ -696,7 +708,7 @@ impl<I: Io> Outgoing<'_, I> {
             return;
         }
         let now = self.core.io.now();
-        self.link.last_active.set(now);
+        self.link.active(now);
         for Asked { slot, requests, received } in self.uncounted.drain(..) {
             if let Some(slot) = slot {
                 self.core.tally.answered(slot, requests as u64, received, now);

@@ -18,16 +18,15 @@ use tracing::{debug, trace, warn};
 use super::Core;
 use super::allowance::Allowance;
 use super::auth::Authorizer;
-use super::conn::Link;
 use super::handle;
 pub use super::handle::train::Train;
+use super::link::Link;
 use super::quota::{self, Timed};
 use super::remedy;
 use super::reply::{Pending, Reply};
 use super::tally::{self, Slot, Tally};
 use crate::id::CorrelationId;
 use crate::io::{Buf, Connection, Io};
-use crate::limit::REFUSALS_LOGGED_MAX;
 use crate::machine::quota::Quota;
 use crate::probe::{self, Probe};
 use crate::wire::api::{ApiKey, Message, Request};
@@ -112,8 +111,6 @@ pub struct Incoming {
     correlation_id: CorrelationId,
     /// For how long its client is told that it is throttled, in ms; none where no quota is set.
     throttle_ms: Option<Rc<Cell<i32>>>,
-    /// How many of its refusals were logged.
-    warned: Cell<usize>,
 }
 
 impl Client {
@@ -153,7 +150,7 @@ impl Incoming {
     /// A produce that was taken together with others.
     pub fn produce(client: Rc<Client>, version: i16, correlation_id: CorrelationId) -> Self {
         let (api, throttle_ms) = (ApiKey::Produce, None);
-        Incoming { client, api, version, correlation_id, throttle_ms, warned: Cell::new(0) }
+        Incoming { client, api, version, correlation_id, throttle_ms }
     }
 
     /// Whether any use has to be measured.
@@ -330,7 +327,6 @@ pub fn hand_on<'a, I: Io>(
         version: header.api_version,
         correlation_id: header.correlation_id,
         throttle_ms: quota::is_measured(core, client).then(Rc::default),
-        warned: Cell::new(0),
     };
     if !versions.contains(&header.api_version) {
         if *api == ApiKey::ApiVersions {

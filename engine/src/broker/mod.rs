@@ -24,6 +24,8 @@ mod host;
 pub mod inbox;
 #[cfg(test)]
 mod inbox_tests;
+mod link;
+mod memory;
 mod partition;
 mod producer_id;
 mod quota;
@@ -60,7 +62,7 @@ use crate::id::{CoreId, NodeId};
 use crate::io::{self, Connection, Io, Listener, Pool, watch};
 use crate::limit::{
     CONNECTIONS_MAX, INBOX_MESSAGES_MAX, LOGS_CLOSED_AT_ONCE_MAX, METADATA_ORDERS_MAX,
-    REQUEST_MEMORY_MAX, REQUEST_MEMORY_UNIT, ROOM_RETRY_PAUSE, TURN_INTERVAL,
+    REQUEST_MEMORY_MAX, ROOM_RETRY_PAUSE, TURN_INTERVAL,
 };
 use crate::machine::group::Ticket;
 use crate::machine::{BrokerConfigs, Command, Image, Refusal, Reply, Topic, place};
@@ -174,9 +176,7 @@ pub struct Core<I: Io> {
     groups: group::Hosts,
     /// The number of the next command to a group's machine.
     ticket_next: Cell<u64>,
-    request_memory: Arc<Semaphore>,
-    /// How much that is when nobody has any.
-    request_memory_units: usize,
+    request_memory: Rc<memory::Memory>,
     /// Whose turn it is to compact its log.
     compactions: Arc<Semaphore>,
     /// A partition that is to rest closes its log when it has its turn.
@@ -427,7 +427,6 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
     let queued = shared.config.queued_bytes_max.map_or(REQUEST_MEMORY_MAX, |all| {
         (all / usize::from(shared.cores())).min(REQUEST_MEMORY_MAX)
     });
-    let request_memory_units = queued.div_ceil(REQUEST_MEMORY_UNIT);
     let core = Rc::new(Core {
         pool: Pool::new(),
         shard: shard::Shard::default(),
@@ -435,8 +434,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
         plans: answer::Slots::default(),
         groups: group::Hosts::default(),
         ticket_next: Cell::new(0),
-        request_memory: Arc::new(Semaphore::new(request_memory_units)),
-        request_memory_units,
+        request_memory: memory::Memory::new(queued),
         compactions: Arc::new(Semaphore::new(1)),
         rests: Arc::new(Semaphore::new(LOGS_CLOSED_AT_ONCE_MAX)),
         sessions: RefCell::new(session::Sessions::new(shared.config.fetch_sessions_max)),

@@ -3,19 +3,24 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::peer::{Peer, To, batch, fetch_request, values};
 use super::{topic, with_broker};
+use crate::meter;
 use trialog_engine::broker::Shared;
 use trialog_engine::id::{CorrelationId, PartitionIndex};
-use trialog_engine::io::Io;
 use trialog_engine::io::ram::{Chance, Ram};
+use trialog_engine::io::{Instant, Io};
 use trialog_engine::wire::api::{
-    DescribeConfigsRequest, DescribeConfigsResource, DescribeGroupsRequest, MetadataRequest,
+    ApiKey, DescribeConfigsRequest, DescribeConfigsResource, DescribeGroupsRequest,
+    FindCoordinatorRequest, JoinGroupRequest, JoinGroupRequestProtocol, Message, MetadataRequest,
     MetadataRequestTopic, OffsetFetchRequest, OffsetFetchRequestGroup,
 };
 use trialog_engine::wire::code::ErrorCode;
 use trialog_engine::wire::fetch::FetchPartition;
 use trialog_engine::wire::frame::{self, RequestHeader};
+use trialog_engine::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 /// The broker still serves others.
 async fn unharmed(ram: &Ram, shared: &Shared<Ram>, to: &To<'_>) {
@@ -63,6 +68,168 @@ fn half_frames_and_silence_hold_nobody_up() {
     });
 }
 
+/// What is sent, in pieces of a size, with pauses in between.
+type Part = (Vec<u8>, usize, Duration);
+
+/// Sends in a task of its own, and says whether an answer came, and when, or when the end did.
+fn send_and_wait(
+    ram: &Ram,
+    mut peer: Peer,
+    parts: Vec<Part>,
+) -> oneshot::Receiver<(bool, Instant)> {
+    let world = ram.clone();
+    let (done, answered) = oneshot::channel();
+    ram.spawn(async move {
+        for (bytes, piece, pause) in parts {
+            for piece in bytes.chunks(piece.min(bytes.len().max(1))) {
+                peer.send_raw(piece).await;
+                world.sleep(pause).await;
+            }
+        }
+        let _ = done.send((peer.receive().await.is_some(), world.now()));
+    });
+    answered
+}
+
+fn at_once(bytes: Vec<u8>) -> Vec<Part> {
+    vec![(bytes, usize::MAX, Duration::ZERO)]
+}
+
+/// Memory for all requests that are larger than what each connection has by itself.
+const SCARCE: [(&str, &str); 1] = [("queued.max.request.bytes", "4194304")];
+
+/// A produce of one record of so many bytes, as it is sent.
+fn produce_frame(to: &To<'_>, bytes: usize) -> Vec<u8> {
+    let batch = batch(&[&"x".repeat(bytes)]);
+    let partition = ProducePartition { index: to.index, records: Some(&batch[..]) };
+    let topic = ProduceTopic { name: to.name, topic_id: to.id, partitions: vec![partition] };
+    let request = ProduceRequest {
+        transactional_id: None,
+        acks: -1,
+        timeout_ms: 30_000,
+        topics: vec![topic],
+    };
+    let mut out = Vec::new();
+    let start = frame::begin_frame(&mut out);
+    let header = RequestHeader {
+        api_key: 0,
+        api_version: 9,
+        correlation_id: CorrelationId(1),
+        client_id: None,
+    };
+    header.encode(&mut out);
+    request.encode(&mut out, 9);
+    frame::end_frame(&mut out, start, 0);
+    out
+}
+
+/// Half-sent large requests, some of which trickle on, use all the memory for requests up. Who wants some
+/// has it within seconds, and neither it nor one that is slow and honest is closed.
+#[test]
+fn half_sent_requests_give_way_to_those_who_wait() {
+    with_broker(1, &SCARCE, async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "bystander", &[]).await;
+        let mut hostile = Vec::new();
+        for number in 0..8 {
+            // Some claim as much as there is, and some no more than honest ones.
+            let half = match number % 4 {
+                0 => framed(3 << 20, &vec![0; 1 << 20]),
+                _ => framed(900_000, &vec![0; 800_000]),
+            };
+            let mut parts = at_once(half);
+            if number % 2 == 0 {
+                // It goes on for ever, a byte now and then.
+                parts.push((vec![0; 1000], 1, Duration::from_millis(500)));
+            }
+            let peer = Peer::connect(&ram, &shared).await;
+            hostile.push(send_and_wait(&ram, peer, parts));
+        }
+        ram.sleep(Duration::from_secs(1)).await;
+        let began = ram.now();
+        let mut honest = Vec::new();
+        for _ in 0..6 {
+            let peer = Peer::connect(&ram, &shared).await;
+            honest.push(send_and_wait(&ram, peer, at_once(produce_frame(&to, 900_000))));
+        }
+        // 150 KB a second.
+        let peer = Peer::connect(&ram, &shared).await;
+        let slowly = vec![(produce_frame(&to, 900_000), 15_000, Duration::from_millis(100))];
+        let slow = send_and_wait(&ram, peer, slowly);
+        for answered in honest {
+            let (is_answered, at) = answered.await.expect("it ran");
+            assert!(is_answered, "an honest request was closed");
+            let took = at.since(began);
+            assert!(took < Duration::from_secs(30), "it took {took:?}");
+        }
+        assert!(slow.await.expect("it ran").0, "a slow one was closed");
+        let ended = hostile.iter_mut().filter_map(|ended| ended.try_recv().ok()).count();
+        assert!(ended > 0, "nobody was closed");
+        unharmed(&ram, &shared, &to).await;
+    });
+}
+
+/// Honest frames of all sizes that grow at the same time never wait for each other for ever.
+#[test]
+fn large_requests_that_come_together_are_all_answered() {
+    with_broker(1, &SCARCE, async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "large", &[("max.message.bytes", "4000000")]).await;
+        let mut answers = Vec::new();
+        for number in 0..24_usize {
+            let peer = Peer::connect(&ram, &shared).await;
+            let pause = Duration::from_millis(number as u64 % 7);
+            let parts = vec![(produce_frame(&to, 200_000 + 150_000 * number), 100_000, pause)];
+            answers.push(send_and_wait(&ram, peer, parts));
+        }
+        for (number, answered) in answers.into_iter().enumerate() {
+            assert!(answered.await.expect("it ran").0, "{number} was closed");
+        }
+    });
+}
+
+/// Large requests whose answers are put off by those who asked, or are not taken, do not keep their memory for
+/// as long as they like.
+#[test]
+fn requests_whose_answers_wait_give_way_to_those_who_wait_for_memory() {
+    with_broker(1, &SCARCE, async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "bystander", &[]).await;
+        let find = FindCoordinatorRequest {
+            coordinator_keys: vec!["g".to_owned()],
+            ..FindCoordinatorRequest::default()
+        };
+        assert_eq!(peer.call(6, &find).await.coordinators[0].error_code, 0);
+        let mut joining = Vec::new();
+        for number in 0..20 {
+            let mut hostile = Peer::connect(&ram, &shared).await;
+            let strategy =
+                JoinGroupRequestProtocol { name: "range".to_owned(), metadata: vec![0; 500_000] };
+            let join = JoinGroupRequest {
+                // The first member of each has its answer soon, the second when the first joins again.
+                group_id: format!("g{}", number % 4),
+                session_timeout_ms: 1_800_000,
+                rebalance_timeout_ms: 1_800_000,
+                protocol_type: "consumer".to_owned(),
+                protocols: vec![strategy],
+                ..JoinGroupRequest::default()
+            };
+            let (done, ended) = oneshot::channel();
+            ram.spawn(async move {
+                hostile.send(11, 3, |out| join.encode(out, 3)).await;
+                while hostile.receive().await.is_some() {}
+                let _ = done.send(());
+            });
+            joining.push(ended);
+            ram.sleep(Duration::from_secs(4)).await;
+        }
+        let began = ram.now();
+        let mut honest = Peer::connect(&ram, &shared).await;
+        honest.send_raw(&produce_frame(&to, 900_000)).await;
+        assert!(honest.receive().await.is_some(), "an honest request was closed");
+        let took = ram.now().since(began);
+        assert!(took < Duration::from_secs(25), "it took {took:?}");
+        unharmed(&ram, &shared, &to).await;
+    });
+}
+
 #[test]
 fn unknown_apis_and_versions_close_the_connection() {
     with_broker(1, &[], async |ram, shared, mut peer| {
@@ -87,7 +254,9 @@ fn garbage_in_every_api_and_version_harms_nobody() {
             for version in versions.clone() {
                 for round in 0..20_usize {
                     let mut hostile = Peer::connect(&ram, &shared).await;
-                    let length = usize::try_from(chance.bits() % 64).expect("small");
+                    // Mostly short, so that what follows the first fields is looked at as well.
+                    let most = if round % 5 == 4 { 100_000 } else { 64 };
+                    let length = usize::try_from(chance.bits() % most).expect("small");
                     let mut body: Vec<u8> = (0..length).map(|_| chance.bits() as u8).collect();
                     if round % 3 == 0 {
                         // Counts and lengths that promise everything.
@@ -104,14 +273,21 @@ fn garbage_in_every_api_and_version_harms_nobody() {
                     header.encode(&mut out);
                     out.extend_from_slice(&body);
                     frame::end_frame(&mut out, start, 0);
+                    let before = meter::allocated_so_far();
                     hostile.send_raw(&out).await;
-                    // An answer, or the end of the connection; but a fetch may choose to wait.
-                    let limit = ram.sleep(std::time::Duration::from_secs(1));
+                    // An answer, or the end of the connection; but who asks for it may have to wait.
+                    let may_wait = [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup];
+                    let limit = ram.sleep(Duration::from_secs(1));
                     tokio::select! {
                         biased;
                         _ = hostile.receive() => {}
-                        () = limit => {}
+                        () = limit => {
+                            assert!(may_wait.contains(&key), "{key:?} {version}: no answer, no end");
+                        }
                     }
+                    let memory = meter::allocated_so_far().wrapping_sub(before);
+                    let most = (2 << 20) + 200 * out.len();
+                    assert!(memory <= most, "{key:?} {version}: {memory} for {} bytes", out.len());
                 }
             }
         }
