@@ -4,8 +4,9 @@
 //! random moments under `acks=all` traffic, and the library's checkers judge what the clients saw.
 //! `cargo jepsen check FILE` judges a history that exists; `cargo jepsen bench` measures the judge.
 //!
-//! Exit codes: 0 clean, 1 guilty, 2 the trial could not be carried out, 77 not possible on this
-//! machine, 130 interrupted.
+//! Exit codes: 0 clean, 1 guilty, 2 the trial could not be carried out, 3 nothing is wrong as far as it
+//! could be judged, and the metadata of some topic could not, 77 not possible on this machine, 130
+//! interrupted.
 
 #![allow(clippy::disallowed_methods, reason = "real processes live in real time and real threads")]
 
@@ -215,7 +216,7 @@ fn trial(options: &Options, nemesis: Nemesis) -> Result<bool, Stop> {
         Ok(())
     });
     sum.close(nemesis);
-    ended.map(|()| sum.passed(nemesis))
+    ended.and_then(|()| decided(sum.passed(nemesis), sum.undecided))
 }
 
 /// Judges a file.
@@ -224,7 +225,12 @@ fn judge(file: &std::path::Path, expect: &Expect) -> Result<bool, Stop> {
     let report = check::all(&history, expect);
     print!("{}\n{}", report.tally, report.explained(&history));
     println!("{}", if report.clean() { "no anomaly" } else { "ANOMALIES" });
-    Ok(report.clean())
+    decided(report.clean(), report.tally.undecided)
+}
+
+/// A verdict; that nothing is wrong is none if not everything could be judged.
+fn decided(clean: bool, undecided: usize) -> Result<bool, Stop> {
+    if clean && undecided > 0 { Err(Stop::Undecided(undecided)) } else { Ok(clean) }
 }
 
 /// Judges a made-up history and tells how long that took, and how much memory.
@@ -242,7 +248,7 @@ fn bench(operations: usize) -> Result<bool, Stop> {
         status_mib("VmHWM:")
     );
     print!("{report}");
-    Ok(report.clean())
+    decided(report.clean(), report.tally.undecided)
 }
 
 /// A line of what the kernel says of this process's memory; 0 if it does not say.
@@ -251,4 +257,18 @@ fn status_mib(name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_judged_is_not_called_clean() {
+        assert!(matches!(decided(true, 0), Ok(true)));
+        assert!(matches!(decided(false, 0), Ok(false)));
+        assert!(matches!(decided(true, 2), Err(Stop::Undecided(2))));
+        // An anomaly is one whatever else is not known.
+        assert!(matches!(decided(false, 2), Ok(false)));
+    }
 }

@@ -31,6 +31,9 @@ pub fn row(number: u32, verdict: &Verdict) {
         verdict.taken.as_secs_f64(),
         anomalies(verdict)
     );
+    if tally.undecided > 0 {
+        println!("     the metadata of {} topics could not be judged", tally.undecided);
+    }
     for (error, count) in &verdict.told {
         println!("     clients were told {count} times: {error}");
     }
@@ -82,6 +85,8 @@ pub struct Sum {
     pub guilty: u32,
     /// Runs in which acknowledged records were lost.
     pub losing: u32,
+    /// Topics whose metadata could not be judged.
+    pub undecided: usize,
     pub taken: Duration,
 }
 
@@ -94,6 +99,7 @@ impl Sum {
         self.read += tally.read_finally;
         self.guilty += u32::from(!verdict.clean());
         self.losing += u32::from(verdict.lost() > 0);
+        self.undecided += tally.undecided;
         self.taken += verdict.taken;
     }
 
@@ -105,7 +111,7 @@ impl Sum {
 
     /// The closing line.
     pub fn close(&self, nemesis: Nemesis) {
-        let Sum { runs, crashes, acknowledged, read, guilty, losing, taken } = self;
+        let Sum { runs, crashes, acknowledged, read, guilty, losing, taken, .. } = self;
         let what = match nemesis {
             Nemesis::Kill => "kills",
             Nemesis::Power | Nemesis::PowerWithoutFlush => "power cuts",

@@ -7,13 +7,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Why there is no verdict.
+/// Why there is no verdict, or none on everything.
 #[derive(Debug)]
 pub enum Stop {
     /// This machine cannot do it; nothing was tested.
     Skipped(String),
     /// The trial itself could not be carried out.
     Broken(String),
+    /// Nothing is wrong as far as could be judged, and not all could be.
+    Undecided(usize),
     /// The broker did what no broker may: died on its own, did not come back, stood still.
     Broker(String),
     Interrupted,
@@ -25,6 +27,7 @@ impl Stop {
         match self {
             Stop::Broker(_) => 1,
             Stop::Broken(_) => 2,
+            Stop::Undecided(_) => 3,
             Stop::Skipped(_) => 77,
             Stop::Interrupted => 130,
         }
@@ -36,6 +39,9 @@ impl fmt::Display for Stop {
         match self {
             Stop::Skipped(why) => write!(f, "SKIPPED, nothing was tested: {why}"),
             Stop::Broken(why) => write!(f, "the trial could not be carried out: {why}"),
+            Stop::Undecided(topics) => {
+                write!(f, "UNDECIDED: the metadata of {topics} topics had too many possible orders")
+            }
             Stop::Broker(why) => write!(f, "the broker failed: {why}"),
             Stop::Interrupted => f.write_str("interrupted"),
         }
@@ -89,5 +95,23 @@ pub fn until<T>(
             return Ok(None);
         }
         std::thread::sleep(PAUSE.min(left));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_endings_share_a_code() {
+        let text = String::new;
+        let stops = [
+            Stop::Broker(text()),
+            Stop::Broken(text()),
+            Stop::Undecided(1),
+            Stop::Skipped(text()),
+            Stop::Interrupted,
+        ];
+        assert_eq!(stops.map(|stop| stop.code()), [1, 2, 3, 77, 130]);
     }
 }

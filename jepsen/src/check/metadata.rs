@@ -26,7 +26,7 @@ struct Existing {
 }
 
 /// What is done to a topic, or seen of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step<'a> {
     Create(i32, &'a Configs),
     Delete,

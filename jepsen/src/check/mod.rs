@@ -199,7 +199,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing is wrong. Whether anything was judged at all says the tally.
+    /// Nothing is wrong. Whether anything was judged at all says the tally, and whether everything
+    /// could be ([`Tally::undecided`]): who asks for a verdict must look at that, too.
     #[must_use]
     pub fn clean(&self) -> bool {
         self.counts.iter().all(|count| *count == 0)
