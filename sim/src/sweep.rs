@@ -19,6 +19,11 @@ use crate::plan::Kind;
 use crate::scenario::{Failed, Failure, Passed};
 use crate::timing::percentile;
 
+/// In at most one of so many seeds the judge may leave something undecided, and in one of fewer.
+const UNDECIDED_ONE_IN: u64 = 1000;
+/// So many of them are named.
+const UNDECIDED_NAMED: usize = 10;
+
 /// What a sweep came to.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
@@ -38,6 +43,8 @@ pub struct Totals {
     pub read: u64,
     /// Topics whose life the judge could not settle: what was answered about them is not judged.
     pub undecided: u64,
+    /// The seeds that have such topics, in order.
+    pub undecided_seeds: Vec<u64>,
     /// How often each kind of fault fired, by name.
     pub faults: BTreeMap<String, u64>,
     /// Broker crashes.
@@ -122,6 +129,9 @@ impl Totals {
         self.cpu += Duration::from_nanos(outcome.cpu_ns);
         self.judged += Duration::from_nanos(outcome.judged_ns);
         self.undecided += outcome.undecided;
+        if outcome.undecided > 0 {
+            self.undecided_seeds.push(outcome.seed);
+        }
         for (kind, count) in &outcome.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }
@@ -143,6 +153,7 @@ impl Totals {
     pub fn finish(&mut self, elapsed: Duration) {
         self.elapsed = elapsed;
         self.failures.sort_by_key(|failure| failure.seed);
+        self.undecided_seeds.sort_unstable();
         self.took.sort_unstable();
     }
 
@@ -156,6 +167,12 @@ impl Totals {
     #[must_use]
     pub fn fired(&self) -> u64 {
         self.faults.values().sum()
+    }
+
+    /// Whether more was left undecided than a sweep may leave: one seed, or one in a thousand.
+    #[must_use]
+    pub fn too_undecided(&self) -> bool {
+        self.undecided_seeds.len() as u64 > self.seeds().div_ceil(UNDECIDED_ONE_IN)
     }
 
     /// The gravest way in which a seed failed, if one did.
@@ -205,7 +222,15 @@ impl fmt::Display for Totals {
             )?;
         }
         if self.undecided > 0 {
-            writeln!(f, "topics that the judge could not settle: {}", self.undecided)?;
+            let (topics, all) = (self.undecided, &self.undecided_seeds);
+            let named: Vec<String> =
+                all.iter().take(UNDECIDED_NAMED).map(ToString::to_string).collect();
+            let (named, all) = (named.join(", "), all.len());
+            let verdict = if self.too_undecided() { "too many" } else { "few enough" };
+            writeln!(
+                f,
+                "topics that the judge could not settle: {topics} in {all} seeds, {verdict}: {named}"
+            )?;
         }
         let fired = |kind: &Kind| {
             let name = kind.to_string();
@@ -245,7 +270,25 @@ mod tests {
         assert_eq!(totals.failures[0].seed, 1);
         assert_eq!(totals.slowest, Some((4, Duration::from_nanos(4000))));
         assert!(totals.to_string().starts_with("4 seeds, 2 passed, 2 failed"));
+        assert!(!totals.too_undecided() && !totals.to_string().contains("settle"));
         totals.interrupted = true;
         assert!(totals.to_string().starts_with("interrupted after 4 seeds, 2 passed"));
+    }
+
+    #[test]
+    fn one_seed_in_a_thousand_may_be_undecided() {
+        let mut totals = Totals::default();
+        let mut add = |seeds: std::ops::Range<u64>, undecided| {
+            seeds.for_each(|seed| totals.add(Outcome { seed, undecided, ..Outcome::default() }));
+            (totals.too_undecided(), totals.to_string())
+        };
+        assert!(!add(0..1, 2).0, "one may be");
+        let (too_many, text) = add(1..2, 1);
+        assert!(too_many, "two of two may not");
+        assert!(text.contains("3 in 2 seeds, too many: 0, 1\n"), "{text}");
+        assert!(add(2..1000, 0).0);
+        let (too_many, text) = add(1000..1001, 0);
+        assert!(!too_many, "two of 1,001 may be");
+        assert!(text.contains("3 in 2 seeds, few enough: 0, 1\n"), "{text}");
     }
 }

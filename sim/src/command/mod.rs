@@ -28,6 +28,9 @@ use trialog_sim::sweep::Totals;
 /// The exit code of what was told to end, as shells have it of SIGINT.
 const INTERRUPTED: u8 = 130;
 
+/// The exit code of what the judge left undecided too often.
+const UNDECIDED: u8 = 15;
+
 /// A run that takes longer than this, in real time, hangs.
 const HANG: Duration = Duration::from_secs(180);
 
@@ -43,6 +46,8 @@ const HANG: Duration = Duration::from_secs(180);
 ///   12  determinism: a seed went two ways
 ///   13  a crash: something panicked, or the process died
 ///   14  thin: a run proved too little
+///   15  undecided: no run failed, and in more than one of 1,000 seeds (of fewer: in more than one seed)
+///       the judge could not tell whether metadata was linearizable
 ///  130  a sweep was told to end (Ctrl-C, SIGTERM), and nothing had failed until then
 #[derive(Parser)]
 #[command(name = "cargo sim", verbatim_doc_comment)]
@@ -130,6 +135,8 @@ enum Ended {
     Well,
     /// Runs failed, the gravest of them so.
     Failed(Failed),
+    /// None failed, and of too many the judge could not tell whether it did.
+    Undecided,
     /// It was told to end before it was done.
     Interrupted,
 }
@@ -144,12 +151,18 @@ pub fn run() -> ExitCode {
         Command::Coverage(arguments) => coverage::run(&arguments),
         Command::Twice(arguments) => twice::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Seeds(arguments) => seeds::run(&arguments).map(Ended::from),
+        Command::Seeds(arguments) => seeds::run(&arguments),
         Command::Work { lying_disk } => crew::serve(disk(lying_disk)).map(|()| Ended::Well),
     };
     match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Failed(how)) => ExitCode::from(exit_code(how)),
+        Ok(Ended::Undecided) => {
+            eprintln!(
+                "cargo sim: in more seeds than one in 1,000 the judge could not settle topics"
+            );
+            ExitCode::from(UNDECIDED)
+        }
         Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(reason) => {
             eprintln!("cargo sim: {reason}");
@@ -179,6 +192,7 @@ impl From<&Totals> for Ended {
     /// What failed counts more than that there was more to do.
     fn from(totals: &Totals) -> Ended {
         match totals.gravest() {
+            None if totals.too_undecided() => Ended::Undecided,
             None if totals.interrupted => Ended::Interrupted,
             gravest => gravest.into(),
         }

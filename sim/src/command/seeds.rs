@@ -3,11 +3,10 @@
 use std::ops::ControlFlow;
 
 use clap::Args;
-use trialog_sim::scenario::Failed;
 use trialog_sim::seeds;
 use trialog_sim::sweep::Totals;
 
-use super::crew;
+use super::{Ended, crew};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -17,7 +16,7 @@ pub struct Arguments {
 }
 
 /// Runs the seeds of seeds.txt, each twice.
-pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
+pub fn run(arguments: &Arguments) -> Result<Ended, String> {
     let stories = seeds::read(seeds::FILE)?;
     let mut totals = Totals::default();
     let runs = stories.iter().map(|story| story.run.clone());
@@ -35,5 +34,5 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
         },
     );
     println!("{} of {} old seeds pass", totals.passed, totals.seeds());
-    Ok(totals.gravest())
+    Ok((&totals).into())
 }
