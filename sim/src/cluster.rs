@@ -5,8 +5,10 @@
 //! it is started anew at each boot, and when it returns, the process has exited. [`simulate`] is
 //! the frame of every run: one fresh thread, one runtime, one world, one seed.
 
-use std::any::Any;
+use std::cell::RefCell;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use trialog_engine::probe::{self, Hits};
 
 use crate::io::SimIo;
 use crate::machine::Crash;
+use crate::panicked::{self, Panicked};
 use crate::seed::Seed;
 use crate::timing;
 use crate::trace::{Digest, Event, Watcher};
@@ -78,47 +81,53 @@ impl Frame {
 /// Runs `body` in a world of its own, in a fresh thread, to its end.
 ///
 /// # Errors
-/// The message of a panic, of the body or of any simulated program.
+/// A panic, of the body or of any simulated program.
 pub fn simulate<T, F>(
     frame: Frame,
     body: impl FnOnce(Cluster) -> F + Send + 'static,
-) -> Result<Outcome<T>, String>
+) -> Result<Outcome<T>, Panicked>
 where
     T: Send + 'static,
     F: Future<Output = T>,
 {
+    panicked::listen();
     let thread = std::thread::Builder::new().name(format!("seed-{}", frame.seed.0));
     let run = move || {
+        // Where a panic leaves the world, for its hash.
+        let left = Rc::new(RefCell::new(None));
         let schedule = frame.seed.derive("schedule", 0);
         let mut runtime = Runtime::with_seed_and_config(schedule, madsim::Config::default());
         runtime.set_time_limit(frame.limit);
         let handle = runtime.handle().clone();
-        runtime.block_on(async move {
+        let kept = Rc::clone(&left);
+        let played = async move {
             let time = madsim::time::TimeHandle::current();
             let world = World::new(frame.seed, time, frame.watcher);
+            kept.replace(Some(world.clone()));
             let (nodes, tasks, looks) = (Arc::default(), Arc::default(), Arc::default());
+            let handle = handle.clone();
             let cluster = Cluster { world: world.clone(), handle, nodes, tasks, looks };
             cluster.spawn(world.clone().drive());
             cluster.spawn(cluster.clone().each_second());
             let value = body(cluster.clone()).await;
             let (digest, simulated) = (world.digest(), Duration::from_nanos(world.now()));
             cluster.stop().await;
+            kept.take();
             (value, digest, simulated)
+        };
+        catch_unwind(AssertUnwindSafe(|| runtime.block_on(played))).map_err(|payload| {
+            let world: Option<World> = left.take();
+            let (digest, now) = world.map(|world| (world.digest(), world.now())).unzip();
+            Panicked::with(&*payload, digest, Duration::from_nanos(now.unwrap_or(0)))
         })
     };
     let run = move || {
-        let (value, digest, simulated) = run();
+        let (value, digest, simulated) = run()?;
         let (cpu, judged) = (timing::thread_cpu(), timing::judged());
-        Outcome { value, digest, simulated, probes: probe::take(), cpu, judged }
+        Ok(Outcome { value, digest, simulated, probes: probe::take(), cpu, judged })
     };
     let thread = thread.spawn(run).expect("a thread can be started");
-    thread.join().map_err(|payload| panic_text(&*payload))
-}
-
-/// The text of a panic.
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
+    thread.join().unwrap_or_else(|payload| Err(Panicked::with(&*payload, None, Duration::ZERO)))
 }
 
 impl Cluster {
@@ -173,11 +182,13 @@ impl Cluster {
     /// Stops a machine's process where it is; its kernel goes on. Until [`Cluster::resume`] or the
     /// process's end.
     pub fn pause(&self, machine: usize) {
+        self.world.note(Event::Pause, &[machine as u64]);
         self.handle.pause(self.node(machine));
     }
 
     /// Lets a paused process go on.
     pub fn resume(&self, machine: usize) {
+        self.world.note(Event::Resume, &[machine as u64]);
         self.handle.resume(self.node(machine));
     }
 
@@ -249,3 +260,7 @@ impl Cluster {
 #[cfg(test)]
 #[path = "cluster_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "digest_tests.rs"]
+mod digest_tests;

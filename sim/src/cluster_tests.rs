@@ -370,7 +370,7 @@ fn a_panic_of_a_program_ends_the_run_with_its_text() {
         cluster.pass(Duration::from_secs(1)).await;
     };
     let error = simulate(Frame::new(3), body).expect_err("it panicked");
-    assert_eq!(error, "seven");
+    assert_eq!(error.text, "seven");
 }
 
 /// The script that every implementation of the seam must pass, here on one machine and on two.

@@ -151,12 +151,9 @@ impl Crew {
         if second.hung() {
             return second;
         }
-        let text = |outcome: &Outcome| {
-            let digest = outcome.digest.as_deref().unwrap_or("no hash");
-            format!("{digest} over {} events", outcome.events)
-        };
         let place = self.divergence(run);
-        let text = format!("two runs, two hashes: {} and {}\n{place}", text(&first), text(&second));
+        let (first, second) = (ended(&first), ended(&second));
+        let text = format!("one run {first}, another {second}\n{place}");
         let mut differs = Outcome::silent(run, Failed::Determinism, text);
         differs.wrong.as_mut().expect("just given").found_by = vec!["digest".to_owned()];
         differs
@@ -218,6 +215,16 @@ impl Crew {
             Err(Lost::Stopped) => None,
         }
     }
+}
+
+/// How a run ended, for comparing it with another.
+fn ended(outcome: &Outcome) -> String {
+    let digest = outcome.digest.as_deref().unwrap_or("no hash");
+    let how = match &outcome.wrong {
+        Some(wrong) => format!("failed ({})", wrong.text.trim_end()),
+        None => "passed".to_owned(),
+    };
+    format!("{how} with {digest} over {} events", outcome.events)
 }
 
 impl Worker {
@@ -336,7 +343,7 @@ impl Drop for Worker {
 /// Those of standard input and output, and what is not a request.
 pub fn serve(disk: BrokerDisk) -> Result<(), String> {
     // A seed that panics is an outcome, which carries the text; it need not be printed, too.
-    std::panic::set_hook(Box::new(|_| {}));
+    crate::panicked::hush();
     for line in std::io::stdin().lines() {
         let line = line.map_err(|error| error.to_string())?;
         let mut parts = line.splitn(3, ' ');

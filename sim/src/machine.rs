@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::io::Result;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::task::Waker;
 
 use serde::Serialize;
@@ -20,6 +20,7 @@ use trialog_engine::io::{Buf, Entry, Open, Space};
 use crate::atlas;
 use crate::cause::Cause;
 use crate::clock::Clock;
+use crate::contents::Contents;
 use crate::disk::{Call, Disk, Flush, FolderSync, Ino, SECTOR};
 use crate::seed::Stream;
 
@@ -163,6 +164,25 @@ impl Ask {
         }
     }
 
+    /// What it moves or is about, for the trace.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        let path = |path: &Path| Contents::of(path.as_os_str().as_encoded_bytes());
+        match self {
+            Ask::Open(at, how) => path(at).and(format!("{how:?}").as_bytes()),
+            Ask::Rename(from, to) => path(from).and(to.as_os_str().as_encoded_bytes()),
+            Ask::Lock(at)
+            | Ask::Remove(at)
+            | Ask::List(at)
+            | Ask::MakeDir(at)
+            | Ask::SyncDir(at, _)
+            | Ask::Space(at) => path(at),
+            Ask::Write(_, _, bufs) => bufs.iter().fold(Contents::NONE, |all, buf| all.and(buf)),
+            Ask::Allocate(_, offset, len) => Contents::NONE.and_number(*offset).and_number(*len),
+            Ask::Read(..) | Ask::Sync(..) | Ask::Truncate(..) | Ask::Length(_) => Contents::NONE,
+        }
+    }
+
     /// Its sort, for faults.
     #[must_use]
     pub fn call(&self) -> Call {
@@ -192,6 +212,49 @@ impl Ask {
             | Ask::Space(path)
             | Ask::SyncDir(path, _) => Some(path),
             _ => None,
+        }
+    }
+}
+
+impl Reply {
+    /// Whether it went well, and how many or which.
+    #[must_use]
+    pub fn outcome(&self) -> (bool, u64) {
+        match self {
+            Reply::Done(result) => (result.is_ok(), 0),
+            Reply::File(result) | Reply::Number(result) => {
+                (result.is_ok(), result.as_ref().copied().unwrap_or(0))
+            }
+            Reply::Space(result) => (result.is_ok(), result.as_ref().map_or(0, |space| space.free)),
+            Reply::Names(result) => {
+                (result.is_ok(), result.as_ref().map_or(0, |names| names.len() as u64))
+            }
+            Reply::Read(result, _) | Reply::Written(result, _) => {
+                (result.is_ok(), result.as_ref().map_or(0, |&count| count as u64))
+            }
+        }
+    }
+
+    /// What came back, for the trace.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        match self {
+            Reply::Read(Ok(_), buf) => Contents::of(buf),
+            Reply::Names(Ok(entries)) => entries.iter().fold(Contents::NONE, |contents, entry| {
+                contents.and(entry.name.as_bytes()).and_number(u64::from(entry.is_dir))
+            }),
+            Reply::Done(Err(error))
+            | Reply::File(Err(error))
+            | Reply::Names(Err(error))
+            | Reply::Number(Err(error))
+            | Reply::Space(Err(error))
+            | Reply::Read(Err(error), _)
+            | Reply::Written(Err(error), _) => Contents::of(format!("{error:?}").as_bytes()),
+            Reply::Space(Ok(space)) => Contents::NONE.and_number(space.total),
+            Reply::Done(Ok(()))
+            | Reply::File(Ok(_))
+            | Reply::Number(Ok(_))
+            | Reply::Written(Ok(_), _) => Contents::NONE,
         }
     }
 }

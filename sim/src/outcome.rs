@@ -25,7 +25,7 @@ pub struct Outcome {
     pub command: String,
     /// What went wrong, if something did.
     pub wrong: Option<Wrong>,
-    /// The hash over every event; none if the run did not come to an end.
+    /// The hash over every event, up to a panic if there was one; none if the process died or hung.
     pub digest: Option<String>,
     /// Events that went into the hash.
     pub events: u64,
@@ -144,12 +144,19 @@ impl Outcome {
         self
     }
 
-    /// Whether two runs of one seed went the same way.
+    /// Whether two runs of one seed went the same way: the same events, and if they failed, by the
+    /// same checkers and with the same words.
     #[must_use]
     pub fn agrees(&self, other: &Outcome) -> bool {
         let end = |outcome: &Outcome| {
-            let wrong = outcome.wrong.as_ref();
-            (outcome.digest.clone(), outcome.events, wrong.map(|wrong| wrong.how))
+            let wrong = outcome.wrong.clone().map(|wrong| {
+                let Wrong { how, found_by, text } = wrong;
+                // Behind how a process died stands what it printed, with numbers of its threads.
+                let died = outcome.digest.is_none();
+                let text = if died { text.lines().take(1).collect() } else { text };
+                (how, found_by, text)
+            });
+            (outcome.digest.clone(), outcome.events, wrong)
         };
         end(self) == end(other)
     }
@@ -204,5 +211,30 @@ mod tests {
         assert_eq!(serde_json::from_str::<Outcome>(&line).expect("what was written"), hung);
         assert_eq!(hung.command, "cargo sim replay 7 --size full --without faults=2");
         assert!(hung.to_string().contains(&hung.command));
+    }
+
+    #[test]
+    fn only_what_failed_the_same_way_agrees() {
+        let failed = |digest: Option<&str>, found_by: &str, text: &str| {
+            let run = Run::new(7, Size::Small);
+            let mut outcome = Outcome::silent(&run, Failed::Panic, text.to_owned());
+            outcome.wrong.as_mut().expect("given").found_by = vec![found_by.to_owned()];
+            Outcome { digest: digest.map(str::to_owned), ..outcome }
+        };
+        let first = failed(Some("a"), "LOG-3", "LOG-3: two\nat log.rs:1:2");
+        assert!(first.agrees(&first.clone()));
+        for other in [
+            failed(Some("b"), "LOG-3", "LOG-3: two\nat log.rs:1:2"),
+            failed(Some("a"), "LOG-4", "LOG-3: two\nat log.rs:1:2"),
+            failed(Some("a"), "LOG-3", "LOG-3: one\nat log.rs:1:2"),
+            failed(Some("a"), "LOG-3", "LOG-3: two\nat log.rs:9:2"),
+            failed(None, "LOG-3", "LOG-3: two\nat log.rs:1:2"),
+        ] {
+            assert!(!first.agrees(&other), "{other:?}");
+        }
+        // Two processes that died, one thread 17 and one thread 18.
+        let died = |text| failed(None, "abort", text);
+        assert!(died("SIGABRT\nthread 17").agrees(&died("SIGABRT\nthread 18")));
+        assert!(!died("SIGABRT\nthread 17").agrees(&died("SIGSEGV\nthread 17")));
     }
 }

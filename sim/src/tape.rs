@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::contents::Contents;
 use crate::tap::Heard;
 use crate::trace::Event;
 
@@ -26,6 +27,8 @@ pub enum What {
     Event {
         event: Event,
         facts: Box<[u64]>,
+        /// A short hash of what it moved, if it moved something.
+        contents: Option<u32>,
     },
     Text(Box<str>),
     /// A Kafka frame that has arrived whole.
@@ -54,10 +57,11 @@ pub struct Tape {
 }
 
 impl Entry {
-    /// An event with its facts.
+    /// An event with its facts, and with what it moved.
     #[must_use]
-    pub fn event(at: u64, event: Event, facts: &[u64]) -> Self {
-        Entry { at, what: What::Event { event, facts: facts.into() } }
+    pub fn event(at: u64, event: Event, facts: &[u64], contents: Option<Contents>) -> Self {
+        let contents = contents.map(Contents::short);
+        Entry { at, what: What::Event { event, facts: facts.into(), contents } }
     }
 
     /// Something that was said.
@@ -80,7 +84,7 @@ impl fmt::Display for Entry {
             What::Disk { machine, used, dirty, capacity } => {
                 write!(f, "disk machine={machine} used={used} dirty={dirty} capacity={capacity}")
             }
-            What::Event { event, facts } => {
+            What::Event { event, facts, contents } => {
                 write!(f, "{event:?}")?;
                 let names = event.facts().iter().copied().chain(std::iter::repeat(""));
                 for (fact, name) in facts.iter().zip(names) {
@@ -88,7 +92,7 @@ impl fmt::Display for Entry {
                     let (fact, equals) = (*fact as i64, if name.is_empty() { "" } else { "=" });
                     write!(f, " {name}{equals}{fact}")?;
                 }
-                Ok(())
+                contents.map_or(Ok(()), |contents| write!(f, " ~{contents:08x}"))
             }
         }
     }
@@ -147,8 +151,12 @@ mod tests {
 
     #[test]
     fn a_line_names_what_is_known() {
-        let entry = Entry::event(1_500_000, Event::Deliver, &[3, 0, 99, 0, 1, u64::MAX]);
+        let entry = Entry::event(1_500_000, Event::Deliver, &[3, 0, 99, 0, 1, u64::MAX], None);
         let line = "      1.500000 ms  Deliver connection=3 side=0 bytes=99 end=0 refused=1 -1";
+        assert_eq!(entry.to_string(), line);
+        let contents = Contents::of(b"abc");
+        let entry = Entry::event(0, Event::Heal, &[], Some(contents));
+        let line = format!("      0.000000 ms  Heal ~{:08x}", contents.short());
         assert_eq!(entry.to_string(), line);
         assert_eq!(Entry::text(0, format_args!("so")).to_string(), "      0.000000 ms  so");
     }
@@ -163,7 +171,7 @@ mod tests {
     #[test]
     fn a_tape_is_shared() {
         let tape = Tape::new();
-        tape.clone().add(Entry::event(1, Event::Heal, &[]));
+        tape.clone().add(Entry::event(1, Event::Heal, &[], None));
         assert_eq!(tape.copy(), tape.take());
         assert!(tape.copy().is_empty());
     }

@@ -1,12 +1,16 @@
 //! The trace of a run: a rolling 128-bit hash over every event, and who watches them pass.
 //!
-//! Two runs of one seed must end with the same [`Digest`]; each operation on disk and network,
-//! each fault and each thing that a client did goes in with its simulated time. The trace draws no
-//! randomness and changes nothing, whoever watches: [`Watcher`] says whether events are also printed,
-//! or kept on a [`Tape`] for reports and for finding the first event in which two runs differ.
+//! Two runs of one seed must end with the same [`Digest`]; all that passes the seam goes in with its
+//! simulated time and its contents: operations on disk and network with their bytes, paths and
+//! listings, timers that fire, random numbers and clocks that were read; and so does each fault and
+//! each thing that a client did. A run that panics has a digest too, of all that came before.
+//! The trace draws no randomness and changes nothing, whoever watches: [`Watcher`] says whether
+//! events are also printed, or kept on a [`Tape`] for reports and for finding the first event in
+//! which two runs differ. Nothing goes into the hash that does not show in a line.
 
 use std::fmt;
 
+use crate::contents::Contents;
 use crate::tap::Tap;
 use crate::tape::{Entry, Tape, What};
 
@@ -34,23 +38,35 @@ macro_rules! events {
 }
 
 events! {
+    Machine [machine],
     Boot [machine process],
     Kill [machine process],
     PowerLoss [machine process],
     Exit [machine process],
+    Stop [machine],
+    Pause [machine],
+    Resume [machine],
     DiskCall [call kind file offset machine],
     DiskDone [call ok number],
     DiskCrash [machine kept dropped garbled],
+    Timer [timer],
+    Random [machine process number],
+    Clock [reads],
     Listen [machine port],
-    Connect [machine server attempt],
+    Connect [machine server attempt port],
+    Unanswered [attempt tries],
+    Queued [attempt connection],
     Connected [attempt connection],
     Refused [attempt],
     Accept [machine connection],
-    Write [connection side bytes],
-    SendFile [connection side bytes],
+    Write [connection side bytes more],
+    SendFile [connection side bytes more file offset],
     Read [connection side bytes],
+    Held [from to],
+    Undelivered [connection side times],
     Deliver [connection side bytes end refused],
-    Shutdown [connection side],
+    Ack [connection side bytes],
+    Shutdown [connection side bytes more],
     Close [connection side],
     Reset [connection side],
     TimedOut [connection side],
@@ -58,8 +74,8 @@ events! {
     HalfClosed [connection side],
     Fault [],
     Heal [],
+    Name [number],
     Client [client phase],
-    Tick [],
 }
 
 /// Who watches the events of a run. None of them changes the run.
@@ -75,13 +91,16 @@ pub enum Watcher {
 }
 
 /// The rolling hash of one run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trace {
     low: u64,
     high: u64,
     events: u64,
     watcher: Watcher,
     tap: Tap,
+    /// Clocks that were read since the last event, for whoever watches.
+    reads: u64,
+    clocks: Contents,
 }
 
 /// The hash of a whole run and how many events went into it.
@@ -103,41 +122,76 @@ impl Trace {
             events: 0,
             watcher,
             tap: Tap::default(),
+            reads: 0,
+            clocks: Contents::NONE,
         }
     }
 
     /// Takes in one event of simulated time `at` (nanoseconds).
     pub fn note(&mut self, at: u64, event: Event, facts: &[u64]) {
-        self.events += 1;
-        self.mix(at ^ ((event as u64) << 56));
-        for &fact in facts {
-            self.mix(fact);
-        }
-        match &self.watcher {
-            Watcher::Nobody => {}
-            Watcher::Print => eprintln!("{}", Entry::event(at, event, facts)),
-            Watcher::Tape(tape) => tape.add(Entry::event(at, event, facts)),
-        }
+        self.take(at, event, facts, None);
     }
 
-    /// Takes in one event together with the bytes that it moved.
-    pub fn note_bytes(&mut self, at: u64, event: Event, facts: &[u64], bytes: &[u8]) {
-        self.note(at, event, facts);
-        if let (Watcher::Tape(tape), Event::Deliver, &[connection, side, ..]) =
-            (&self.watcher, event, facts)
-        {
+    /// Takes in one event together with what it moved, or what it is about, if that is anything.
+    pub fn note_with(&mut self, at: u64, event: Event, facts: &[u64], contents: Contents) {
+        self.take(at, event, facts, Some(contents));
+    }
+
+    /// Takes in that bytes have arrived at the end of a connection.
+    pub fn note_arrival(&mut self, at: u64, facts: &[u64; 5], bytes: &[u8]) {
+        self.take(at, Event::Deliver, facts, Some(Contents::of(bytes)));
+        if let Watcher::Tape(tape) = &self.watcher {
+            let [connection, side, ..] = *facts;
             let side = side as usize;
             for heard in self.tap.hear(connection, side, bytes) {
                 tape.add(Entry { at, what: What::Frame { connection, side, heard } });
             }
         }
-        let mut words = bytes.chunks_exact(8);
-        for word in &mut words {
-            self.mix(u64::from_le_bytes(word.try_into().expect("eight bytes")));
+    }
+
+    /// Takes in what a clock showed to a program. No event of its own, as programs look at clocks all
+    /// the time: the line in front of the next event tells of all that were read before it.
+    pub fn note_clock(&mut self, shown: u64) {
+        if std::thread::panicking() {
+            return;
         }
-        let mut last = [0; 8];
-        last[..words.remainder().len()].copy_from_slice(words.remainder());
-        self.mix(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 1));
+        self.mix(shown);
+        if self.is_watched() {
+            self.reads += 1;
+            self.clocks = self.clocks.and_number(shown);
+        }
+    }
+
+    fn take(&mut self, at: u64, event: Event, facts: &[u64], contents: Option<Contents>) {
+        // What destructors do on the way out of a panic is no part of the run.
+        if std::thread::panicking() {
+            return;
+        }
+        let contents = contents.filter(|&contents| contents != Contents::NONE);
+        self.events += 1;
+        self.mix(at ^ ((facts.len() as u64) << 48) ^ ((event as u64) << 56));
+        for &fact in facts {
+            self.mix(fact);
+        }
+        for word in contents.into_iter().flat_map(Contents::words) {
+            self.mix(word);
+        }
+        if self.is_watched() {
+            if self.reads > 0 {
+                let (reads, clocks) = (self.reads, self.clocks);
+                (self.reads, self.clocks) = (0, Contents::NONE);
+                self.tell(Entry::event(at, Event::Clock, &[reads], Some(clocks)));
+            }
+            self.tell(Entry::event(at, event, facts, contents));
+        }
+    }
+
+    fn tell(&self, entry: Entry) {
+        match &self.watcher {
+            Watcher::Nobody => {}
+            Watcher::Print => eprintln!("{entry}"),
+            Watcher::Tape(tape) => tape.add(entry),
+        }
     }
 
     /// Whether anybody watches: texts for [`Trace::say`] need not be made otherwise.
@@ -157,10 +211,8 @@ impl Trace {
 
     /// Tells `what` to whoever watches. Not part of the hash.
     pub fn say(&self, at: u64, what: fmt::Arguments<'_>) {
-        match &self.watcher {
-            Watcher::Nobody => {}
-            Watcher::Print => eprintln!("{}", Entry::text(at, what)),
-            Watcher::Tape(tape) => tape.add(Entry::text(at, what)),
+        if self.is_watched() {
+            self.tell(Entry::text(at, what));
         }
     }
 
@@ -187,26 +239,59 @@ impl fmt::Display for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tape::divergence;
+
+    /// The digest of events at 1 ms, 2 ms and so on, and their lines.
+    fn traced(events: &[(u64, Event, &[u64], &[u8])]) -> (Digest, Vec<String>) {
+        let tape = Tape::new();
+        let [mut quiet, mut taped] = [Watcher::Nobody, Watcher::Tape(tape.clone())].map(Trace::new);
+        for trace in [&mut quiet, &mut taped] {
+            for (at, event, facts, bytes) in events {
+                trace.note_with(*at, *event, facts, Contents::of(bytes));
+            }
+        }
+        assert_eq!(quiet.digest(), taped.digest(), "who watches changes nothing");
+        (quiet.digest(), tape.take().iter().map(ToString::to_string).collect())
+    }
 
     #[test]
-    fn order_time_facts_and_bytes_all_count() {
-        let digest = |events: &[(u64, Event, u64, &[u8])]| {
-            let mut trace = Trace::new(Watcher::Nobody);
-            for (at, event, fact, bytes) in events {
-                trace.note_bytes(*at, *event, &[*fact], bytes);
-            }
-            trace.digest()
-        };
-        let plain = digest(&[(1, Event::Read, 1, b"abc"), (2, Event::Write, 2, b"")]);
-        assert_eq!(plain, digest(&[(1, Event::Read, 1, b"abc"), (2, Event::Write, 2, b"")]));
-        for other in [
-            digest(&[(2, Event::Write, 2, b""), (1, Event::Read, 1, b"abc")]),
-            digest(&[(1, Event::Read, 1, b"abd"), (2, Event::Write, 2, b"")]),
-            digest(&[(1, Event::Read, 1, b"abc"), (2, Event::Write, 3, b"")]),
-            digest(&[(1, Event::Read, 1, b"abc"), (3, Event::Write, 2, b"")]),
-            digest(&[(1, Event::Read, 1, b"abc\0"), (2, Event::Write, 2, b"")]),
+    fn order_time_facts_and_contents_all_count_and_show() {
+        let write: (u64, Event, &[u64], &[u8]) = (2, Event::Write, &[2], b"");
+        let plain = traced(&[(1, Event::Read, &[1], b"abc"), write]);
+        assert_eq!(plain, traced(&[(1, Event::Read, &[1], b"abc"), write]));
+        for (line, other) in [
+            (0, traced(&[write, (1, Event::Read, &[1], b"abc")])),
+            (0, traced(&[(1, Event::Read, &[1], b"abd"), write])),
+            (1, traced(&[(1, Event::Read, &[1], b"abc"), (2, Event::Write, &[3], b"")])),
+            (1, traced(&[(1, Event::Read, &[1], b"abc"), (3, Event::Write, &[2], b"")])),
+            (0, traced(&[(1, Event::Read, &[1], b"abc\0"), write])),
+            (0, traced(&[(1, Event::Read, &[1, 0], b"abc"), write])),
         ] {
-            assert_ne!(plain, other);
+            assert_ne!(plain.0, other.0);
+            let lines = |(_, lines): &(Digest, Vec<String>)| lines.clone();
+            let (one, other) = (lines(&plain), lines(&other));
+            let found = divergence(one.iter().map(|s| &**s), other.iter().map(|s| &**s));
+            assert_eq!(found.map(|(line, ..)| line), Some(line), "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn clocks_that_were_read_count_and_show_in_front_of_the_next_event() {
+        let read = |clocks: &[u64]| {
+            let tape = Tape::new();
+            let mut trace = Trace::new(Watcher::Tape(tape.clone()));
+            clocks.iter().for_each(|&shown| trace.note_clock(shown));
+            trace.note(7, Event::Heal, &[]);
+            trace.note(7, Event::Heal, &[]);
+            (trace.digest(), tape.take())
+        };
+        let (digest, entries) = read(&[5, 6]);
+        assert_eq!(entries.len(), 3);
+        assert!(entries[0].to_string().contains("Clock reads=2 ~"), "{}", entries[0]);
+        for other in [&[5][..], &[6, 5], &[5, 6, 6], &[]] {
+            let (other, lines) = read(other);
+            assert_ne!(digest, other);
+            assert_ne!(entries[0], lines[0]);
         }
     }
 }

@@ -15,11 +15,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use madsim::time::TimeHandle;
-use trialog_engine::io::{Buf, Instant, Wall};
+use trialog_engine::io::{Instant, Wall};
 
 use crate::agenda::{Agenda, Due};
 use crate::cause::Cause;
 use crate::clock::Clock;
+use crate::contents::Contents;
 use crate::disk::{Call, Disk, Ino};
 use crate::machine::{Ask, Crash, Machine, Pending, Reply, Speed};
 use crate::net::{Around, Net, Tuning};
@@ -136,6 +137,8 @@ impl World {
             stop_wakers: Vec::new(),
         };
         inner.machines.push(machine);
+        let contents = Contents::of(name.as_bytes());
+        inner.trace.note_with(now, Event::Machine, &[index as u64], contents);
         if let Some(tape) = inner.trace.tape() {
             tape.add(Entry { at: now, what: What::Machine { name: name.into() } });
         }
@@ -223,12 +226,24 @@ impl World {
         self.lock().trace.note(now, event, facts);
     }
 
-    /// Takes something that a client did into the trace, with a text for whoever watches.
-    pub fn note_client(&self, text: &str) {
+    /// Takes an event into the trace together with what it is about.
+    pub fn note_with(&self, event: Event, facts: &[u64], contents: Contents) {
+        let now = self.now();
+        self.lock().trace.note_with(now, event, facts, contents);
+    }
+
+    /// The same with a text, which whoever watches is told.
+    pub fn note_text(&self, event: Event, facts: &[u64], text: &str) {
         let now = self.now();
         let mut inner = self.lock();
-        inner.trace.note_bytes(now, Event::Client, &[], text.as_bytes());
+        inner.trace.note_with(now, event, facts, Contents::of(text.as_bytes()));
         inner.trace.say(now, format_args!("{text}"));
+    }
+
+    /// Whether anybody watches: texts for [`World::say`] need not be made otherwise.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.lock().trace.is_watched()
     }
 
     /// Tells `text` to whoever watches.
@@ -245,7 +260,9 @@ impl World {
 
     /// Tells a machine's process to stop, as an operator does.
     pub fn tell_to_stop(&self, machine: usize) {
+        let now = self.now();
         let mut inner = self.lock();
+        inner.trace.note(now, Event::Stop, &[machine as u64]);
         let host = &mut inner.machines[machine];
         host.told_to_stop = true;
         host.stop_wakers.drain(..).for_each(Waker::wake);
@@ -294,17 +311,34 @@ impl World {
 impl World {
     pub(crate) fn monotonic(&self, process: Process) -> Instant {
         let now = self.now();
-        self.lock().machines[process.machine].clock.monotonic(now)
+        let mut inner = self.lock();
+        let shown = inner.machines[process.machine].clock.monotonic(now);
+        if inner.is_alive(process) {
+            inner.trace.note_clock(shown.0);
+        }
+        shown
     }
 
     pub(crate) fn wall(&self, process: Process) -> Wall {
         let now = self.now();
-        self.lock().machines[process.machine].clock.wall(now)
+        let mut inner = self.lock();
+        let shown = inner.machines[process.machine].clock.wall(now);
+        if inner.is_alive(process) {
+            inner.trace.note_clock(shown.0 as u64);
+        }
+        shown
     }
 
     pub(crate) fn random(&self, process: Process) -> u64 {
+        let now = self.now();
         let mut inner = self.lock();
-        if inner.is_alive(process) { inner.machines[process.machine].random.bits() } else { 0 }
+        if !inner.is_alive(process) {
+            return 0;
+        }
+        let Process { machine, number } = process;
+        let drawn = inner.machines[machine].random.bits();
+        inner.trace.note(now, Event::Random, &[machine as u64, number, drawn]);
+        drawn
     }
 
     /// Whether this process has been told to stop; if not, it is woken when it is.
@@ -410,7 +444,7 @@ impl World {
             host.disk.use_file(ino);
         }
         let at = host.effect_at(now, &ask);
-        let facts = ask.facts();
+        let (facts, contents) = (ask.facts(), ask.contents());
         let pending = Pending {
             locking: matches!(ask, Ask::Lock(_)),
             ask: Some(ask),
@@ -423,7 +457,7 @@ impl World {
         host.calls.insert(id, pending);
         inner.agenda.enter(at, Due::Disk { machine: process.machine, call: id });
         let facts = [id, facts[0], facts[1], facts[2], process.machine as u64];
-        inner.trace.note(now, Event::DiskCall, &facts);
+        inner.trace.note_with(now, Event::DiskCall, &facts, contents);
         Some(id)
     }
 
@@ -517,6 +551,7 @@ impl Inner {
         match due {
             Due::Timer(id) => {
                 if let Some(timer) = self.timers.get_mut(&id) {
+                    self.trace.note(now, Event::Timer, &[id]);
                     timer.over = true;
                     if let Some(waker) = timer.waker.take() {
                         waker.wake();
@@ -535,19 +570,11 @@ impl Inner {
         let (file, abandoned) = (pending.file, pending.abandoned);
         assert!(host.process.is_some(), "calls end with their process");
         let locking = matches!(ask, Ask::Lock(_));
-        let kind = ask.facts();
-        let path = ask.path().cloned();
-        let reply = host.carry_out(ask);
+        let reply = self.take_effect(now, machine, id, ask);
+        let host = &mut self.machines[machine];
         if let Some(ino) = file {
             host.disk.close(ino);
         }
-        let (ok, number) = reply.outcome();
-        let facts = [id, u64::from(ok), number];
-        self.trace.note_bytes(now, Event::DiskDone, &facts, reply.bytes(kind[0]));
-        if let Some(path) = path {
-            self.trace.say(now, format_args!("    {}", path.display()));
-        }
-        let host = &mut self.machines[machine];
         if abandoned {
             host.calls.remove(&id);
             if let Reply::File(Ok(ino)) = reply {
@@ -565,6 +592,19 @@ impl Inner {
         }
     }
 
+    /// Carries a disk call out.
+    fn take_effect(&mut self, now: u64, machine: usize, id: u64, ask: Ask) -> Reply {
+        let path = ask.path().filter(|_| self.trace.is_watched()).cloned();
+        let reply = self.machines[machine].carry_out(ask);
+        let (ok, number) = reply.outcome();
+        let facts = [id, u64::from(ok), number];
+        self.trace.note_with(now, Event::DiskDone, &facts, reply.contents());
+        if let Some(path) = path {
+            self.trace.say(now, format_args!("    {}", path.display()));
+        }
+        reply
+    }
+
     fn crash(&mut self, now: u64, machine: usize, crash: Crash) {
         let Some(number) = self.machines[machine].process.take() else {
             if crash == Crash::PowerLoss && self.machines[machine].powered {
@@ -580,14 +620,15 @@ impl Inner {
         let host = &mut self.machines[machine];
         host.stop_wakers.clear();
         // What was under way may still take effect, each call for itself.
-        for (_, pending) in std::mem::take(&mut host.calls) {
+        for (id, pending) in std::mem::take(&mut host.calls) {
+            let host = &mut self.machines[machine];
             // A fault that has a wish for what is not flushed leaves it so.
             let flush = matches!(pending.ask, Some(Ask::Sync(..) | Ask::SyncDir(..)));
             if let Some(ask) = pending.ask
                 && host.speed.random.chance(1, 2)
                 && !(flush && host.disk.wreck.is_some())
             {
-                let _ = host.carry_out(ask);
+                let _ = self.take_effect(now, machine, id, ask);
             }
         }
         match crash {
@@ -607,33 +648,6 @@ impl Inner {
         let damage = host.disk.power_loss();
         let facts = [machine as u64, damage.kept, damage.dropped, damage.garbled];
         self.trace.note(now, Event::DiskCrash, &facts);
-    }
-}
-
-impl Reply {
-    fn outcome(&self) -> (bool, u64) {
-        match self {
-            Reply::Done(result) => (result.is_ok(), 0),
-            Reply::File(result) | Reply::Number(result) => {
-                (result.is_ok(), result.as_ref().copied().unwrap_or(0))
-            }
-            Reply::Space(result) => (result.is_ok(), result.as_ref().map_or(0, |space| space.free)),
-            Reply::Names(result) => {
-                (result.is_ok(), result.as_ref().map_or(0, |names| names.len() as u64))
-            }
-            Reply::Read(result, _) | Reply::Written(result, _) => {
-                (result.is_ok(), result.as_ref().map_or(0, |&count| count as u64))
-            }
-        }
-    }
-
-    /// The bytes that the trace takes in.
-    fn bytes(&self, _kind: u64) -> &[u8] {
-        match self {
-            Reply::Written(Ok(_), bufs) => bufs.first().map_or(&[], |buf: &Buf| buf),
-            Reply::Read(Ok(_), buf) => buf,
-            _ => &[],
-        }
     }
 }
 

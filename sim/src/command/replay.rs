@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use trialog_sim::crew::Crew;
 use trialog_sim::outcome::{Outcome, Wrong};
+use trialog_sim::panicked;
 use trialog_sim::scenario::{self, Failed, Run, Watch};
 
 use super::{One, crew};
@@ -28,7 +29,7 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     let run = arguments.one.run();
     let watch = if arguments.trace { Watch::Loud } else { Watch::Quiet };
     // The outcome carries a panic's text.
-    std::panic::set_hook(Box::new(|_| {}));
+    panicked::hush();
     let begun = Instant::now();
     let disk = arguments.one.disk();
     let result = scenario::run_on(disk, &Run { watch, ..run.clone() });
@@ -43,6 +44,9 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
         println!("{sent} sent, {acknowledged} acknowledged, {read} read in {seconds:.1} s");
         let faults: Vec<String> = faults.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
         println!("faults fired: {}", faults.join(", "));
+        if outcome.undecided > 0 {
+            println!("topics that the judge could not settle: {}", outcome.undecided);
+        }
         if !arguments.once {
             println!("a second run in another process went the same way");
         }

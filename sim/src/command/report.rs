@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use trialog_sim::outcome::on;
+use trialog_sim::panicked;
 use trialog_sim::report;
 use trialog_sim::scenario::{self, Failed, Run, Watch};
 
@@ -21,7 +22,7 @@ pub struct Arguments {
 /// Runs the seed and writes the page.
 pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     let run = Run { watch: Watch::Tape, ..arguments.one.run() };
-    std::panic::set_hook(Box::new(|_| {}));
+    panicked::hush();
     let result = scenario::run_on(arguments.one.disk(), &run);
     let mut data = report::Data::of(&result);
     data.command = on(data.command, arguments.one.disk());

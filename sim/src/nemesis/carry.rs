@@ -30,8 +30,7 @@ impl Nemesis {
     /// Lets one fault come.
     pub(super) fn begin(&self, kind: Kind, fault: &Fault) {
         let world = self.cluster.world().clone();
-        world.note(Event::Fault, &[fault_number(fault)]);
-        world.say(&format!("fault: {kind}: {fault:?}"));
+        world.note_text(Event::Fault, &[], &format!("fault: {kind}: {fault:?}"));
         let cause = self.with(|state| {
             state.kinds.push(kind);
             Cause(state.kinds.len() as u64 - 1)
@@ -330,10 +329,4 @@ impl Nemesis {
             nemesis.with(|state| state.crashing -= 1);
         });
     }
-}
-
-/// A number for the trace.
-fn fault_number(fault: &Fault) -> u64 {
-    let text = format!("{fault:?}");
-    text.bytes().fold(17, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

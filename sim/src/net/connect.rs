@@ -134,7 +134,8 @@ impl Net {
             waker: None,
         };
         self.attempts.insert(id, attempt);
-        let facts = [machine as u64, server.map_or(u64::MAX, |s| s as u64), id];
+        let port = u64::from(to.port());
+        let facts = [machine as u64, server.map_or(u64::MAX, |s| s as u64), id, port];
         around.trace.note(around.now, Event::Connect, &facts);
         let delay = server.map_or(MILLISECOND, |server| self.links.delay(machine, server));
         around.agenda.enter(around.now + delay, Due::Net(Packet::Syn(id)));
@@ -201,6 +202,7 @@ impl Net {
             End::new(server, server_process, boot(server), to),
         ];
         self.connections.insert(number, Connection::new(ends));
+        around.trace.note(around.now, Event::Queued, &[id, number]);
         around.agenda.enter(back, Due::Net(Packet::SynAck(id)));
         if weather.slamming {
             self.links.bitten(client, server, |h| matches!(h, Hindrance::Slamming));
@@ -236,6 +238,7 @@ impl Net {
     fn try_again(&mut self, around: &mut Around<'_>, id: u64) {
         let attempt = self.attempts.get_mut(&id).expect("the caller saw it");
         attempt.tries += 1;
+        around.trace.note(around.now, Event::Unanswered, &[id, u64::from(attempt.tries)]);
         let pause = (1000 * MILLISECOND) << attempt.tries.min(5);
         if attempt.tries > 6 {
             return self.answer(around, id, Err(ErrorKind::TimedOut));

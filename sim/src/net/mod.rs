@@ -28,7 +28,7 @@ use crate::cause::{Bites, Cause};
 use crate::disk::Ino;
 use crate::machine::Machine;
 use crate::seed::Stream;
-use crate::trace::Trace;
+use crate::trace::{Event, Trace};
 use connect::{Attempt, Listener};
 use link::{Hindrance, Links};
 use pipe::Pipe;
@@ -207,6 +207,7 @@ impl Net {
         if let Some((from, to)) = self.way_of(packet)
             && self.links.weather(from, to).held
         {
+            around.trace.note(around.now, Event::Held, &[from as u64, to as u64]);
             return self.links.hold(from, to, packet);
         }
         match packet {

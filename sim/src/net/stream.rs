@@ -18,6 +18,7 @@ use super::{Around, MILLISECOND, Net, Packet};
 use crate::agenda::Due;
 use crate::atlas;
 use crate::cause::Cause;
+use crate::contents::Contents;
 use crate::trace::Event;
 
 #[derive(Debug)]
@@ -113,7 +114,8 @@ impl Net {
         let open = |pipe: &Pipe| size.saturating_sub(pipe.unread + pipe.flying) >= SEGMENT;
         let was_shut = !open(pipe);
         let taken = pipe.take(&mut into[..count]);
-        around.trace.note(around.now, Event::Read, &[id, side as u64, taken as u64]);
+        let (facts, contents) = ([id, side as u64, taken as u64], Contents::of(&into[..taken]));
+        around.trace.note_with(around.now, Event::Read, &facts, contents);
         let idle = pipe.flight.is_empty() && !pipe.queue.is_empty();
         if (was_shut || idle) && open(pipe) {
             let at = around.now + self.links.delay(me, peer);
@@ -160,12 +162,15 @@ impl Net {
         piece: Piece,
         flow: Flow,
     ) {
-        let event = match piece {
-            Piece::Bytes(_) => Event::Write,
-            Piece::File { .. } => Event::SendFile,
-            Piece::End => Event::Shutdown,
+        let (event, ino, place, contents) = match &piece {
+            Piece::Bytes(bytes) => (Event::Write, 0, 0, Contents::of(bytes)),
+            Piece::File { ino, offset, .. } => (Event::SendFile, *ino, *offset, Contents::NONE),
+            Piece::End => (Event::Shutdown, 0, 0, Contents::NONE),
         };
-        around.trace.note(around.now, event, &[id, side as u64, piece.len() as u64]);
+        let more = u64::from(flow == Flow::More);
+        let facts = [id, side as u64, piece.len() as u64, more, ino, place];
+        let named = &facts[..event.facts().len()];
+        around.trace.note_with(around.now, event, named, contents);
         let connection = self.connections.get_mut(&id).expect("room was found");
         connection.pipes[side].push(piece);
         connection.pipes[side].corked = flow == Flow::More;
@@ -355,7 +360,7 @@ impl Net {
         let nobody = connection.pipes[side].torn || connection.ends[1 - side].closed;
         let refused = gone || (nobody && !end);
         let facts = [id, side as u64, count as u64, u64::from(end), u64::from(refused)];
-        around.trace.note_bytes(around.now, Event::Deliver, &facts, &bytes);
+        around.trace.note_arrival(around.now, &facts, &bytes);
         if refused {
             self.drop_sent(around, id, side);
             self.reset(around, id, side);
@@ -400,6 +405,7 @@ impl Net {
             self.broken(around, id, side, ErrorKind::TimedOut);
             return self.tidy(id);
         }
+        around.trace.note(around.now, Event::Undelivered, &[id, side as u64, u64::from(times)]);
         pipe.failed = Some((times + 1, since));
         pipe.scheduled = true;
         let at = around.now + self.retry_delay(times);
@@ -414,6 +420,7 @@ impl Net {
             around.agenda.enter(at, Due::Net(Packet::Ack(id, side, count)));
             return;
         }
+        around.trace.note(around.now, Event::Ack, &[id, side as u64, count as u64]);
         let tiny = self.links.weather(me, peer).tiny;
         let buffer = self.tuning.send_buffer.min(tiny.unwrap_or(usize::MAX));
         let connection = self.connections.get_mut(&id).expect("just seen");

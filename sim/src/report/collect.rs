@@ -150,7 +150,7 @@ impl Walk {
     fn entry(&mut self, entry: &Entry, data: &mut Data) {
         let at = ms(entry.at);
         match &entry.what {
-            What::Event { event, facts } => self.event(at, *event, facts, data),
+            What::Event { event, facts, .. } => self.event(at, *event, facts, data),
             What::Text(text) => say(at, text, data),
             What::Machine { name } => data.machines.push(name.to_string()),
             What::Disk { machine, used, dirty, capacity } => {

@@ -110,7 +110,7 @@ pub struct Facts {
     pub counts: Counts,
     /// What clients were answered, and which options they had together.
     pub seen: Seen,
-    /// The hash over every event; none if a simulated program panicked.
+    /// The hash over every event, up to a panic if a simulated program panicked.
     pub digest: Option<Digest>,
     /// Simulated time.
     pub simulated: Duration,

@@ -101,7 +101,11 @@ pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
             (facts.cpu, facts.judged) = (outcome.cpu, outcome.judged);
             outcome.value.verdict
         }
-        Err(text) => Err(Wrong { how: Failed::Panic, found_by: vec![panicked(&text)], text }),
+        Err(panicked) => {
+            (facts.digest, facts.simulated) = (panicked.digest, panicked.simulated);
+            let found_by = vec![asserted(&panicked.text)];
+            Err(Wrong { how: Failed::Panic, found_by, text: panicked.to_string() })
+        }
     };
     facts.steps = kept.steps();
     facts.seen.answers = kept.answers();
@@ -117,7 +121,7 @@ pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
 }
 
 /// The id of the invariant whose assertion failed, if its text begins with one.
-fn panicked(text: &str) -> String {
+fn asserted(text: &str) -> String {
     let id = text.split(':').next().unwrap_or_default();
     let is_id = id.split_once('-').is_some_and(|(word, number)| {
         word.bytes().all(|byte| byte.is_ascii_uppercase()) && number.parse::<u16>().is_ok()

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use trialog_jepsen::check::{self, Expect, Report};
 use trialog_jepsen::history::{Event, Fault, Group, History, Op, Phase, Process, Topic};
 
+use crate::contents::Contents;
 use crate::io::SimIo;
 use crate::nemesis::{Nemesis, Seen};
 use crate::trace;
@@ -39,13 +40,17 @@ impl Recorder {
     /// The number of a topic in this history.
     #[must_use]
     pub fn topic(&self, name: &str) -> Topic {
-        self.with(|history| history.topic(name))
+        let topic = self.with(|history| history.topic(name));
+        self.note_name(topic.0, name);
+        topic
     }
 
     /// The number of a consumer group in this history.
     #[must_use]
     pub fn group(&self, name: &str) -> Group {
-        self.with(|history| history.group(name))
+        let group = self.with(|history| history.group(name));
+        self.note_name(group.0, name);
+        group
     }
 
     /// The number of a client: its process, so that one that was restarted is another client.
@@ -90,26 +95,36 @@ impl Recorder {
     fn push(&self, process: Process, phase: Phase, op: Op) {
         let time_ns = self.world.now();
         let mut facts = vec![u64::from(process.0), phase as u64];
+        let mut contents = Contents::NONE;
         match &op {
-            Op::Send { partition, value, offset, .. } => {
+            Op::Send { topic, partition, key, value, tombstone, timestamp_ms, offset } => {
                 let partition = partition.map_or(-1, |partition| partition.0);
                 let offset = offset.map_or(-1, |offset| offset.0);
-                facts.extend([value.0, partition as u64, offset as u64]);
+                facts.extend([u64::from(topic.0), partition as u64, value.0, offset as u64]);
+                let key = key.as_ref().map_or(Contents::NONE, |key| Contents::of(key.as_bytes()));
+                let time = timestamp_ms.unwrap_or(-1) as u64;
+                contents = key.and_number(u64::from(*tombstone)).and_number(time);
             }
             Op::Poll { records } => {
                 for record in records {
                     let (partition, offset) = (record.partition.0 as u64, record.offset.0 as u64);
-                    facts.extend([partition, offset, record.value.0]);
+                    facts.extend([u64::from(record.topic.0), partition, offset, record.value.0]);
                 }
             }
-            Op::Seek { offset, .. } => facts.push(offset.0 as u64),
-            Op::Assign { .. } | Op::Nemesis { .. } | Op::Final => {}
             // Rare ones: their text says it all.
-            other => facts.extend(format!("{other:?}").bytes().map(u64::from)),
+            other => contents = Contents::of(format!("{other:?}").as_bytes()),
         }
-        self.world.note(trace::Event::Client, &facts);
-        self.world.say(&format!("client {}: {phase:?} {op:?}", process.0));
+        self.world.note_with(trace::Event::Client, &facts, contents);
+        if self.world.is_watched() {
+            self.world.say(&format!("client {}: {phase:?} {op:?}", process.0));
+        }
         self.with(|history| history.push(Event { time_ns, process, phase, op }));
+    }
+
+    /// A number that will stand for a name.
+    fn note_name(&self, number: u32, name: &str) {
+        let contents = Contents::of(name.as_bytes());
+        self.world.note_with(trace::Event::Name, &[u64::from(number)], contents);
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {

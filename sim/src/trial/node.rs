@@ -19,6 +19,7 @@ use super::client::{Consumer, Producer};
 use super::member::Member;
 use crate::io::SimIo;
 use crate::seed::{Seed, Stream};
+use crate::trace;
 
 /// Clients of one node have numbers of their own in the history, so many at most.
 const VOICES_MAX: u32 = 1 << 12;
@@ -157,11 +158,20 @@ impl Node {
     }
 
     pub(super) fn topic(&self, name: &str) -> Topic {
-        lock(&self.history).topic(name)
+        let topic = lock(&self.history).topic(name);
+        self.note_name(topic.0, name);
+        topic
     }
 
     pub(super) fn group(&self, name: &str) -> Group {
-        lock(&self.history).group(name)
+        let group = lock(&self.history).group(name);
+        self.note_name(group.0, name);
+        group
+    }
+
+    /// A number that stands for a name in what is recorded.
+    fn note_name(&self, number: u32, name: &str) {
+        self.io.world().note_text(trace::Event::Name, &[u64::from(number)], name);
     }
 
     /// Puts an event into the history and into the trace, unless the node is dead.
@@ -170,7 +180,7 @@ impl Node {
         if !world.is_alive(self.io.process()) {
             return;
         }
-        world.note_client(&format!("{} {phase:?} {op:?}", process.0));
+        world.note_text(trace::Event::Client, &[], &format!("{} {phase:?} {op:?}", process.0));
         let time_ns = world.now();
         lock(&self.history).push(Event { time_ns, process, phase, op });
     }

@@ -53,10 +53,10 @@ pub fn play(trial: &Trial, number: u64) -> Played {
             let (digest, simulated) = (Some(outcome.digest), outcome.simulated);
             Played { trouble, acknowledged, faults, digest, simulated }
         }
-        Err(text) => {
-            let trouble = Some(("a panic".to_owned(), text));
-            let (acknowledged, faults, digest) = (0, 0, None);
-            Played { trouble, acknowledged, faults, digest, simulated: Duration::ZERO }
+        Err(panicked) => {
+            let trouble = Some(("a panic".to_owned(), panicked.to_string()));
+            let (digest, simulated) = (panicked.digest, panicked.simulated);
+            Played { trouble, acknowledged: 0, faults: 0, digest, simulated }
         }
     }
 }
