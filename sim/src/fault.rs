@@ -73,6 +73,8 @@ pub enum Fault {
     Clock { machine: usize, mischief: Mischief },
     /// The wall clock is set forward and back again, and again.
     ClockStrobe { machine: usize, by_ms: i64, times: u32, period: Duration },
+    /// The program of a machine gets stuck, and its process lives: for good.
+    Stuck { machine: usize },
 }
 
 /// What can befall a connection.
@@ -112,6 +114,7 @@ impl Fault {
                 *period * *times
             }
             Fault::Rot { .. } | Fault::Connections { .. } | Fault::Clock { .. } => Duration::ZERO,
+            Fault::Stuck { .. } => Duration::MAX,
         }
     }
 
@@ -132,7 +135,8 @@ impl Fault {
             | Fault::Misdirected { machine, .. }
             | Fault::HiddenDeath { machine, .. }
             | Fault::Clock { machine, .. }
-            | Fault::ClockStrobe { machine, .. } => vec![*machine],
+            | Fault::ClockStrobe { machine, .. }
+            | Fault::Stuck { machine } => vec![*machine],
             Fault::Blackout { machines, .. } | Fault::RollingRestart { machines, .. } => {
                 machines.clone()
             }

@@ -64,6 +64,10 @@ pub struct Machine {
     pub told_to_stop: bool,
     /// Who waits to be told.
     pub stop_wakers: Vec<Waker>,
+    /// The fault by which its programs get stuck for good, each where it chooses to.
+    pub sticks: Option<Cause>,
+    /// The process that has got stuck last.
+    pub stuck: Option<u64>,
 }
 
 /// A crash that waits for a disk call.
@@ -265,6 +269,20 @@ impl Machine {
     pub fn address(index: usize) -> IpAddr {
         let low = u8::try_from(index + 1).expect("at most 254 machines");
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, low))
+    }
+
+    /// Whether its program is to get stuck for good now; a program that asks does so.
+    pub fn gets_stuck(&mut self) -> bool {
+        if self.sticks.is_some() {
+            self.stuck = self.process;
+        }
+        self.sticks.is_some()
+    }
+
+    /// Whether its process lives and does nothing any more.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.is_some() && self.stuck == self.process
     }
 
     /// When a call that is made at `now` takes effect.

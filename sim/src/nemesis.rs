@@ -8,6 +8,9 @@
 //!
 //! A fault fires when it touches something: a cut that no packet met, or rot that found no file,
 //! does not count.
+//!
+//! What is lost for good stays so: a program that got stuck. [`Nemesis::is_lost`] says of whom nothing
+//! can be expected.
 
 mod carry;
 
@@ -18,7 +21,7 @@ use std::time::Duration;
 use crate::cause::Cause;
 use crate::cluster::Cluster;
 use crate::disk::{Call, Damage, Wreck};
-use crate::machine::Crash;
+use crate::machine::{Crash, Machine};
 use crate::plan::{Kind, Plan};
 use crate::trace::Event;
 
@@ -129,6 +132,12 @@ impl Nemesis {
         }
     }
 
+    /// Whether nothing can be expected of a machine any more, whatever heals.
+    #[must_use]
+    pub fn is_lost(&self, machine: usize) -> bool {
+        self.cluster.world().machine(machine, |machine| machine.is_stuck())
+    }
+
     /// How often each kind has fired so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -140,10 +149,12 @@ impl Nemesis {
         }
         for (number, kind) in kinds.iter().enumerate() {
             let cause = Cause(number as u64);
+            let met = |machine: &mut Machine| {
+                let stuck = machine.sticks == Some(cause) && machine.stuck.is_some();
+                stuck || machine.disk.troubles.bites.of(cause) > 0
+            };
             let bitten = world.net(|net| net.bites().of(cause)) > 0
-                || (0..self.cluster.size()).any(|machine| {
-                    world.machine(machine, |machine| machine.disk.troubles.bites.of(cause)) > 0
-                });
+                || (0..self.cluster.size()).any(|machine| world.machine(machine, met));
             *counts.entry(*kind).or_default() += u64::from(bitten);
         }
         for (kind, count) in [

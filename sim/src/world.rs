@@ -135,6 +135,8 @@ impl World {
             traps: Vec::new(),
             told_to_stop: false,
             stop_wakers: Vec::new(),
+            sticks: None,
+            stuck: None,
         };
         inner.machines.push(machine);
         let contents = Contents::of(name.as_bytes());

@@ -186,6 +186,9 @@ kinds! {
     MonotonicLeap,
     /// A machine boots in 1970.
     DeadBattery,
+
+    /// A member of a group never polls again.
+    NeverPolls,
 }
 
 impl Kind {
@@ -206,6 +209,12 @@ impl Kind {
                 | Kind::GracefulStop
                 | Kind::HiddenDeath
         )
+    }
+
+    /// Whether it never ends, not even when everything else heals.
+    #[must_use]
+    pub fn is_for_good(self) -> bool {
+        matches!(self, Kind::NeverPolls)
     }
 }
 

@@ -186,6 +186,10 @@ impl Nemesis {
                 let now = world.now();
                 world.machine(machine, |machine| machine.clock.suffer(now, mischief));
             }
+            Fault::Stuck { machine } => {
+                // It counts once a program says that it is.
+                world.machine(machine, |machine| machine.sticks = Some(cause));
+            }
             Fault::ClockStrobe { machine, by_ms, times, period } => {
                 self.count(kind);
                 self.steps(async move |nemesis| {

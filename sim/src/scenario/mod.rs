@@ -8,6 +8,7 @@
 mod cut;
 mod damage;
 mod host;
+mod losses;
 mod play;
 mod record;
 mod seen;

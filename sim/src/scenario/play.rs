@@ -1,9 +1,10 @@
 //! A run from its seed to its verdict: two acts and a judgement.
 //!
 //! Act one: clients of every kind work on brokers of a few cores each, on machines of their own,
-//! while the nemesis does what the plan says. Act two: everything heals; every client must finish
-//! what it is at, the records must get acknowledged, and last readers must read every partition to
-//! its end, each within a bound of simulated time. Then the judge reads the history.
+//! while the nemesis does what the plan says. Act two: everything heals but what is lost for good
+//! ([`losses`]); every other client must finish what it is at, the records must get acknowledged, and
+//! last readers must read every partition to its end, each within a bound of simulated time. Then the
+//! judge reads the history.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use trialog_jepsen::check::{Expect, Finding, Promise, Report, Retention, Tally};
 use super::seen::Seen;
 use super::shape::{Nature, Shape, TopicShape};
 use super::stage::{Kept, Stage};
-use super::{Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, workload};
+use super::{Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, losses, workload};
 use crate::cluster::{Cluster, Frame, simulate};
 use crate::io::SimIo;
 use crate::machine::Crash;
@@ -158,6 +159,7 @@ fn plan(run: &Run, shape: &Shape) -> Plan {
         // Who waits for room waits for minutes, and a run is shorter.
         plan.suspend(random, broker, shape.chaos);
     }
+    plan.add(losses::draw(Seed(run.seed), shape));
     plan
 }
 
@@ -248,13 +250,14 @@ async fn act(
     cluster.pass(Duration::from_nanos(over.saturating_sub(cluster.world().now()))).await;
     nemesis.heal().await;
     stage.draw_curtain();
-    let all_done = within(cluster, LIVENESS, || clients.iter().all(|&m| cluster.has_exited(m)));
-    let all_done = all_done.await;
+    // Of who is lost nothing is asked, and nobody may wait for it.
+    let is_at_it = |machine: usize| !cluster.has_exited(machine) && !nemesis.is_lost(machine);
+    let all_done = within(cluster, LIVENESS, || !clients.iter().any(|&m| is_at_it(m))).await;
     // Also if it never comes to a final reading: what was read until now is none.
     stage.recorder.finale();
     if !all_done {
         let ((done, goal), seconds) = (stage.progress(), LIVENESS.as_secs());
-        let at_it = clients.iter().filter(|&&machine| !cluster.has_exited(machine));
+        let at_it = clients.iter().filter(|&&machine| is_at_it(machine));
         let at_it: Vec<String> = at_it
             .map(|&machine| cluster.world().machine(machine, |machine| machine.name.clone()))
             .collect();

@@ -3,8 +3,13 @@
 //! Everything that it is given and gives up stands in the history, and so does every attempt to
 //! commit. In the second act all members go on until the group has read everything, so that a run
 //! shows that a group settles and gets its work done.
+//!
+//! A member that is to get stuck (`Fault::Stuck`) never polls again once it has something to read: its
+//! process lives, and its client says so until `max.poll.interval.ms` has passed. Others must read what
+//! it does not.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::time::Duration;
 
 use trialog_engine::client::{
@@ -16,6 +21,7 @@ use trialog_jepsen::history::{BEGINNING, Group, Membership, Op, Phase, Topic};
 
 use crate::fate::fate_of_commit;
 use crate::io::SimIo;
+use crate::machine::Machine;
 use crate::scenario::shape::{Commits, GroupShape, MemberShape, Nature};
 use crate::scenario::stage::{Actor, Voice};
 
@@ -51,6 +57,8 @@ pub async fn perform(actor: Actor, shape: MemberShape) {
             let work = (dozes && !over).then(|| shape.poll_interval.mul_f32(1.2));
             if !now.poll(poll, work).await {
                 reader = None;
+            } else if now.gets_stuck() {
+                pending::<()>().await;
             }
         }
         // In the second act it has to catch up, however slow it was.
@@ -134,6 +142,16 @@ impl<'a> Reader<'a> {
         let topics = group.topics.iter().map(|&at| actor.stage.topic(at)).collect();
         reader.record(Phase::Ok, Membership::Subscribe { topics });
         reader
+    }
+
+    /// Whether it never polls again, with all that it holds.
+    fn gets_stuck(&self) -> bool {
+        let (io, holds) = (&self.voice.actor.io, !self.member.owned().is_empty());
+        let stuck = holds && io.world().machine(io.process().machine, Machine::gets_stuck);
+        if stuck {
+            self.voice.record(Phase::Info, Op::Note("never polls again".into()));
+        }
+        stuck
     }
 
     fn record(&self, phase: Phase, membership: Membership) {
