@@ -73,6 +73,10 @@ pub enum Fault {
     Clock { machine: usize, mischief: Mischief },
     /// The wall clock is set forward and back again, and again.
     ClockStrobe { machine: usize, by_ms: i64, times: u32, period: Duration },
+    /// A machine's process dies, or its power fails, for good: nobody starts it again.
+    Gone { machine: usize, crash: Crash },
+    /// Nothing arrives at or from a machine any more: for good.
+    CutOff { machine: usize },
     /// The program of a machine gets stuck, and its process lives: for good.
     Stuck { machine: usize },
 }
@@ -114,7 +118,7 @@ impl Fault {
                 *period * *times
             }
             Fault::Rot { .. } | Fault::Connections { .. } | Fault::Clock { .. } => Duration::ZERO,
-            Fault::Stuck { .. } => Duration::MAX,
+            Fault::Gone { .. } | Fault::CutOff { .. } | Fault::Stuck { .. } => Duration::MAX,
         }
     }
 
@@ -136,6 +140,8 @@ impl Fault {
             | Fault::HiddenDeath { machine, .. }
             | Fault::Clock { machine, .. }
             | Fault::ClockStrobe { machine, .. }
+            | Fault::Gone { machine, .. }
+            | Fault::CutOff { machine }
             | Fault::Stuck { machine } => vec![*machine],
             Fault::Blackout { machines, .. } | Fault::RollingRestart { machines, .. } => {
                 machines.clone()

@@ -9,8 +9,8 @@
 //! A fault fires when it touches something: a cut that no packet met, or rot that found no file,
 //! does not count.
 //!
-//! What is lost for good stays so: a program that got stuck. [`Nemesis::is_lost`] says of whom nothing
-//! can be expected.
+//! What is lost for good stays so: a machine that is gone or cut off, a program that got stuck.
+//! [`Nemesis::is_lost`] says of whom nothing can be expected.
 
 mod carry;
 
@@ -49,6 +49,10 @@ struct State {
     paused: BTreeMap<usize, BTreeSet<Cause>>,
     /// Faults in several steps that are still crashing something.
     crashing: u64,
+    /// Machines that nobody starts again.
+    gone: BTreeSet<usize>,
+    /// Machines that nobody reaches again, each with the fault that keeps it so.
+    cut_off: BTreeMap<usize, Cause>,
     exits: u64,
     healed: bool,
     brokers: Vec<usize>,
@@ -105,19 +109,20 @@ impl Nemesis {
         }
     }
 
-    /// Ends every fault and starts everything that is down.
+    /// Ends every fault and starts everything that is down, but for what is lost for good.
     pub async fn heal(&self) {
         let world = self.cluster.world();
         while self.with(|state| state.crashing > 0) {
             self.cluster.pass(Duration::from_millis(20)).await;
         }
         world.note(Event::Heal, &[]);
-        let brokers = self.with(|state| {
+        let (brokers, cut_off) = self.with(|state| {
             state.healed = true;
             state.paused.clear();
-            state.brokers.clone()
+            let cut_off: BTreeSet<Cause> = state.cut_off.values().copied().collect();
+            (state.brokers.clone(), cut_off)
         });
-        world.around(|net, around| net.lift_all(around));
+        world.around(|net, around| net.lift_all_but(around, &cut_off));
         for machine in 0..self.cluster.size() {
             self.cluster.resume(machine);
             let hurt = world.machine(machine, |machine| {
@@ -135,7 +140,9 @@ impl Nemesis {
     /// Whether nothing can be expected of a machine any more, whatever heals.
     #[must_use]
     pub fn is_lost(&self, machine: usize) -> bool {
-        self.cluster.world().machine(machine, |machine| machine.is_stuck())
+        let unreachable = self
+            .with(|state| state.gone.contains(&machine) || state.cut_off.contains_key(&machine));
+        unreachable || self.cluster.world().machine(machine, |machine| machine.is_stuck())
     }
 
     /// How often each kind has fired so far.
@@ -220,7 +227,8 @@ impl Nemesis {
     fn start(&self, machine: usize) {
         let finished = !self.with(|state| state.brokers.contains(&machine))
             && self.cluster.has_exited(machine);
-        if !self.cluster.is_running(machine) && !finished {
+        let gone = self.with(|state| state.gone.contains(&machine));
+        if !self.cluster.is_running(machine) && !finished && !gone {
             self.with(|state| state.paused.remove(&machine));
             self.tell(machine, Seen::Start);
             self.cluster.start(machine);

@@ -54,6 +54,10 @@ pub fn draw(random: &mut Stream, scope: &Scope, kind: Kind) -> Fault {
             times: random.within(4..40) as u32,
             period: random.duration(Duration::from_millis(1)..Duration::from_millis(100)),
         },
+        Kind::GoneForGood => {
+            Fault::Gone { machine: client, crash: random.pick(&[Crash::Kill, Crash::PowerLoss]) }
+        }
+        Kind::CutOffForGood => Fault::CutOff { machine: client },
         Kind::NeverPolls => Fault::Stuck { machine: client },
         _ => trap(random, kind, machine, down)
             .or_else(|| {

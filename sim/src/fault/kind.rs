@@ -187,6 +187,10 @@ kinds! {
     /// A machine boots in 1970.
     DeadBattery,
 
+    /// A client's process dies, or its machine goes off, and never comes back.
+    GoneForGood,
+    /// A client is cut off from everybody, and stays so.
+    CutOffForGood,
     /// A member of a group never polls again.
     NeverPolls,
 }
@@ -214,7 +218,7 @@ impl Kind {
     /// Whether it never ends, not even when everything else heals.
     #[must_use]
     pub fn is_for_good(self) -> bool {
-        matches!(self, Kind::NeverPolls)
+        matches!(self, Kind::GoneForGood | Kind::CutOffForGood | Kind::NeverPolls)
     }
 }
 

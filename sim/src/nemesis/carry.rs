@@ -162,9 +162,7 @@ impl Nemesis {
                 }
             }),
             Fault::HiddenDeath { machine, lasting, down } => {
-                let others = (0..self.cluster.size()).filter(|other| *other != machine);
-                let links: Vec<_> = others.flat_map(|o| [(o, machine), (machine, o)]).collect();
-                self.hinder(&links, cause, Hindrance::Cut);
+                self.hinder(&self.links_of(machine), cause, Hindrance::Cut);
                 self.after(lasting, move |nemesis| nemesis.lift(cause));
                 if self.cluster.is_running(machine) {
                     self.crash(machine, Crash::Kill);
@@ -185,6 +183,16 @@ impl Nemesis {
                 self.count(kind);
                 let now = world.now();
                 world.machine(machine, |machine| machine.clock.suffer(now, mischief));
+            }
+            Fault::Gone { machine, crash } => {
+                self.count(kind);
+                self.with(|state| state.gone.insert(machine));
+                // If it is down just now, it stays down.
+                self.crash(machine, crash);
+            }
+            Fault::CutOff { machine } => {
+                self.with(|state| state.cut_off.insert(machine, cause));
+                self.hinder(&self.links_of(machine), cause, Hindrance::Cut);
             }
             Fault::Stuck { machine } => {
                 // It counts once a program says that it is.
@@ -269,6 +277,12 @@ impl Nemesis {
                 net.hinder(from, to, cause, hindrance);
             }
         });
+    }
+
+    /// All links from and to a machine.
+    fn links_of(&self, machine: usize) -> Vec<(usize, usize)> {
+        let others = (0..self.cluster.size()).filter(|other| *other != machine);
+        others.flat_map(|other| [(other, machine), (machine, other)]).collect()
     }
 
     fn lift(&self, cause: Cause) {

@@ -251,6 +251,47 @@ fn a_paused_process_stands_still_until_the_last_pause_ends() {
     simulate(Frame::new(1), body).expect("no panic");
 }
 
+/// What is lost for good stays so when all else heals, and nobody starts it again: neither healing nor
+/// a fault that ends later.
+#[test]
+fn what_is_lost_for_good_does_not_heal() {
+    let body = |cluster: Cluster| async move {
+        let answers: [Arc<AtomicU64>; 3] = Default::default();
+        cluster.add("server 0", DISK, serve);
+        cluster.add("server 1", DISK, serve);
+        for (number, own) in answers.iter().enumerate() {
+            let own = Arc::clone(own);
+            cluster.add(&format!("client {number}"), DISK, move |io| ask(io, Arc::clone(&own)));
+        }
+        let nemesis = Nemesis::new(cluster.clone(), vec![0, 1]);
+        let fault = |number, kind, fault| Planned { at: Duration::from_secs(number), kind, fault };
+        let down = Duration::from_millis(1500);
+        let faults = vec![
+            fault(1, Kind::Blackout, Fault::Blackout { machines: vec![2, 3], down }),
+            fault(2, Kind::GoneForGood, Fault::Gone { machine: 2, crash: Crash::PowerLoss }),
+            fault(2, Kind::CutOffForGood, Fault::CutOff { machine: 3 }),
+        ];
+        nemesis.run(&Plan { faults }).await;
+        cluster.pass(Duration::from_secs(2)).await;
+        nemesis.heal().await;
+        cluster.pass(Duration::from_secs(4)).await;
+        let lost = [2, 3, 4].map(|machine| nemesis.is_lost(machine));
+        let runs = [2, 3, 4].map(|machine| cluster.is_running(machine));
+        let before = answers.each_ref().map(|count| count.load(Ordering::Relaxed));
+        cluster.pass(Duration::from_secs(2)).await;
+        let after = answers.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let still = [0, 1, 2].map(|client| after[client] > before[client]);
+        (lost, runs, still, nemesis.counts())
+    };
+    let (lost, runs, still, counts) = simulate(Frame::new(4), body).expect("no panic").value;
+    assert_eq!(lost, [true, true, false]);
+    assert_eq!(runs, [false, true, true]);
+    assert_eq!(still, [false, false, true]);
+    for kind in [Kind::GoneForGood, Kind::CutOffForGood] {
+        assert_eq!(counts.get(&kind), Some(&1), "{kind}");
+    }
+}
+
 /// A program gets stuck where it asks whether it is to, each time that it is started; one that never
 /// asks does not, and the fault has not fired.
 #[test]

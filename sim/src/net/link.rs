@@ -144,9 +144,9 @@ impl Links {
         self.lift_where(|other| other == cause)
     }
 
-    /// Takes every hindrance away, and returns what was held.
-    pub fn lift_all(&mut self) -> Vec<Packet> {
-        self.lift_where(|_| true)
+    /// Takes every hindrance away but those of `kept`, and returns what was held.
+    pub fn lift_all_but(&mut self, kept: &BTreeSet<Cause>) -> Vec<Packet> {
+        self.lift_where(|cause| !kept.contains(&cause))
     }
 
     /// How often each cause has touched a packet.
@@ -330,6 +330,9 @@ mod tests {
         assert!(links.weather(0, 1).cut);
         links.lift(Cause(3));
         assert_eq!(links.weather(0, 1).tiny, Some(4096));
+        links.hinder(0, 1, Cause(4), Hindrance::Slow(2));
+        links.lift_all_but(&[Cause(2)].into());
+        assert!(links.weather(0, 1).cut);
         links.lift(Cause(2));
         assert_eq!(links.weather(0, 1), Weather::default());
     }
@@ -357,7 +360,7 @@ mod tests {
         links.hinder(0, 1, Cause(2), Hindrance::Slow(3));
         let slow = mean(&mut links, 0);
         assert!((20 * healthy..45 * healthy).contains(&slow), "{healthy} {slow}");
-        links.lift_all();
+        links.lift_all_but(&BTreeSet::new());
         links.hinder(0, 1, Cause(3), Hindrance::Narrow(10_000));
         links.hinder(0, 1, Cause(4), Hindrance::Narrow(1_000));
         assert_eq!(links.passage(0, 1, 500).busy, 500_000_000);

@@ -20,7 +20,7 @@ pub mod link;
 pub mod pipe;
 pub mod stream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::agenda::{Agenda, Due};
@@ -145,9 +145,9 @@ impl Net {
         }
     }
 
-    /// Ends every hindrance.
-    pub fn lift_all(&mut self, around: &mut Around<'_>) {
-        for packet in self.links.lift_all() {
+    /// Ends every hindrance but those that these causes keep.
+    pub fn lift_all_but(&mut self, around: &mut Around<'_>, kept: &BTreeSet<Cause>) {
+        for packet in self.links.lift_all_but(kept) {
             around.agenda.enter(around.now, Due::Net(packet));
         }
     }

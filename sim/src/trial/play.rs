@@ -114,7 +114,8 @@ impl Stage {
         nemesis.heal().await;
         let running = || {
             let all = scene.actors.iter().zip(nodes);
-            all.filter(|(actor, machine)| actor.ends && !self.cluster.has_exited(**machine))
+            let ends = |machine| self.cluster.has_exited(machine) || nemesis.is_lost(machine);
+            all.filter(|(actor, machine)| actor.ends && !ends(**machine))
                 .map(|(actor, _)| format!("node {} has not ended", actor.name))
                 .chain(
                     scene
