@@ -368,11 +368,13 @@ probes! {
     /// A connection's answers wait for a slow reader.
     AnswersQueueFull,
     /// The memory for requests is used up, and a frame waits for more.
-    #[beyond = "no run of the simulator sends so much at once"]
     RequestMemoryUsedUp,
     /// A connection that keeps memory which others wait for is closed.
-    #[beyond = "no run of the simulator sends so much at once"]
     RequestMemoryTakenBack,
+    /// A frame waited for memory in vain, and its connection is closed.
+    RequestMemoryNone,
+    /// A request is larger than what a core may ever have for requests.
+    RequestTooLarge,
     /// Answers of several requests leave together.
     AnswersGathered,
     /// Quotas of a user or client id are set or removed.

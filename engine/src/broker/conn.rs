@@ -388,6 +388,7 @@ async fn read_until_end<I: Io>(
             let mut share = None;
             if room > LARGE_FRAME_BYTES && is_large {
                 if !core.request_memory.can_hold(whole) {
+                    probe::hit(Probe::RequestTooLarge);
                     warn!(client = %client.address, bytes = whole,
                         "closing: its request is larger than one core may have of \
                          queued.max.request.bytes; raise that setting, or send less at once");
@@ -396,6 +397,7 @@ async fn read_until_end<I: Io>(
                 let sizes = (whole, room);
                 share = reserve(core, link, queue, &mut buf, (&mut held, memory), sizes).await;
                 if share.is_none() {
+                    probe::hit(Probe::RequestMemoryNone);
                     warn!(client = %client.address, bytes = room,
                         "closing: the memory for requests is used up by other requests");
                     return "no memory for its request".to_owned();

@@ -167,6 +167,11 @@ fn options(client: &ClientShape) -> Vec<String> {
             add("size", &shape.size_max);
             add("limited pause", &shape.pause);
         }
+        Role::Hauler(shape) => {
+            add("at once", &shape.at_once);
+            add("dawdles", &shape.dawdles_every);
+            add("hauler pause", &shape.pause);
+        }
         Role::Operator(shape) => shape.moments.iter().for_each(|moment| add("moment", moment)),
     }
     options

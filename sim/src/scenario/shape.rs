@@ -21,7 +21,7 @@ use super::Size;
 use crate::seed::{Seed, Stream};
 
 pub use group::{Care, CaretakerShape, Commits, GroupShape, MemberShape};
-pub use odd::{LimitedShape, Oddity, StrangerShape};
+pub use odd::{HaulerShape, LimitedShape, Oddity, REQUEST_MEMORY, StrangerShape};
 pub use operator::{Moment, OperatorShape};
 pub use topic::{Nature, TopicShape};
 
@@ -93,6 +93,8 @@ pub enum Role {
     Limited(LimitedShape),
     /// Stops brokers in order.
     Operator(OperatorShape),
+    /// Asks with requests that a broker has little memory for.
+    Hauler(HaulerShape),
 }
 
 /// How a producer writes.
@@ -286,6 +288,7 @@ impl Role {
             Role::Limited(_) => "limited",
             Role::Stranger(_) => "stranger",
             Role::Operator(_) => "operator",
+            Role::Hauler(_) => "hauler",
         }
     }
 }
@@ -404,6 +407,12 @@ impl Shape {
             let role = Role::Limited(odd::limited(random));
             clients.push(client(random, home, role, &topics));
         }
+        let random = &mut seed.stream("hauler", 0);
+        let hauled = random.chance(1, 4).then(|| random.below(brokers as u64) as usize);
+        if let Some(home) = hauled {
+            let role = Role::Hauler(odd::hauler(random));
+            clients.push(client(random, home, role, &topics));
+        }
         let brokers = (0..brokers).map(|broker| {
             let mut host = host(&mut seed.stream("host", broker as u64));
             host.settings.extend(rest(&mut seed.stream("rest", broker as u64)));
@@ -420,6 +429,9 @@ impl Shape {
             if crowded == Some(broker) {
                 let slots = seed.stream("slots", broker as u64).pick(&["1", "1", "2"]);
                 host.settings.insert(SESSION_SLOTS, slots.to_owned());
+            }
+            if hauled == Some(broker) {
+                odd::little_memory(&mut seed.stream("request memory", 0), &mut host.settings);
             }
             if fleeting.contains(&broker) {
                 // Old clients cannot say that a topic is not to be made by asking for it.
@@ -748,6 +760,7 @@ mod tests {
             "Limited",
             "Stranger",
             "Operator",
+            "Hauler",
             "Member",
             "Caretaker",
         ];

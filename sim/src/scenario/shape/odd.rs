@@ -1,5 +1,6 @@
 //! What a seed draws of clients that do what no well-behaved client does.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trialog_engine::machine::quota::Quota;
@@ -59,6 +60,36 @@ pub struct LimitedShape {
     pub size_max: u64,
     /// The longest pause between two steps.
     pub pause: Duration,
+}
+
+/// How a client asks whose requests are large.
+#[derive(Clone, Debug)]
+pub struct HaulerShape {
+    /// How many requests it has under way at the same time, each on a connection of its own.
+    pub at_once: usize,
+    /// One in so many of them takes very long to arrive.
+    pub dawdles_every: u64,
+    /// The longest pause between two rounds.
+    pub pause: Duration,
+}
+
+/// Memory of a broker for large requests, in bytes.
+pub const REQUEST_MEMORY: &str = "queued.max.request.bytes";
+
+pub(super) fn hauler(random: &mut Stream) -> HaulerShape {
+    HaulerShape {
+        at_once: random.pick(&[2, 4]),
+        dawdles_every: random.pick(&[u64::MAX, 2, 6]),
+        pause: Duration::from_millis(random.pick(&[500, 2000, 5000])),
+    }
+}
+
+/// Settings with which a broker has memory for a few large requests at most.
+pub(super) fn little_memory(random: &mut Stream, settings: &mut BTreeMap<&'static str, String>) {
+    settings.insert(REQUEST_MEMORY, random.pick(&[300_000, 600_000]).to_string());
+    // What somebody holds who is not there any more has to be free again before the run ends.
+    let idle_ms = random.pick(&[2000, 40_000]).to_string();
+    settings.insert("connections.max.idle.ms", idle_ms);
 }
 
 pub(super) fn stranger(random: &mut Stream) -> StrangerShape {

@@ -8,6 +8,7 @@ mod admin;
 mod caretaker;
 mod change;
 mod consume;
+mod haul;
 mod inspect;
 mod limited;
 mod member;
@@ -41,6 +42,7 @@ pub async fn perform(io: SimIo, stage: Stage) {
         Role::Limited(shape) => limited::perform(actor, shape).await,
         Role::Stranger(shape) => stranger::perform(actor, shape).await,
         Role::Session(shape) => session::perform(actor, shape).await,
+        Role::Hauler(shape) => haul::perform(actor, shape).await,
         Role::Operator(shape) => operate::perform(actor, shape).await,
     }
 }

@@ -56,6 +56,18 @@ impl Wire {
         api_version: i16,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Option<CorrelationId> {
+        let (correlation_id, frame) = self.frame(api_key, api_version, encode);
+        self.send(frame).await?;
+        Some(correlation_id)
+    }
+
+    /// The frame of a request, for [`Wire::send`] to send, in pieces or not.
+    pub fn frame(
+        &mut self,
+        api_key: ApiKey,
+        api_version: i16,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> (CorrelationId, Vec<u8>) {
         self.asked += 1;
         let correlation_id = CorrelationId(self.asked);
         let mut out = Vec::new();
@@ -64,8 +76,12 @@ impl Wire {
         RequestHeader { api_key, api_version, correlation_id, client_id }.encode(&mut out);
         encode(&mut out);
         frame::end_frame(&mut out, start, 0);
-        io::write_all(&self.connection, Buf::from(out), Flow::Done).await.ok()?;
-        Some(correlation_id)
+        (correlation_id, out)
+    }
+
+    /// Sends bytes of frames; none if the connection is of no use any more.
+    pub async fn send(&mut self, bytes: Vec<u8>) -> Option<()> {
+        io::write_all(&self.connection, Buf::from(bytes), Flow::Done).await.ok()
     }
 
     /// The next answer, whichever it is; none if the connection is of no use any more.
