@@ -45,7 +45,7 @@ pub enum Fault {
     RollingRestart { machines: Vec<usize>, down: Duration },
     /// The process is told to stop, and is started again once it has.
     GracefulStop { machine: usize, down: Duration },
-    /// The power fails, and the machine comes back with an empty disk.
+    /// The power fails, and the machine comes back with an empty disk. It counts if something was on it.
     LostData { machine: usize, down: Duration },
     /// The process makes no progress; its kernel does.
     Pause { machine: usize, lasting: Duration },

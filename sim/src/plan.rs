@@ -40,6 +40,8 @@ pub struct Scope {
     pub brokers: Vec<usize>,
     /// Machines that run clients.
     pub clients: Vec<usize>,
+    /// Those of them that keep something on their disks; if none is named, any may.
+    pub keepers: Vec<usize>,
     /// How long the chaos lasts.
     pub chaos: Duration,
     /// How many broker crashes there are at least.
@@ -161,6 +163,7 @@ mod tests {
         let scope = Scope {
             brokers: vec![0],
             clients: vec![1, 2],
+            keepers: vec![2],
             chaos: Duration::from_secs(10),
             crashes_min: 2,
         };
@@ -178,6 +181,8 @@ mod tests {
             calm += u32::from(plan.faults.len() == 2);
             for planned in plan.faults {
                 assert!(planned.fault.machines().iter().all(|&machine| machine < 3));
+                let keeps = planned.kind != Kind::LostData || planned.fault.machines() == [2];
+                assert!(keeps, "{:?}", planned.fault);
                 *seen.entry(planned.kind).or_insert(0) += 1;
             }
         }

@@ -281,7 +281,8 @@ async fn trial(cluster: Cluster, seed: u64, mistake: Mistake) -> Report {
     }
     let reading = recorder.clone();
     clients.push(cluster.add("reader", 1 << 20, move |io| consumer(io, reading.clone(), None)));
-    let scope = Scope { brokers: vec![host], clients, chaos, crashes_min: 2 };
+    let (brokers, keepers) = (vec![host], Vec::new());
+    let scope = Scope { brokers, clients, keepers, chaos, crashes_min: 2 };
     let plan = Plan::draw(&mut trialog_sim::seed::Seed(seed).stream("plan", 0), &scope);
     let nemesis = Nemesis::new(cluster.clone(), vec![host]);
     recorder.watch(&nemesis, vec![host]);

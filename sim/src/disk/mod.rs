@@ -68,6 +68,8 @@ pub struct Disk {
     /// Flushes of files report success and do nothing. Nobody can keep a promise on such a disk:
     /// it is for showing that a trial bites.
     pub flushes_lie: bool,
+    /// How often it was replaced by an empty one.
+    pub replaced: u64,
 }
 
 impl Disk {
@@ -92,6 +94,7 @@ impl Disk {
             hurt: false,
             struck: BTreeSet::new(),
             flushes_lie: false,
+            replaced: 0,
         }
     }
 
@@ -463,6 +466,7 @@ impl Disk {
         self.names = Names::default();
         (self.gone, self.used) = (BTreeSet::new(), 0);
         self.rot = Rot::default();
+        self.replaced += 1;
     }
 
     /// Changes a sector behind everybody's back.

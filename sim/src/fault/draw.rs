@@ -36,7 +36,10 @@ pub fn draw(random: &mut Stream, scope: &Scope, kind: Kind) -> Fault {
         }
         Kind::RollingRestart => Fault::RollingRestart { machines: scope.brokers.clone(), down },
         Kind::GracefulStop => Fault::GracefulStop { machine, down },
-        Kind::LostData => Fault::LostData { machine: client, down },
+        Kind::LostData => {
+            let keeper = scope.keepers.get(client % scope.keepers.len().max(1));
+            Fault::LostData { machine: keeper.copied().unwrap_or(client), down }
+        }
         Kind::Pause => Fault::Pause { machine: any, lasting },
         Kind::SlowNode => Fault::SlowNode { machine: any, lasting },
         Kind::BitRot => Fault::Rot { machine, rot: Rot::Bits, draw: random.bits() },

@@ -42,7 +42,7 @@ kinds! {
     RollingRestart,
     /// A broker is told to stop.
     GracefulStop,
-    /// A client comes back with an empty disk.
+    /// A client that has kept something comes back with an empty disk.
     LostData,
     /// A process makes no progress for a while (SIGSTOP, SIGCONT).
     Pause,

@@ -70,9 +70,18 @@ impl Nemesis {
                 nemesis.stop_once_up(machine, down, kind).await;
             }),
             Fault::LostData { machine, down } => self.crashing(async move |nemesis| {
-                nemesis.crash_once_up(machine, Crash::PowerLoss, down, kind).await;
-                if !nemesis.cluster.is_running(machine) {
-                    nemesis.cluster.world().machine(machine, |machine| machine.disk.replace());
+                if !nemesis.once_up(machine).await {
+                    return;
+                }
+                nemesis.crash(machine, Crash::PowerLoss);
+                nemesis.start_after(machine, down);
+                let lost = nemesis.cluster.world().machine(machine, |machine| {
+                    let lost = machine.disk.used() > 0;
+                    machine.disk.replace();
+                    lost
+                });
+                if lost {
+                    nemesis.count(kind);
                 }
             }),
             Fault::Pause { machine, lasting } => {

@@ -124,8 +124,10 @@ async fn read_some(connection: &SimConnection) -> std::io::Result<Vec<u8>> {
     result.map(|_| buf.to_vec())
 }
 
-/// Asks the servers in turn, for ever, and counts the answers that are right.
+/// Asks the servers in turn, for ever, and counts the answers that are right. Keeps a file.
 async fn ask(io: SimIo, answers: Arc<AtomicU64>) {
+    let kept = io.open(Path::new("/kept"), Open::Create).await.expect("a sound disk");
+    write_all_at(&kept, vec![vec![1; 100].into()], 0).await.0.expect("a sound disk");
     for turn in 0.. {
         let server = SocketAddr::new(Machine::address(turn % SERVERS), PORT);
         let talk = async {
@@ -169,7 +171,8 @@ fn run(kind: Kind, seed: u64) -> (Counts, u64) {
             .to_vec();
         let servers: Vec<usize> = (0..SERVERS).collect();
         let chaos = Duration::from_secs(4);
-        let scope = Scope { brokers: servers.clone(), clients, chaos, crashes_min: 0 };
+        let (brokers, keepers) = (servers.clone(), Vec::new());
+        let scope = Scope { brokers, clients, keepers, chaos, crashes_min: 0 };
         let mut random = Seed(seed).stream("plan", 0);
         let planned = |number: u64| Planned {
             at: Duration::from_millis(200 + 300 * number),

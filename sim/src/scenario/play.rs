@@ -150,6 +150,7 @@ fn plan(run: &Run, shape: &Shape) -> Plan {
     let scope = Scope {
         brokers: (0..shape.brokers.len()).collect(),
         clients: (0..shape.clients.len()).map(|client| shape.machine(client)).collect(),
+        keepers: shape.keepers().map(|client| shape.machine(client)).collect(),
         chaos: shape.chaos,
         crashes_min: run.size.crashes_min(),
     };

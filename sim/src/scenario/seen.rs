@@ -116,6 +116,7 @@ fn options(client: &ClientShape) -> Vec<String> {
             add("seeks", &shape.seeks_every);
             add("changes", &shape.changes_every);
             add("consumer renewed", &shape.renewed_every);
+            add("keeps", &shape.keeps);
         }
         Role::Admin(shape) => {
             shape.calls.iter().for_each(|call| add("call", call));

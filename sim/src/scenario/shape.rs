@@ -135,6 +135,9 @@ pub struct ConsumerShape {
     pub changes_every: u64,
     /// One in so many steps begins with a new consumer and new connections.
     pub renewed_every: u64,
+    /// Whether it keeps its positions in a file of its machine, and goes on where that says. It then
+    /// reads everything in order, and goes nowhere else.
+    pub keeps: bool,
 }
 
 /// How an admin asks.
@@ -335,7 +338,7 @@ impl Shape {
             let random = &mut seed.stream("client shape", number as u64);
             let role = match kind {
                 0 => Role::Producer(producer(random, &pace, number == 0)),
-                1 => Role::Consumer(consumer(random)),
+                1 => Role::Consumer(consumer(random, &mut seed.stream("keeper", number as u64))),
                 2 => Role::Admin(admin(random, fleeting.contains(&home))),
                 3 => Role::Zombie(zombie(random)),
                 5 => Role::Session(session(random)),
@@ -449,6 +452,14 @@ impl Shape {
     #[must_use]
     pub fn machine(&self, client: usize) -> usize {
         self.brokers.len() + client
+    }
+
+    /// The clients that keep something on the disks of their machines.
+    pub fn keepers(&self) -> impl Iterator<Item = usize> + '_ {
+        let clients = self.clients.iter().enumerate();
+        let keepers = clients
+            .filter(|(_, client)| matches!(&client.role, Role::Consumer(shape) if shape.keeps));
+        keepers.map(|(client, _)| client)
     }
 
     /// The brokers with more readers in sessions than they have room for.
@@ -655,9 +666,9 @@ fn producer(random: &mut Stream, pace: &Pace, must_be_heard: bool) -> ProducerSh
     }
 }
 
-fn consumer(random: &mut Stream) -> ConsumerShape {
+fn consumer(random: &mut Stream, keeper: &mut Stream) -> ConsumerShape {
     let wait_max = random.pick(&[0, 50, 500, 500, 2000]);
-    ConsumerShape {
+    let shape = ConsumerShape {
         options: ConsumerOptions {
             wait_max: Duration::from_millis(wait_max),
             bytes_min: random.pick(&[1, 1, 1, 2000]),
@@ -672,7 +683,12 @@ fn consumer(random: &mut Stream) -> ConsumerShape {
         seeks_every: random.pick(&[4, 15, 60]),
         changes_every: random.pick(&[u64::MAX, 30, 8]),
         renewed_every: random.pick(&[u64::MAX, 50, 10]),
+        keeps: false,
+    };
+    if keeper.chance(2, 3) {
+        return shape;
     }
+    ConsumerShape { seeks_every: u64::MAX, changes_every: u64::MAX, keeps: true, ..shape }
 }
 
 /// An admin; one that is `busy` deletes and makes topics again and again.

@@ -24,6 +24,7 @@ use trialog_jepsen::history::{History, Membership, Op, Phase, Process, Topic, Va
 use super::host::DATA;
 use super::seen::Answer;
 use super::shape::{ClientShape, GroupShape, Nature, Shape, TopicShape};
+use super::workload::Ledgers;
 use super::{Cut, Recorder, Step};
 use crate::invariant::after::Proven;
 use crate::invariant::{self, Violation, Watch};
@@ -65,6 +66,8 @@ pub struct Stage {
     done: Arc<AtomicU64>,
     /// Clients finish what they are at, and leave.
     curtain: Arc<AtomicBool>,
+    /// What the files of clients must hold.
+    pub ledgers: Ledgers,
     /// What a client saw that no history shows.
     complaints: Arc<Mutex<Vec<(&'static str, String)>>>,
     /// The running brokers.
@@ -155,6 +158,7 @@ impl Stage {
             kept,
             done: Arc::default(),
             curtain: Arc::default(),
+            ledgers: Ledgers::default(),
             complaints: Arc::default(),
             brokers: Arc::default(),
             watch: Arc::new(Mutex::new(watch)),

@@ -80,8 +80,13 @@ impl Stage {
         let nodes: Vec<usize> = scene.actors.iter().map(|actor| self.start(actor)).collect();
         let nemesis = Nemesis::new(cluster.clone(), vec![broker::MACHINE]);
         self.watch(&nemesis);
-        let brokers = vec![broker::MACHINE];
-        let scope = Scope { brokers, clients: nodes.clone(), chaos: trial.chaos, crashes_min: 0 };
+        let scope = Scope {
+            brokers: vec![broker::MACHINE],
+            clients: nodes.clone(),
+            keepers: Vec::new(),
+            chaos: trial.chaos,
+            crashes_min: 0,
+        };
         let plan = match nodes.is_empty() {
             true => Plan::default(),
             false => trial.faults.plan(&mut self.seed.stream("plan", 0), &scope),

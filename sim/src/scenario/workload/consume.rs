@@ -1,5 +1,6 @@
 //! A consumer of assigned partitions: reads on, goes elsewhere, takes partitions on and off, and
-//! is slow now and then. And the last readers, which read everything there is.
+//! is slow now and then. Some keep their positions in a file ([`super::keep`]), and go on there after a
+//! crash. And the last readers, which read everything there is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::io::Io;
 use trialog_jepsen::history::{BEGINNING, END, Op, Phase, Record, Value};
 
+use super::keep::Keep;
 use super::operate;
 use crate::io::SimIo;
 use crate::scenario::shape::ConsumerShape;
@@ -21,17 +23,18 @@ use crate::seed::Stream;
 pub const VALUE_HEADER: &str = "value";
 
 /// A partition: the place of its topic in the shape, and its number.
-type Part = (usize, PartitionIndex);
+pub type Part = (usize, PartitionIndex);
 
 /// A consumer's program.
 pub async fn perform(actor: Actor, shape: ConsumerShape) {
     super::admin::prepare(&actor).await;
-    let mut reader = Reader::new(&actor, &shape);
+    let mut keep = if shape.keeps { Some(Keep::open(&actor).await) } else { None };
+    let mut reader = Reader::new(&actor, &shape, keep.as_ref());
     while !actor.stage.curtain() {
         let (mut random, left_out) = actor.step();
         if !left_out {
             if random.chance(1, shape.renewed_every) {
-                reader = Reader::new(&actor, &shape);
+                reader = Reader::new(&actor, &shape, keep.as_ref());
             }
             if random.chance(1, shape.changes_every) {
                 reader.change(&mut random);
@@ -40,6 +43,9 @@ pub async fn perform(actor: Actor, shape: ConsumerShape) {
                 reader.go_elsewhere(&mut random).await;
             }
             reader.poll(shape.poll).await;
+            if let Some(keep) = &mut keep {
+                keep.save(reader.positions()).await;
+            }
         }
         actor.pause(&mut random, shape.pause).await;
     }
@@ -139,8 +145,9 @@ enum Polled {
 }
 
 impl Reader {
-    /// A consumer of all partitions of its topics, from their beginnings.
-    fn new(actor: &Actor, shape: &ConsumerShape) -> Reader {
+    /// A consumer of all partitions of its topics, from where it has kept that it was, or else from
+    /// their beginnings.
+    fn new(actor: &Actor, shape: &ConsumerShape, keep: Option<&Keep>) -> Reader {
         let client = actor.client();
         let consumer = client.consumer(shape.options.clone());
         let topics = actor.shape().topics.iter();
@@ -150,9 +157,19 @@ impl Reader {
         let mut reader = Reader { voice: actor.voice(), client, consumer, reads, times };
         reader.assign();
         for part in reader.reads.clone() {
-            reader.seek(part, BEGINNING);
+            let kept = keep.and_then(|keep| keep.position(part));
+            reader.seek(part, kept.unwrap_or(BEGINNING));
         }
         reader
+    }
+
+    /// Where it stands, where that is known.
+    fn positions(&self) -> BTreeMap<Part, Offset> {
+        let position = |part: &Part| {
+            let name = &self.voice.actor.topic(part.0).name;
+            Some((*part, self.consumer.position(name, part.1)?))
+        };
+        self.reads.iter().filter_map(position).collect()
     }
 
     /// Records what it reads from now on.

@@ -10,6 +10,7 @@ mod change;
 mod consume;
 mod haul;
 mod inspect;
+mod keep;
 mod limited;
 mod member;
 mod operate;
@@ -27,6 +28,7 @@ use super::stage::{Actor, Stage};
 use crate::io::SimIo;
 
 pub use consume::read_everything;
+pub use keep::Ledgers;
 
 /// The program of a client.
 pub async fn perform(io: SimIo, stage: Stage) {
