@@ -105,7 +105,6 @@ where
             let world = World::new(frame.seed, time, frame.watcher);
             kept.replace(Some(world.clone()));
             let (nodes, tasks, looks) = (Arc::default(), Arc::default(), Arc::default());
-            let handle = handle.clone();
             let cluster = Cluster { world: world.clone(), handle, nodes, tasks, looks };
             cluster.spawn(world.clone().drive());
             cluster.spawn(cluster.clone().each_second());
