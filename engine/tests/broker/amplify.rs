@@ -297,6 +297,10 @@ fn bodies(api: ApiKey, version: i16, to: &To<'_>) -> Vec<Vec<u8>> {
             vec![body(version, &request)]
         }
         ApiKey::DescribeCluster => vec![body(version, &DescribeClusterRequest::default())],
+        ApiKey::DescribeUserScramCredentials => {
+            let users = Some(many(ScramUserName { name: "user".into() }));
+            vec![body(version, &DescribeUserScramCredentialsRequest { users })]
+        }
         ApiKey::DescribeProducers => {
             let topic = DescribeProducersTopicRequest { name: name(), partition_indexes: many(1) };
             vec![body(version, &DescribeProducersRequest { topics: vec![topic] })]
