@@ -276,8 +276,9 @@ fn hostile_load_stays_within_bounds_and_others_hardly_notice() {
     assert!(peak <= most, "{} MiB resident, at most {}", mib(peak), mib(most));
     let patience = 5 * at(&before, 50) + Duration::from_millis(50);
     assert!(at(&during, 50) <= patience, "{:?} before, {:?} now", at(&before, 50), at(&during, 50));
-    // Few of them take long, too; a machine that does much else is slow for other reasons.
-    let patience = 10 * at(&before, 99) + Duration::from_millis(500);
+    // None of them is stuck behind hostile work, either: those right behind a push share two cores with all
+    // that it sends, on a machine that may do much else.
+    let patience = 10 * at(&before, 99) + Duration::from_secs(5);
     assert!(at(&during, 99) <= patience, "{:?} before, {:?} now", at(&before, 99), at(&during, 99));
     assert!(longest <= Duration::from_secs(30), "a large produce took {longest:?}");
     drop(hostile);

@@ -321,6 +321,10 @@ async fn read_until_end<I: Io>(
             alike = if whole >= LARGE_FRAME_BYTES { whole } else { 0 };
             let mut request = buf.split_to(whole);
             request.advance(frame::SIZE_BYTES);
+            if held.is_some() && buf.is_empty() && alike == 0 {
+                // It was not what the buffer is for: who idles from now on keeps nothing from others.
+                buf = Buf::new();
+            }
             if buf.capacity() == 0 {
                 // It took all of the buffer: the share is free once it is answered.
                 memory.extend(held.take().map(Growing::complete));
