@@ -271,10 +271,12 @@ impl Machine {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, low))
     }
 
-    /// Whether its program is to get stuck for good now; a program that asks does so.
+    /// Whether its program is to get stuck for good now; a program that asks does so, which counts as
+    /// the fault's doing.
     pub fn gets_stuck(&mut self) -> bool {
-        if self.sticks.is_some() {
+        if let Some(cause) = self.sticks {
             self.stuck = self.process;
+            self.disk.troubles.bites.count(cause);
         }
         self.sticks.is_some()
     }

@@ -7,7 +7,7 @@
 //! once, as an operator would.
 //!
 //! A fault fires when it touches something: a cut that no packet met, or rot that found no file,
-//! does not count.
+//! does not count. The tape is told what each fault does, and when ([`Turn`]).
 //!
 //! What is lost for good stays so: a machine that is gone or cut off, a program that got stuck.
 //! [`Nemesis::is_lost`] says of whom nothing can be expected.
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Turn};
 use crate::cluster::Cluster;
 use crate::disk::{Call, Damage, Wreck};
 use crate::machine::{Crash, Machine};
@@ -44,9 +44,13 @@ struct State {
     counts: Counts,
     /// The kind of each fault so far.
     kinds: Vec<Kind>,
+    /// How many faults have come.
+    came: usize,
     traps: BTreeMap<Cause, Sprung>,
     /// Which faults keep each machine's process from going on.
     paused: BTreeMap<usize, BTreeSet<Cause>>,
+    /// Which machines each fault has brought down that have not started again.
+    down: BTreeMap<Cause, BTreeSet<usize>>,
     /// Faults in several steps that are still crashing something.
     crashing: u64,
     /// Machines that nobody starts again.
@@ -156,10 +160,7 @@ impl Nemesis {
         }
         for (number, kind) in kinds.iter().enumerate() {
             let cause = Cause(number as u64);
-            let met = |machine: &mut Machine| {
-                let stuck = machine.sticks == Some(cause) && machine.stuck.is_some();
-                stuck || machine.disk.troubles.bites.of(cause) > 0
-            };
+            let met = |machine: &mut Machine| machine.disk.troubles.bites.of(cause) > 0;
             let bitten = world.net(|net| net.bites().of(cause)) > 0
                 || (0..self.cluster.size()).any(|machine| world.machine(machine, met));
             *counts.entry(*kind).or_default() += u64::from(bitten);
@@ -205,6 +206,7 @@ impl Nemesis {
                     });
                     let world = self.cluster.world();
                     world.machine(machine, |machine| machine.disk.wreck = sprung.wreck);
+                    self.bring_down(machine, cause);
                     self.crash(machine, sprung.crash);
                 }
                 self.start_after(machine, sprung.down);
@@ -220,19 +222,45 @@ impl Nemesis {
     }
 
     fn crash(&self, machine: usize, crash: Crash) {
+        // What does not run is not kept from running.
+        let paused = self.with(|state| state.paused.get(&machine).cloned());
+        self.ends(paused.into_iter().flatten());
         self.cluster.crash(machine, crash);
         self.tell(machine, Seen::Crash(crash));
     }
 
     fn start(&self, machine: usize) {
-        let finished = !self.with(|state| state.brokers.contains(&machine))
-            && self.cluster.has_exited(machine);
         let gone = self.with(|state| state.gone.contains(&machine));
-        if !self.cluster.is_running(machine) && !finished && !gone {
-            self.with(|state| state.paused.remove(&machine));
+        if !self.cluster.is_running(machine) && !self.has_finished(machine) && !gone {
+            let over: Vec<Cause> = self.with(|state| {
+                state.paused.remove(&machine);
+                let started = |(cause, machines): (&Cause, &mut BTreeSet<usize>)| {
+                    (machines.remove(&machine) && machines.is_empty()).then_some(*cause)
+                };
+                state.down.iter_mut().filter_map(started).collect()
+            });
+            self.ends(over);
             self.tell(machine, Seen::Start);
             self.cluster.start(machine);
         }
+    }
+
+    /// Whether a machine is a client's that is done; it is not started any more.
+    fn has_finished(&self, machine: usize) -> bool {
+        !self.with(|state| state.brokers.contains(&machine)) && self.cluster.has_exited(machine)
+    }
+
+    /// A fault brings a machine down; it is at work until that starts again.
+    fn bring_down(&self, machine: usize, cause: Cause) {
+        self.cluster.world().tell(cause, Turn::Strikes);
+        if !self.has_finished(machine) {
+            self.with(|state| state.down.entry(cause).or_default().insert(machine));
+        }
+    }
+
+    /// What these faults did is over.
+    fn ends(&self, causes: impl IntoIterator<Item = Cause>) {
+        causes.into_iter().for_each(|cause| self.cluster.world().tell(cause, Turn::Ends));
     }
 
     fn start_after(&self, machine: usize, down: Duration) {
@@ -245,6 +273,16 @@ impl Nemesis {
 
     fn count(&self, kind: Kind) {
         self.with(|state| *state.counts.entry(kind).or_default() += 1);
+    }
+
+    fn kind(&self, cause: Cause) -> Kind {
+        self.with(|state| state.kinds[cause.0 as usize])
+    }
+
+    /// Counts one for the kind of a fault that has touched something by being carried out.
+    fn strikes(&self, cause: Cause) {
+        self.count(self.kind(cause));
+        self.cluster.world().tell(cause, Turn::Strikes);
     }
 
     fn tell(&self, machine: usize, seen: Seen) {

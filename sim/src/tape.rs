@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::cause::{Cause, Turn};
 use crate::contents::Contents;
 use crate::tap::Heard;
 use crate::trace::Event;
@@ -36,6 +37,11 @@ pub enum What {
         connection: u64,
         side: usize,
         heard: Heard,
+    },
+    /// What a fault does.
+    Fault {
+        cause: Cause,
+        turn: Turn,
     },
     /// A machine is there from now on. The first one is number 0.
     Machine {
@@ -80,6 +86,7 @@ impl fmt::Display for Entry {
                 let name = api.name();
                 write!(f, "{name} {version} connection={connection} side={side} bytes={bytes}")
             }
+            What::Fault { cause: Cause(cause), turn } => write!(f, "fault cause={cause} {turn:?}"),
             What::Machine { name } => write!(f, "machine {name}"),
             What::Disk { machine, used, dirty, capacity } => {
                 write!(f, "disk machine={machine} used={used} dirty={dirty} capacity={capacity}")

@@ -18,14 +18,14 @@ use madsim::time::TimeHandle;
 use trialog_engine::io::{Instant, Wall};
 
 use crate::agenda::{Agenda, Due};
-use crate::cause::Cause;
+use crate::cause::{Bites, Cause, Turn};
 use crate::clock::Clock;
 use crate::contents::Contents;
 use crate::disk::{Call, Disk, Ino};
 use crate::machine::{Ask, Crash, Machine, Pending, Reply, Speed};
 use crate::net::{Around, Net, Tuning};
 use crate::seed::{Seed, Stream};
-use crate::tape::{Entry, What};
+use crate::tape::{Entry, Tape, What};
 use crate::trace::{Digest, Event, Trace, Watcher};
 
 /// How often the tape is told of the disks, in simulated nanoseconds.
@@ -87,12 +87,14 @@ impl World {
     pub fn new(seed: Seed, time: TimeHandle, watcher: Watcher) -> Self {
         let mut random = seed.stream("network", 0);
         let tuning = Tuning::drawn(&mut random);
+        let trace = Trace::new(watcher);
+        let bites = bites(trace.tape(), &time);
         let inner = Inner {
             seed,
             machines: Vec::new(),
-            net: Net::new(tuning, seed.stream("links", 0), random),
+            net: Net::new(tuning, seed.stream("links", 0), random).count_into(bites),
             agenda: Agenda::default(),
-            trace: Trace::new(watcher),
+            trace,
             timers: BTreeMap::new(),
             numbered: 0,
             processes: 0,
@@ -116,6 +118,7 @@ impl World {
         let now = self.now();
         let mut inner = self.lock();
         let index = inner.machines.len();
+        let bites = bites(inner.trace.tape(), &self.time);
         let stream = |concern| inner.seed.stream(concern, index as u64);
         let mut clock = stream("clock");
         let (offset_ms, drift) =
@@ -141,6 +144,7 @@ impl World {
         inner.machines.push(machine);
         let contents = Contents::of(name.as_bytes());
         inner.trace.note_with(now, Event::Machine, &[index as u64], contents);
+        inner.machines[index].disk.troubles.bites = bites;
         if let Some(tape) = inner.trace.tape() {
             tape.add(Entry { at: now, what: What::Machine { name: name.into() } });
         }
@@ -252,6 +256,14 @@ impl World {
     pub fn say(&self, text: &str) {
         let now = self.now();
         self.lock().trace.say(now, format_args!("{text}"));
+    }
+
+    /// Tells the tape, if there is one, what a fault does.
+    pub fn tell(&self, cause: Cause, turn: Turn) {
+        let at = self.now();
+        if let Some(tape) = self.lock().trace.tape() {
+            tape.add(Entry { at, what: What::Fault { cause, turn } });
+        }
     }
 
     /// The hash so far.
@@ -651,6 +663,11 @@ impl Inner {
         let facts = [machine as u64, damage.kept, damage.dropped, damage.garbled];
         self.trace.note(now, Event::DiskCrash, &facts);
     }
+}
+
+/// Where faults are counted that touch something: on the tape as well, if there is one.
+fn bites(tape: Option<&Tape>, time: &TimeHandle) -> Bites {
+    tape.map_or_else(Bites::default, |tape| Bites::taped(tape.clone(), time.clone()))
 }
 
 /// Ends when the world's timer `id` does.

@@ -5,10 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value as Json;
-use trialog_jepsen::check::{self, Expect};
-use trialog_jepsen::history::{Event, History, Op, Topic};
+use trialog_jepsen::check::{self, Expect, call_kind};
+use trialog_jepsen::history::{Event, History, Op, Phase, Topic};
+use trialog_sim::invariant::Sighting;
+use trialog_sim::plan::Kind;
 use trialog_sim::report::{self, Data};
-use trialog_sim::scenario::{self, Failed, Failure, Run, Size, Watch};
+use trialog_sim::scenario::{self, BrokerDisk, Failed, Failure, Run, Size, Watch};
 
 fn sim(arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_trialog-sim");
@@ -176,4 +178,70 @@ fn the_page_of_a_failure_marks_the_first_bad_event() {
     assert!(!data.faults.is_empty() && data.healed > 0.0);
     assert!(data.disks.iter().any(|disk| disk.3 > 0), "something is dirty at some time");
     assert!(!data.marks.is_empty() && !data.ends.is_empty() && !data.reads.is_empty());
+}
+
+/// On a disk that lies about its flushes, the invariants see in the middle of a run what no history
+/// shows before its end.
+#[test]
+fn the_page_of_a_broken_invariant_marks_when_it_was_seen() {
+    let run = |seed| Run { watch: Watch::Tape, ..Run::new(seed, Size::Small) };
+    let fails = |seed| scenario::run_on(BrokerDisk::Lying, &run(seed)).err();
+    let seen = |failure: &Failure| !failure.facts.sightings.is_empty();
+    let mut failure = (0..40).filter_map(fails).find(seen).expect("many seeds fail");
+    failure.facts.findings.clear();
+    let sightings = &failure.facts.sightings;
+    assert!(sightings.is_sorted_by_key(|sighting| sighting.at));
+    let Sighting { at, machine, found_by, text } = sightings[0].clone();
+    assert!(failure.found_by.iter().any(|by| by == found_by), "{found_by}: {text}");
+    let data = Data::of(&Err(failure));
+    let bad = data.bad.as_ref().expect("something is wrong");
+    assert!(bad.at == at as f64 / 1e6 && bad.at < data.end, "{} of {}", bad.at, data.end);
+    assert_eq!((bad.machine, bad.operation, bad.finding), (machine, None, None));
+    assert_eq!(bad.text, format!("{found_by}: {text}"));
+    assert_eq!((&data.sightings[0].2, &data.sightings[0].3), (&found_by.to_owned(), &text));
+}
+
+#[test]
+fn the_page_joins_every_call_with_its_answer_and_shows_faults_while_they_are_at_work() {
+    let (mut joined, mut idle) = ([0; 2], 0);
+    for seed in 0..6 {
+        let run = Run { watch: Watch::Tape, ..Run::new(seed, Size::Small) };
+        let passed = scenario::run(&run).expect("passes");
+        let history = passed.facts.history.clone().expect("taped");
+        let planned = passed.facts.plan.faults.len();
+        let data = Data::of(&Ok(passed));
+        for (from, to, _, phase, text, events) in &data.operations {
+            let first = &history.events()[events[0]];
+            let is_send = matches!(first.op, Op::Send { .. });
+            if !is_send && call_kind(&first.op).is_none() {
+                assert!(from == to && events.len() == 1, "{text}");
+                continue;
+            }
+            assert_eq!(first.phase, Phase::Invoke, "an answer to nothing: {text}");
+            match &events[1..] {
+                [] => assert!(*to < 0.0 && phase.is_empty(), "{text}"),
+                [last] => {
+                    joined[usize::from(is_send)] += 1;
+                    assert_eq!(history.events()[*last].process, first.process, "{text}");
+                    assert!(to >= from && !phase.is_empty(), "{text}");
+                }
+                _ => panic!("answered twice: {text}"),
+            }
+        }
+        assert_eq!(data.faults.len(), planned, "every fault came");
+        let heals = |kind: &str| {
+            let stay = ["Clock", "Monotonic", "Dead", "Half", "Reset"];
+            let for_good = Kind::ALL.into_iter().filter(|kind| kind.is_for_good());
+            !stay.iter().any(|it| kind.starts_with(it))
+                && !for_good.into_iter().any(|it| it.to_string() == kind)
+        };
+        for (from, to, kind, text, ..) in data.faults.iter().filter(|row| heals(&row.2)) {
+            assert!(from <= to && *to <= data.healed, "{kind} from {from} to {to}: {text}");
+        }
+        idle += data.faults.iter().filter(|row| !row.5).count();
+        let struck = data.faults.iter().filter(|row| row.5).count();
+        assert!(struck >= 2, "seed {seed} crashes brokers");
+    }
+    assert!(joined.into_iter().all(|count| count > 100), "calls and sends: {joined:?}");
+    assert!(idle > 0, "some fault never met anything");
 }

@@ -54,7 +54,8 @@ pub fn calls<'a>(history: &'a History, report: &mut Report) -> Vec<Call<'a>> {
 }
 
 /// A number for each kind of call; none for what is not one.
-fn kind(op: &Op) -> Option<u8> {
+#[must_use]
+pub fn kind(op: &Op) -> Option<u8> {
     Some(match op {
         Op::Trim { .. } => 0,
         Op::ListOffset { .. } => 1,

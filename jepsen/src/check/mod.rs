@@ -43,6 +43,7 @@ use start_offset::Starts;
 use view::View;
 use walk::Moves;
 
+pub use calls::kind as call_kind;
 pub use expect::{Expect, Promise, Retention};
 
 /// Findings of one anomaly that are kept with witness and sentence; the rest is only counted.

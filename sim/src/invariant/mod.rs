@@ -4,7 +4,8 @@
 //! whenever a client is told something, and once in every simulated second besides, and remembers
 //! what must still be true later. It draws no randomness, starts no tasks and changes nothing, so
 //! that a run with it and one without are the same run. Each violation carries the id of
-//! `engine/docs/invariants.md`.
+//! `engine/docs/invariants.md`, and is kept as a [`Sighting`]: with the time and the machine at which
+//! it was seen.
 //!
 //! [`quota`] judges what clients with a quota were let through; they tell it themselves.
 //! [`after`] and [`groups`] look at what a last power cut left on the disks, without a broker.
@@ -44,6 +45,19 @@ pub struct Violation {
     pub text: String,
 }
 
+/// Something wrong that no history shows, as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// When, in simulated nanoseconds. It may have become wrong a while before.
+    pub at: u64,
+    /// On which machine; none if it is no matter of one machine.
+    pub machine: Option<usize>,
+    /// What found it: the id of an invariant, or the name of a complaint.
+    pub found_by: &'static str,
+    /// What was seen.
+    pub text: String,
+}
+
 /// A partition of a topic by name: names are unique over all brokers of a run.
 pub(crate) type Part = (String, PartitionIndex);
 
@@ -65,7 +79,7 @@ pub struct Watch {
     disk_seen: BTreeMap<usize, u64>,
     /// Since when processes of brokers have refused records although there is ample room.
     refusing: BTreeMap<u64, u64>,
-    violations: Vec<Violation>,
+    violations: Vec<Sighting>,
 }
 
 impl Watch {
@@ -124,7 +138,7 @@ impl Watch {
             wrong.extend(check_bounds(reading));
             wrong.extend(check_room(reading, hurt));
             for violation in wrong {
-                self.report(violation);
+                self.report(at, broker.machine, violation);
             }
             self.last.insert(key, reading.clone());
         }
@@ -147,20 +161,23 @@ impl Watch {
             self.refusing.insert(broker.number, now);
             let seconds = ROOM_UNSEEN_MAX / 1_000_000_000;
             let text = format!("a broker takes no records after {seconds} s with ample room");
-            self.report(Violation { id: "ROOM-1", text });
+            self.report(now, broker.machine, Violation { id: "ROOM-1", text });
         }
     }
 
-    /// Something else that must hold does not.
-    pub fn report(&mut self, violation: Violation) {
-        if self.violations.len() < VIOLATIONS_MAX && !self.violations.contains(&violation) {
-            self.violations.push(violation);
+    /// Something else that must hold does not, as was seen `at` that time on this machine.
+    pub fn report(&mut self, at: u64, machine: usize, violation: Violation) {
+        let Violation { id: found_by, text } = violation;
+        let known =
+            self.violations.iter().any(|seen| seen.found_by == found_by && seen.text == text);
+        if self.violations.len() < VIOLATIONS_MAX && !known {
+            self.violations.push(Sighting { at, machine: Some(machine), found_by, text });
         }
     }
 
-    /// What was wrong so far.
+    /// What was wrong so far, in the order in which it was seen.
     #[must_use]
-    pub fn violations(&self) -> &[Violation] {
+    pub fn violations(&self) -> &[Sighting] {
         &self.violations
     }
 }

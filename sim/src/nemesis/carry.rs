@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Nemesis, Sprung};
 use crate::atlas;
-use crate::cause::Cause;
+use crate::cause::{Cause, Turn};
 use crate::clock::Mischief;
 use crate::disk::Trouble;
 use crate::fault::{Breach, Fault};
@@ -31,13 +31,14 @@ impl Nemesis {
     pub(super) fn begin(&self, kind: Kind, fault: &Fault) {
         let world = self.cluster.world().clone();
         world.note_text(Event::Fault, &[], &format!("fault: {kind}: {fault:?}"));
-        let cause = self.with(|state| {
-            state.kinds.push(kind);
-            Cause(state.kinds.len() as u64 - 1)
+        let place = self.with(|state| {
+            state.came += 1;
+            state.came - 1
         });
+        let cause = self.comes(kind, place);
         match fault.clone() {
             Fault::Crash { machine, crash, down } => self.crashing(async move |nemesis| {
-                nemesis.crash_once_up(machine, crash, down, kind).await;
+                nemesis.crash_once_up(machine, crash, down, cause).await;
             }),
             Fault::Trap { machine, crash, call, calls, sectors_min, wreck, down } => {
                 self.with(|state| state.traps.insert(cause, Sprung { crash, call, wreck, down }));
@@ -47,7 +48,7 @@ impl Nemesis {
             Fault::CrashLoop { machine, crash, times, pause } => {
                 self.crashing(async move |nemesis| {
                     for _ in 0..times {
-                        nemesis.crash_once_up(machine, crash, pause / 2, kind).await;
+                        nemesis.crash_once_up(machine, crash, pause / 2, cause).await;
                         nemesis.cluster.pass(pause).await;
                     }
                 });
@@ -55,6 +56,7 @@ impl Nemesis {
             Fault::Blackout { machines, down } => {
                 self.count(kind);
                 for machine in machines {
+                    self.bring_down(machine, cause);
                     // Also one without a process: its page cache is gone.
                     self.crash(machine, Crash::PowerLoss);
                     self.start_after(machine, down);
@@ -62,17 +64,18 @@ impl Nemesis {
             }
             Fault::RollingRestart { machines, down } => self.crashing(async move |nemesis| {
                 for machine in machines {
-                    nemesis.stop_once_up(machine, down, kind).await;
+                    nemesis.stop_once_up(machine, down, cause).await;
                     nemesis.cluster.pass(down).await;
                 }
             }),
             Fault::GracefulStop { machine, down } => self.crashing(async move |nemesis| {
-                nemesis.stop_once_up(machine, down, kind).await;
+                nemesis.stop_once_up(machine, down, cause).await;
             }),
             Fault::LostData { machine, down } => self.crashing(async move |nemesis| {
                 if !nemesis.once_up(machine).await {
                     return;
                 }
+                nemesis.bring_down(machine, cause);
                 nemesis.crash(machine, Crash::PowerLoss);
                 nemesis.start_after(machine, down);
                 let lost = nemesis.cluster.world().machine(machine, |machine| {
@@ -117,7 +120,7 @@ impl Nemesis {
                 while !nemesis.is_healed() {
                     let world = nemesis.cluster.world();
                     if world.machine(machine, |m| atlas::strike(&mut m.disk, rot, &mut random)) {
-                        return nemesis.count(kind);
+                        return nemesis.strikes(cause);
                     }
                     nemesis.cluster.pass(LOOK_AGAIN).await;
                 }
@@ -140,7 +143,7 @@ impl Nemesis {
             }
             Fault::Swizzle { order, release, with, pause } => {
                 // One more cause for each machine, so that each is released by itself.
-                let causes: Vec<Cause> = order.iter().map(|_| self.further(kind)).collect();
+                let causes: Vec<Cause> = order.iter().map(|_| self.comes(kind, place)).collect();
                 self.steps(async move |nemesis| {
                     for (machine, cause) in order.iter().zip(&causes) {
                         let others = with.iter().filter(|other| *other != machine);
@@ -174,6 +177,7 @@ impl Nemesis {
                 self.hinder(&self.links_of(machine), cause, Hindrance::Cut);
                 self.after(lasting, move |nemesis| nemesis.lift(cause));
                 if self.cluster.is_running(machine) {
+                    self.bring_down(machine, self.comes(kind, place));
                     self.crash(machine, Crash::Kill);
                 }
                 self.start_after(machine, down);
@@ -188,13 +192,19 @@ impl Nemesis {
                     });
                 }
             }
-            Fault::Clock { machine, mischief } => {
+            Fault::Clock { machine, mischief: mischief @ Mischief::DeadBattery } => {
+                // Nobody knows before the next boot.
                 self.count(kind);
                 let now = world.now();
                 world.machine(machine, |machine| machine.clock.suffer(now, mischief));
             }
+            Fault::Clock { machine, mischief } => {
+                self.strikes(cause);
+                let now = world.now();
+                world.machine(machine, |machine| machine.clock.suffer(now, mischief));
+            }
             Fault::Gone { machine, crash } => {
-                self.count(kind);
+                self.strikes(cause);
                 self.with(|state| state.gone.insert(machine));
                 // If it is down just now, it stays down.
                 self.crash(machine, crash);
@@ -208,7 +218,7 @@ impl Nemesis {
                 world.machine(machine, |machine| machine.sticks = Some(cause));
             }
             Fault::ClockStrobe { machine, by_ms, times, period } => {
-                self.count(kind);
+                self.strikes(cause);
                 self.steps(async move |nemesis| {
                     for number in 0..times {
                         let by_ms = if number % 2 == 0 { by_ms } else { -by_ms };
@@ -218,15 +228,17 @@ impl Nemesis {
                         world.machine(machine, |machine| machine.clock.suffer(now, jump));
                         nemesis.cluster.pass(period).await;
                     }
+                    nemesis.ends([cause]);
                 });
             }
         }
     }
 
     /// Crashes a machine now, or as soon as it runs again. Not one whose program is over.
-    async fn crash_once_up(&self, machine: usize, crash: Crash, down: Duration, kind: Kind) {
+    async fn crash_once_up(&self, machine: usize, crash: Crash, down: Duration, cause: Cause) {
         if self.once_up(machine).await {
-            self.count(kind);
+            self.count(self.kind(cause));
+            self.bring_down(machine, cause);
             self.crash(machine, crash);
             self.start_after(machine, down);
         }
@@ -234,11 +246,12 @@ impl Nemesis {
 
     /// Tells a machine's process to stop, now or as soon as it runs, and waits until it has; it is
     /// killed if that takes too long.
-    async fn stop_once_up(&self, machine: usize, down: Duration, kind: Kind) {
+    async fn stop_once_up(&self, machine: usize, down: Duration, cause: Cause) {
         if !self.once_up(machine).await {
             return;
         }
-        self.count(kind);
+        self.count(self.kind(cause));
+        self.bring_down(machine, cause);
         self.cluster.world().tell_to_stop(machine);
         let step = Duration::from_millis(20);
         for _ in 0..GRACE.as_millis() / step.as_millis() {
@@ -275,6 +288,7 @@ impl Nemesis {
             machine.disk.troubles.add(cause, trouble, used, until);
         });
         self.after(lasting, move |nemesis| {
+            nemesis.ends([cause]);
             let world = nemesis.cluster.world();
             world.machine(machine, |machine| machine.disk.troubles.lift(cause));
         });
@@ -295,6 +309,9 @@ impl Nemesis {
     }
 
     fn lift(&self, cause: Cause) {
+        if !self.is_healed() {
+            self.ends([cause]);
+        }
         self.cluster.world().around(|net, around| net.lift(around, cause));
     }
 
@@ -302,26 +319,34 @@ impl Nemesis {
         causes.iter().for_each(|cause| self.lift(*cause));
     }
 
-    fn further(&self, kind: Kind) -> Cause {
-        self.with(|state| {
+    /// A cause for what a fault does, or for one of the ways in which it does it.
+    fn comes(&self, kind: Kind, place: usize) -> Cause {
+        let cause = self.with(|state| {
             state.kinds.push(kind);
             Cause(state.kinds.len() as u64 - 1)
-        })
+        });
+        self.cluster.world().tell(cause, Turn::Comes(place));
+        cause
     }
 
     fn pause(&self, machine: usize, cause: Cause) {
         if self.cluster.is_running(machine) {
             self.with(|state| state.paused.entry(machine).or_default().insert(cause));
+            self.cluster.world().tell(cause, Turn::Strikes);
             self.cluster.pause(machine);
         }
     }
 
     /// The process goes on once no fault keeps it any more.
     fn unpause(&self, machine: usize, cause: Cause) {
-        let free = self.with(|state| {
-            let Some(causes) = state.paused.get_mut(&machine) else { return false };
-            causes.remove(&cause) && causes.is_empty()
+        let (kept, free) = self.with(|state| {
+            let Some(causes) = state.paused.get_mut(&machine) else { return (false, false) };
+            let kept = causes.remove(&cause);
+            (kept, kept && causes.is_empty())
         });
+        if kept && self.cluster.is_running(machine) {
+            self.ends([cause]);
+        }
         if free {
             self.cluster.resume(machine);
         }

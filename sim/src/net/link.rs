@@ -149,6 +149,11 @@ impl Links {
         self.lift_where(|cause| !kept.contains(&cause))
     }
 
+    /// Counts in these from now on.
+    pub fn count_into(&mut self, bites: Bites) {
+        self.bites = bites;
+    }
+
     /// How often each cause has touched a packet.
     #[must_use]
     pub fn bites(&self) -> &Bites {

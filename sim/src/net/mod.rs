@@ -152,6 +152,13 @@ impl Net {
         }
     }
 
+    /// The same network, counting what faults touch in these.
+    #[must_use]
+    pub fn count_into(mut self, bites: Bites) -> Net {
+        self.links.count_into(bites);
+        self
+    }
+
     /// How often each cause has touched something.
     #[must_use]
     pub fn bites(&self) -> &Bites {

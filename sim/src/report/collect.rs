@@ -2,15 +2,21 @@
 //!
 //! The tape knows sockets, processes and bytes; the page shows machines and messages. This is the
 //! way from one to the other: who owned which connection, when the first byte of a frame was
-//! handed over, which operations belong together.
+//! handed over, what was seen first of all that is wrong.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use trialog_engine::wire::code::ErrorCode;
+use trialog_jepsen::check::Anomaly;
 use trialog_jepsen::history::{History, Op, Phase};
 
-use super::{Bad, Data, OperationRow};
+use super::band::{self, Band};
+use super::join::{self, Open};
+use super::{Bad, Data, OperationRow, words};
+use crate::fault::Fault;
+use crate::invariant::Sighting;
 use crate::outcome::command;
+use crate::plan::Planned;
 use crate::scenario::{Facts, Failed, Failure, Passed, speaker};
 use crate::tape::{Entry, What};
 use crate::trace::Event;
@@ -64,9 +70,11 @@ pub fn data(result: &Result<Passed, Failure>) -> Data {
         .to_owned();
         (data.found_by, data.text) = (found_by.clone(), text.clone());
     }
-    let mut walk = Walk::default();
-    // What comes later is the world being taken down.
+    // What comes later is the world being taken down; the processes that live to the end are killed
+    // then. A run that panicked is not taken down: its end is the panic.
     let over = end(facts);
+    let taken_down = facts.digest.map(|_| data.end);
+    let mut walk = Walk { taken_down, ..Walk::default() };
     for entry in facts.tape.iter().take_while(|entry| entry.at <= over) {
         walk.entry(entry, &mut data);
     }
@@ -106,6 +114,8 @@ fn ms(at: u64) -> f64 {
 /// What is known at one place of the tape.
 #[derive(Default)]
 struct Walk {
+    /// When what lives is killed because the run is over.
+    taken_down: Option<f64>,
     /// Machine and start of each living process.
     alive: BTreeMap<u64, (usize, f64)>,
     /// The machine of every process.
@@ -152,6 +162,8 @@ impl Walk {
         match &entry.what {
             What::Event { event, facts, .. } => self.event(at, *event, facts, data),
             What::Text(text) => say(at, text, data),
+            // See `band`.
+            What::Fault { .. } => {}
             What::Machine { name } => data.machines.push(name.to_string()),
             What::Disk { machine, used, dirty, capacity } => {
                 data.disks.push((at, *machine, *used, *dirty, *capacity));
@@ -182,6 +194,7 @@ impl Walk {
                 self.alive.insert(process, (machine as usize, at));
                 self.machine_of.insert(process, machine as usize);
             }
+            (Event::Kill, _) if self.taken_down == Some(at) => {}
             (Event::Kill, &[_, process, ..]) => self.over(at, process, "kill", data),
             (Event::PowerLoss, &[_, process, ..]) => self.over(at, process, "power loss", data),
             (Event::Exit, &[_, process, ..]) => self.over(at, process, "exit", data),
@@ -260,30 +273,25 @@ fn label_of(known: &mut BTreeMap<String, usize>, list: &mut Vec<String>, name: S
     })
 }
 
-/// The plan's faults, with those that are left out taken out.
+/// The plan's faults as they came, those left out and those that never came taken out.
 fn faults(facts: &Facts, data: &mut Data) {
-    for (index, planned) in facts.plan.faults.iter().enumerate() {
-        if facts.run.cut.faults.contains(&index) {
-            continue;
-        }
-        let text = format!("{:?}", planned.fault);
-        let at = planned.at.as_secs_f64() * 1e3;
-        let lasting = planned.fault.lasting().as_secs_f64() * 1e3;
-        let machines = planned.fault.machines();
-        data.faults.push((
-            at,
-            (at + lasting).min(data.end),
-            planned.kind.to_string(),
-            text,
-            machines,
-        ));
+    let planned = facts.plan.faults.iter().enumerate();
+    let planned = planned.filter(|(index, _)| !facts.run.cut.faults.contains(index));
+    let planned: Vec<&Planned> = planned.map(|(_, planned)| planned).collect();
+    let faults: Vec<&Fault> = planned.iter().map(|planned| &planned.fault).collect();
+    let bands = band::bands(&faults, &facts.tape, end(facts));
+    for (Planned { kind, fault, .. }, band) in planned.into_iter().zip(bands) {
+        let Some(Band { from, to, struck }) = band else { continue };
+        let (text, machines) = (format!("{fault:?}"), fault.machines());
+        data.faults.push((ms(from), ms(to), kind.to_string(), text, machines, struck));
     }
+    data.faults.sort_by(|a, b| a.0.total_cmp(&b.0));
 }
 
 /// Joins the events of the history into operations; returns the operation of each event.
 fn operations(history: &History, walk: &Walk, data: &mut Data) -> Vec<Option<usize>> {
     let mut index = Vec::new();
-    let mut open = BTreeMap::new();
+    let mut open = Open::default();
     let mut partitions = walk.partitions.clone();
     let (mut ends, mut reads) = (BTreeMap::new(), BTreeMap::new());
     for (number, event) in history.events().iter().enumerate() {
@@ -293,12 +301,6 @@ fn operations(history: &History, walk: &Walk, data: &mut Data) -> Vec<Option<usi
             continue;
         };
         let mut place = |name: String| label_of(&mut partitions, &mut data.partitions, name);
-        let phase = match event.phase {
-            Phase::Invoke => "",
-            Phase::Ok => "ok",
-            Phase::Fail => "fail",
-            Phase::Info => "info",
-        };
         match &event.op {
             Op::Send { topic, partition: Some(partition), offset: Some(offset), .. } => {
                 let name = format!("{}/{}", history.name(*topic), partition.0);
@@ -312,29 +314,25 @@ fn operations(history: &History, walk: &Walk, data: &mut Data) -> Vec<Option<usi
             }
             _ => {}
         }
-        let key = match &event.op {
-            Op::Send { value, .. } => Some((event.process, value.0)),
-            _ => None,
-        };
-        let begun = key.and_then(|key| open.get(&key).copied());
-        match (event.phase, begun) {
-            (Phase::Ok | Phase::Fail | Phase::Info, Some(operation)) => {
-                let row: &mut OperationRow = &mut data.operations[operation];
-                (row.1, row.3) = (at, phase);
-                row.4 = text(history, &event.op);
-                row.5.push(number);
-                index.push(Some(operation));
+        let asks = event.phase == Phase::Invoke;
+        let asked = if asks { None } else { open.ends(event) };
+        if let Some(operation) = asked {
+            let row: &mut OperationRow = &mut data.operations[operation];
+            (row.1, row.3) = (at, join::phase(event));
+            if event.phase == Phase::Ok {
+                row.4 = words::of(history, &event.op);
             }
-            _ => {
-                let done = if event.phase == Phase::Invoke { -1.0 } else { at };
-                let operation = data.operations.len();
-                let text = text(history, &event.op);
-                data.operations.push((at, done, machine, phase, text, vec![number]));
-                index.push(Some(operation));
-                if let (Phase::Invoke, Some(key)) = (event.phase, key) {
-                    open.insert(key, operation);
-                }
-            }
+            row.5.push(number);
+            index.push(Some(operation));
+            continue;
+        }
+        let operation = data.operations.len();
+        let done = if asks { -1.0 } else { at };
+        let text = words::of(history, &event.op);
+        data.operations.push((at, done, machine, join::phase(event), text, vec![number]));
+        index.push(Some(operation));
+        if asks {
+            open.begins(event, operation);
         }
     }
     index
@@ -355,62 +353,43 @@ fn higher(
     }
 }
 
-fn text(history: &History, op: &Op) -> String {
-    match op {
-        Op::Send { topic, partition, value, offset, .. } => {
-            let partition = partition.map_or_else(|| "?".to_owned(), |p| p.0.to_string());
-            let offset =
-                offset.map_or_else(String::new, |offset| format!(" at offset {}", offset.0));
-            format!("send {value} to {}/{partition}{offset}", history.name(*topic))
-        }
-        Op::Poll { records } => {
-            let few = records.iter().take(8).map(|record| {
-                let (topic, partition) = (history.name(record.topic), record.partition.0);
-                format!("{topic}/{partition}@{}={}", record.offset.0, record.value)
-            });
-            let few: Vec<String> = few.collect();
-            let more = if records.len() > 8 { ", ..." } else { "" };
-            format!("poll of {}: {}{more}", records.len(), few.join(", "))
-        }
-        Op::Seek { topic, partition, offset } => {
-            format!("seek {}/{} to {}", history.name(*topic), partition.0, offset.0)
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-/// What the judge found, and the first bad event.
+/// What the judge found and what else was seen to be wrong, and the first bad event.
 fn findings(facts: &Facts, failure: Option<&Failure>, index: &[Option<usize>], data: &mut Data) {
-    for finding in &facts.findings {
-        let at = |event: &usize| index.get(*event).copied().flatten();
-        let mut operations: Vec<usize> = finding.witness.iter().filter_map(at).collect();
+    let events = facts.history.as_ref().map(History::events).unwrap_or_default();
+    // What is missing from the final reading is known to be missing when that is over.
+    let last_read = events.iter().rposition(|event| matches!(event.op, Op::Poll { .. }));
+    let mut proofs = Vec::new();
+    for (number, finding) in facts.findings.iter().enumerate() {
+        let missing = last_read.filter(|_| finding.anomaly == Anomaly::Unseen);
+        let witness = || finding.witness.iter().copied().chain(missing);
+        // A finding is proven by the last of its events.
+        let proof = witness().filter(|&event| event < events.len()).max();
+        let operation = |event: usize| index.get(event).copied().flatten();
+        if let Some(proof) = proof {
+            let at = ms(events[proof].time_ns);
+            let text = format!("{}: {}", finding.anomaly, finding.sentence);
+            let machine = operation(proof).map(|row| data.operations[row].2);
+            let operation = operation(proof);
+            proofs.push(Bad { at, machine, operation, finding: Some(number), text });
+        }
+        let mut operations: Vec<usize> = witness().filter_map(operation).collect();
         operations.sort_unstable();
         operations.dedup();
         data.findings.push((finding.anomaly.to_string(), finding.sentence.clone(), operations));
     }
-    let when = |operation: usize| {
-        let row = &data.operations[operation];
-        if row.1 >= 0.0 { row.1 } else { row.0 }
-    };
-    // A finding is proven by the last of its events; the run is known to be wrong by the first
-    // finding that is.
-    let proofs = data.findings.iter().enumerate().filter_map(|(finding, (_, _, operations))| {
-        let last = operations.iter().copied().max_by(|a, b| when(*a).total_cmp(&when(*b)))?;
-        Some((when(last), last, finding))
+    for Sighting { at, machine, found_by, text } in &facts.sightings {
+        let (at, found_by) = (ms(*at), (*found_by).to_owned());
+        let words = format!("{found_by}: {text}");
+        data.sightings.push((at, *machine, found_by, text.clone()));
+        let (machine, operation, finding) = (*machine, None, None);
+        proofs.push(Bad { at, machine, operation, finding, text: words });
+    }
+    // The run is known to be wrong by what shows it first; at its end, if nothing else does.
+    data.bad = proofs.into_iter().min_by(|a, b| a.at.total_cmp(&b.at)).or_else(|| {
+        let text = failure?.text.lines().next().unwrap_or_default().to_owned();
+        let (machine, operation, finding) = (None, None, None);
+        Some(Bad { at: data.end, machine, operation, finding, text })
     });
-    let first = proofs.min_by(|a, b| a.0.total_cmp(&b.0));
-    data.bad = match (first, failure) {
-        (Some((at, operation, finding)), _) => {
-            let (anomaly, sentence, _) = &data.findings[finding];
-            let text = format!("{anomaly}: {sentence}");
-            Some(Bad { at, operation: Some(operation), finding: Some(finding), text })
-        }
-        (None, Some(failure)) => {
-            let text = failure.text.lines().next().unwrap_or_default().to_owned();
-            Some(Bad { at: data.end, operation: None, finding: None, text })
-        }
-        (None, None) => None,
-    };
 }
 
 /// The name of an error code.

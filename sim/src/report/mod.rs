@@ -2,9 +2,12 @@
 //!
 //! [`Data`] is everything that the page shows, taken from a taped run; [`page`] puts it into the
 //! page, next to the script and the styles that are files beside this one. Nothing here judges: the
-//! first bad event is the one that the judge's findings point to.
+//! first bad event is what shows first, of all that the judge, the invariants and the clients found.
 
+mod band;
 mod collect;
+mod join;
+mod words;
 
 use serde::Serialize;
 
@@ -42,8 +45,8 @@ pub struct Data {
     pub machines: Vec<String>,
     /// Machine, from, to, how it ended: `exit`, `kill`, `power loss`, or nothing.
     pub lives: Vec<(usize, f64, f64, &'static str)>,
-    /// From, to, kind, what it is, the machines that it meets.
-    pub faults: Vec<(f64, f64, String, String, Vec<usize>)>,
+    /// Faults that came: see [`FaultRow`].
+    pub faults: Vec<FaultRow>,
     /// Sent, arrived (negative if never), from and to machine, label (see `labels`), bytes, errors.
     pub messages: Vec<MessageRow>,
     /// What messages are called.
@@ -53,8 +56,8 @@ pub struct Data {
     pub disk_calls: Vec<(f64, f64, usize, u64, bool, String)>,
     /// What disk calls are called, by number.
     pub disk_kinds: Vec<&'static str>,
-    /// Begun, done (negative if never), machine, phase (`ok`, `fail`, `info`, or nothing), what it
-    /// is, its events in the history.
+    /// Begun, done (negative if never), machine, phase (`ok`, `fail`, `info`; nothing if there was no
+    /// answer, or none to wait for), what it is, its events in the history.
     pub operations: Vec<OperationRow>,
     /// At, machine, bytes used, bytes dirty, capacity.
     pub disks: Vec<(f64, usize, u64, u64, u64)>,
@@ -70,12 +73,19 @@ pub struct Data {
     pub texts: Vec<(f64, String)>,
     /// What the judge found: anomaly, sentence, operations (indexes into `operations`).
     pub findings: Vec<(String, String, Vec<usize>)>,
+    /// What else was seen to be wrong: at, machine (if it is a matter of one), the invariant or
+    /// complaint, what was seen.
+    pub sightings: Vec<(f64, Option<usize>, String, String)>,
     /// The first bad event.
     pub bad: Option<Bad>,
 }
 
 /// A row of [`Data::messages`].
 pub type MessageRow = (f64, f64, usize, usize, usize, usize, Vec<String>);
+
+/// A row of [`Data::faults`]: from, to, kind, what it is, the machines that it meets, whether it
+/// touched anything. One that did was at work all the time; one that did not only lay in wait.
+pub type FaultRow = (f64, f64, String, String, Vec<usize>, bool);
 
 /// A row of [`Data::operations`].
 pub type OperationRow = (f64, f64, usize, &'static str, String, Vec<usize>);
@@ -85,8 +95,10 @@ pub type OperationRow = (f64, f64, usize, &'static str, String, Vec<usize>);
 pub struct Bad {
     /// When.
     pub at: f64,
-    /// The operation, as an index into [`Data::operations`]; none if the run itself is what is
-    /// wrong (it hung, it panicked, an invariant did not hold).
+    /// On which machine, if it is a matter of one.
+    pub machine: Option<usize>,
+    /// The operation, as an index into [`Data::operations`]; none if no operation shows it (the run
+    /// hung, it panicked, an invariant did not hold).
     pub operation: Option<usize>,
     /// The finding, as an index into [`Data::findings`].
     pub finding: Option<usize>,
@@ -99,6 +111,12 @@ impl Data {
     #[must_use]
     pub fn of(result: &Result<Passed, Failure>) -> Data {
         collect::data(result)
+    }
+
+    /// How many messages, disk calls and operations there are.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        self.messages.len() + self.disk_calls.len() + self.operations.len()
     }
 }
 

@@ -4,6 +4,7 @@
 const data = JSON.parse(document.getElementById('data').textContent);
 const $ = (id) => document.getElementById(id);
 const view = $('view'), overview = $('overview'), tip = $('tip');
+const LISTED = 12;
 const GUTTER = 138, RULER = 26, LANE = 50, FAULT = 15, CHART = 62;
 const end = Math.max(data.end, 1);
 const window_ = { from: 0, to: end };
@@ -32,6 +33,7 @@ const spans = {
   messages: longest(data.messages), disk_calls: longest(data.disk_calls),
   operations: longest(data.operations),
 };
+const events = data.messages.length + data.disk_calls.length + data.operations.length;
 const isAnswer = data.labels.map((label_) => label_.includes(' answer'));
 data.operations.forEach((row, index) => { row.index = index; });
 const operations = [...data.operations].sort((a, b) => a[0] - b[0]);
@@ -151,18 +153,27 @@ const label = (at, step) => step >= 1000 ? (at / 1000).toFixed(0) + ' s'
   : step >= 1 ? (at / 1000).toFixed(3) + ' s' : at.toFixed(3) + ' ms';
 
 function drawFaults(g, high) {
-  data.faults.forEach(([from, to, kind, text, machines], index) => {
+  data.faults.forEach(([from, to, kind, text, machines, struck], index) => {
     if (to < window_.from || from > window_.to) return;
     const top = RULER + 2 + faultRows[index] * FAULT;
     const left = x(from), wide = Math.max(x(to) - left, 3);
     const dim = passing && !passing.faults[index];
-    g.globalAlpha = dim ? .15 : 1;
-    g.fillStyle = colours.faultsoft;
-    machines.forEach((machine) => g.fillRect(left, laneY(machine) - LANE / 2 + 2, wide, LANE - 4));
-    g.fillStyle = colours.fault;
-    g.fillRect(left, top, wide, FAULT - 3);
     const room = wide > 8 * kind.length;
-    g.fillStyle = room ? colours.panel : colours.fault;
+    g.globalAlpha = dim ? .15 : 1;
+    if (struck) {
+      g.fillStyle = colours.faultsoft;
+      machines.forEach((machine) => g.fillRect(left, laneY(machine) - LANE / 2 + 2, wide, LANE - 4));
+      g.fillStyle = colours.fault;
+      g.fillRect(left, top, wide, FAULT - 3);
+      g.fillStyle = room ? colours.panel : colours.fault;
+    } else {
+      // It touched nothing: hollow, and no lane is shaded.
+      g.strokeStyle = colours.idle;
+      g.setLineDash([3, 2]);
+      g.strokeRect(left + .5, top + .5, wide - 1, FAULT - 4);
+      g.setLineDash([]);
+      g.fillStyle = colours.idle;
+    }
     g.fillText(kind, room ? Math.max(left, GUTTER) + 5 : left + wide + 4, top + 6.5);
     g.globalAlpha = 1;
     drawn.boxes.push({ kind: 'fault', index, left, top, right: left + Math.max(wide, 8 * kind.length), bottom: top + FAULT });
@@ -269,7 +280,8 @@ function drawOperations(g) {
   visible(operations, spans.operations, (row) => {
     const [from, to, machine, phase] = row;
     if (passing && !passing.operations[row.index]) return;
-    const kind = phase || 'open';
+    // What is said and not asked waits for nothing.
+    const kind = phase || (to < 0 ? 'open' : 'ok');
     const left = x(from), right = Math.max(to < 0 ? left + 3 : x(to), left + 2);
     const poll = row[4].startsWith('poll');
     const y = laneY(machine) - (poll ? 19 : 12);
@@ -291,6 +303,9 @@ function drawChart(g, chart, top) {
   const series = seriesOf(chart);
   const most = Math.max(1, ...series.map((one) => one.most));
   const y = (value) => bottom - Math.max(0, value) / most * (CHART - 24);
+  // A disk's capacity may lie far above what is shown.
+  g.save();
+  g.beginPath(); g.rect(GUTTER, top, width() - GUTTER, CHART - 14); g.clip();
   for (const one of series) {
     g.strokeStyle = colours[one.colour];
     g.fillStyle = colours.area;
@@ -311,6 +326,7 @@ function drawChart(g, chart, top) {
     g.setLineDash([]);
     g.lineWidth = 1;
   }
+  g.restore();
   g.fillStyle = colours.quiet;
   g.textAlign = 'right';
   g.fillText(chart.disk === undefined ? String(most) : bytes(most), width() - 12, top + 4);
@@ -362,10 +378,10 @@ function drawBad(g, high) {
   g.fillRect(left - 3, 1, wide + 8, 15);
   g.fillStyle = colours.panel;
   g.fillText(text, left + 1, 9);
-  if (data.bad.operation !== null) {
+  if (data.bad.machine !== null) {
     g.strokeStyle = colours.bad;
     g.lineWidth = 2.5;
-    g.beginPath(); g.arc(px, laneY(data.operations[data.bad.operation][2]), 11, 0, 7); g.stroke();
+    g.beginPath(); g.arc(px, laneY(data.bad.machine), 11, 0, 7); g.stroke();
     g.lineWidth = 1;
   }
 }
@@ -428,7 +444,8 @@ function drawOverview() {
     g.fillRect(at(data.healed), 0, wide, high);
   }
   g.fillStyle = colours.faultsoft;
-  data.faults.forEach(([from, to]) => g.fillRect(at(from), 0, Math.max(at(to) - at(from), 1), high));
+  data.faults.filter((row) => row[5])
+    .forEach(([from, to]) => g.fillRect(at(from), 0, Math.max(at(to) - at(from), 1), high));
   g.fillStyle = colours.ask;
   density.forEach((count, px) => {
     const tall = Math.log1p(count) / most * (high - 10);
@@ -476,9 +493,7 @@ function goToBad() {
   if (data.bad.operation !== null) select({ kind: 'operation', index: data.bad.operation });
   goTo(data.bad.at, Math.max(end / 40, 300));
   // Its lane into the middle, if not everything fits.
-  if (data.bad.operation !== null) {
-    $('scroll').scrollTop = laneY(data.operations[data.bad.operation][2]) - $('scroll').clientHeight / 2;
-  }
+  if (data.bad.machine !== null) $('scroll').scrollTop = laneY(data.bad.machine) - $('scroll').clientHeight / 2;
 }
 
 // ---- what one wants to know
@@ -509,12 +524,13 @@ function facts(what, at) {
   if (what.kind === 'operation') {
     const [from, to, machine, phase, text, events] = data.operations[what.index];
     return [['operation', text], ['client', name(machine)], ['asked', clock(from)], ['done', until(from, to)],
-      ['came to', { ok: 'ok', fail: 'certainly not done', info: 'nobody knows' }[phase] ?? 'no end'],
+      ['came to', { ok: 'ok', fail: 'certainly not done', info: 'nobody knows' }[phase] ?? (to < 0 ? 'no answer' : 'asks for nothing')],
       ['events', events.join(', ')]];
   }
   if (what.kind === 'fault') {
-    const [from, to, kind, text] = data.faults[what.index];
-    return [['fault', kind], ['from', clock(from)], ['to', until(from, to)], ['in full', text]];
+    const [from, to, kind, text, , struck] = data.faults[what.index];
+    return [['fault', kind], [struck ? 'at work from' : 'came', clock(from)], [struck ? 'to' : 'waited to', until(from, to)],
+      ['touched', struck ? 'something' : 'nothing'], ['in full', text]];
   }
   if (what.kind === 'disk') {
     const [from, to, machine, kind, ok, path] = data.disk_calls[what.index];
@@ -594,7 +610,7 @@ function applyFilter(text) {
     passing = {
       operations: data.operations.map((row) => passes(name(row[2]) + ' ' + row[3] + ' ' + row[4])),
       messages: data.messages.map((row) => passes(labels[row[4]] + ' ' + name(row[2]) + ' ' + name(row[3]) + ' ' + row[6].join(' '))),
-      faults: data.faults.map((row) => passes(row[3] + ' ' + row[4].map(name).join(' '))),
+      faults: data.faults.map((row) => passes(row[2] + ' ' + row[3] + ' ' + row[4].map(name).join(' '))),
       disk_calls: data.disk_calls.map((row) => passes('disk ' + data.disk_kinds[row[3]] + ' ' + row[5] + ' ' + name(row[2]) + (row[4] ? '' : ' failed error'))),
       texts: data.texts.map((row) => passes(row[1])),
     };
@@ -618,6 +634,29 @@ function step(by) {
 
 // ---- the rest of the page
 
+/** All that is wrong, what shows it first in front. */
+function wrongs() {
+  const link = (text, title, act) => {
+    const to = element('a', text + ' ');
+    to.title = title;
+    to.onclick = act;
+    return to;
+  };
+  const found = data.findings.map(([title, sentence, rows], index) => {
+    const links = rows.map((row) => {
+      const [at, , , , text] = data.operations[row];
+      return link(clock(at), text, () => { select({ kind: 'operation', index: row }); goTo(at); });
+    });
+    return { title, sentence, links, first: data.bad.finding === index };
+  });
+  const seen = data.sightings.map(([at, machine, title, sentence]) => {
+    const where = machine === null ? '' : 'on ' + name(machine);
+    const first = data.bad.finding === null && data.bad.text === title + ': ' + sentence;
+    return { title, sentence, links: [link('seen at ' + clock(at), where, () => goTo(at)), where], first };
+  });
+  return [...found, ...seen].sort((a, b) => b.first - a.first);
+}
+
 function fill() {
   document.body.classList.toggle('failed', data.how !== '');
   $('badge').textContent = data.how ? data.how : 'passed';
@@ -625,7 +664,8 @@ function fill() {
   data.found_by.forEach((one) => $('checkers').append(element('span', one)));
   $('command').textContent = data.command;
   const numbers = [['simulated', clock(data.end)], ...data.tally.map(([one, value]) => [one, value.toLocaleString('en')]),
-    ['messages', data.messages.length.toLocaleString('en')], ['disk calls', data.disk_calls.length.toLocaleString('en')]];
+    ['messages', data.messages.length.toLocaleString('en')], ['disk calls', data.disk_calls.length.toLocaleString('en')],
+    ['faults at work', data.faults.filter((row) => row[5]).length + ' of ' + data.faults.length]];
   numbers.forEach(([one, value]) => {
     const cell = element('span', one + ' ');
     cell.append(element('b', value));
@@ -644,19 +684,17 @@ function fill() {
     link.onclick = (event) => { event.preventDefault(); goToBad(); };
     wrong.append(link);
     const list = element('ul');
-    data.findings.slice(0, 12).forEach(([anomaly, sentence, operations_]) => {
-      const item = element('li');
-      item.append(element('b', anomaly + ' '), sentence + ' ');
-      operations_.forEach((index) => {
-        const to = element('a', clock(data.operations[index][0]) + ' ');
-        to.title = data.operations[index][4];
-        to.onclick = () => { select({ kind: 'operation', index }); goTo(data.operations[index][0]); };
-        item.append(to);
-      });
+    const all = wrongs();
+    all.slice(0, LISTED).forEach(({ title, sentence, links, first }) => {
+      const item = element('li', undefined, first ? 'first' : undefined);
+      item.append(element('b', title + ' '), sentence + ' ', ...links);
       list.append(item);
     });
-    wrong.append(list);
-    if (!data.findings.length) wrong.append(element('pre', data.text));
+    if (all.length > LISTED) list.append(element('li', 'and ' + (all.length - LISTED) + ' more', 'quiet'));
+    const full = element('details');
+    full.append(element('summary', 'As the run printed it'), element('pre', data.text));
+    full.open = !all.length;
+    wrong.append(list, full);
   }
   Object.keys(layers).forEach((layer) => {
     const button = element('button', layer);
@@ -674,7 +712,7 @@ function theme(dark) {
   document.documentElement.dataset.theme = dark ? 'dark' : 'light';
   const style = getComputedStyle(document.documentElement);
   for (const one of ['ground', 'panel', 'line', 'lane', 'text', 'quiet', 'accent', 'ask', 'answer', 'error', 'lost', 'ok',
-    'fail', 'info', 'open', 'bad', 'badsoft', 'life', 'down', 'fault', 'faultsoft', 'disk', 'flush', 'area', 'heal',
+    'fail', 'info', 'open', 'bad', 'badsoft', 'life', 'down', 'fault', 'faultsoft', 'idle', 'disk', 'flush', 'area', 'heal',
     'high', 'read', 'end', 'dirty']) colours[one] = style.getPropertyValue('--' + one).trim();
   redraw();
 }
@@ -761,6 +799,7 @@ theme(asked.has('theme') ? asked.get('theme') === 'dark' : matchMedia('(prefers-
 fit();
 if (location.hash === '#bad') goToBad();
 draw();
-// For whoever looks at the page with a machine: it is drawn, and where the mark is.
+// For whoever looks at the page with a machine: it is drawn, how much it shows, and where the mark is.
+document.body.dataset.events = String(events);
 document.body.dataset.ready = 'yes';
 if (data.bad) document.body.dataset.bad = String(data.bad.at);

@@ -26,6 +26,7 @@ use trialog_engine::probe::Hits;
 use trialog_jepsen::check;
 use trialog_jepsen::history::History;
 
+use crate::invariant::Sighting;
 use crate::nemesis::Counts;
 use crate::plan::Plan;
 use crate::tape::Entry;
@@ -107,6 +108,9 @@ pub struct Facts {
     pub tally: check::Tally,
     /// What the judge found, with witnesses in the history.
     pub findings: Vec<check::Finding>,
+    /// What is wrong and shows in no history, in the order in which it was seen; also of a run that
+    /// ended in a panic.
+    pub sightings: Vec<Sighting>,
     /// Faults that fired.
     pub counts: Counts,
     /// What clients were answered, and which options they had together.

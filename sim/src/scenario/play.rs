@@ -17,6 +17,7 @@ use super::shape::{Nature, Shape, TopicShape};
 use super::stage::{Kept, Stage};
 use super::{Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, losses, workload};
 use crate::cluster::{Cluster, Frame, simulate};
+use crate::invariant::Sighting;
 use crate::io::SimIo;
 use crate::machine::Crash;
 use crate::nemesis::{Counts, Nemesis};
@@ -70,6 +71,7 @@ pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
         steps: Vec::new(),
         tally: Tally::default(),
         findings: Vec::new(),
+        sightings: Vec::new(),
         counts: Counts::default(),
         seen: Seen::of_shape(&shape),
         digest: None,
@@ -110,6 +112,7 @@ pub fn run_on(disk: BrokerDisk, run: &Run) -> Result<Passed, Failure> {
     };
     facts.steps = kept.steps();
     facts.seen.answers = kept.answers();
+    facts.sightings = kept.sightings();
     if run.watch == Watch::Tape {
         let mut history = kept.history.lock().unwrap_or_else(PoisonError::into_inner);
         facts.history = Some(std::mem::take(&mut history));
@@ -348,13 +351,9 @@ fn verdict(stage: &Stage, report: &Report) -> Result<(), Wrong> {
     if !found_by.is_empty() {
         text = report.to_string();
     }
-    for violation in stage.violations() {
-        found_by.push(violation.id.to_owned());
-        text.push_str(&format!("{}: {}\n", violation.id, violation.text));
-    }
-    for (name, complaint) in stage.complaints() {
+    for Sighting { at, found_by: name, text: seen, .. } in stage.sightings() {
         found_by.push(name.to_owned());
-        text.push_str(&format!("{name}: {complaint}\n"));
+        text.push_str(&format!("{name}: {seen} (seen at {:.6} s)\n", at as f64 / 1e9));
     }
     if found_by.is_empty() {
         return Ok(());
@@ -366,7 +365,7 @@ fn verdict(stage: &Stage, report: &Report) -> Result<(), Wrong> {
 
 /// All that was complained about.
 fn said(stage: &Stage) -> String {
-    let complaints = stage.complaints().into_iter().map(|(_, text)| text);
+    let complaints = stage.complaints().into_iter().map(|complaint| complaint.text);
     complaints.collect::<Vec<_>>().join("\n")
 }
 

@@ -27,7 +27,7 @@ use super::shape::{ClientShape, GroupShape, Nature, Shape, TopicShape};
 use super::workload::Ledgers;
 use super::{Cut, Recorder, Step};
 use crate::invariant::after::Proven;
-use crate::invariant::{self, Violation, Watch};
+use crate::invariant::{self, Sighting, Watch};
 use crate::io::SimIo;
 use crate::machine::Machine;
 use crate::seed::{Seed, Stream};
@@ -48,6 +48,10 @@ pub struct Kept {
     pub history: Arc<Mutex<History>>,
     steps: Arc<Mutex<Vec<u32>>>,
     answers: Arc<Mutex<BTreeMap<Answer, u64>>>,
+    /// What must hold inside of the brokers.
+    watch: Arc<Mutex<Watch>>,
+    /// What clients saw that no history shows.
+    complaints: Arc<Mutex<Vec<Sighting>>>,
 }
 
 /// The run. Clones share it.
@@ -68,12 +72,8 @@ pub struct Stage {
     curtain: Arc<AtomicBool>,
     /// What the files of clients must hold.
     pub ledgers: Ledgers,
-    /// What a client saw that no history shows.
-    complaints: Arc<Mutex<Vec<(&'static str, String)>>>,
     /// The running brokers.
     brokers: Arc<Mutex<BTreeMap<usize, Running>>>,
-    /// What must hold inside of them.
-    watch: Arc<Mutex<Watch>>,
     /// The run is over: brokers' machines only show what is on their disks.
     examined: Arc<AtomicBool>,
 }
@@ -128,6 +128,26 @@ impl Kept {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// All that no history shows and is wrong, in the order in which it was seen.
+    #[must_use]
+    pub fn sightings(&self) -> Vec<Sighting> {
+        let mut sightings = self.watch().violations().to_vec();
+        sightings.extend(self.complaints());
+        sightings.sort_by_key(|sighting| sighting.at);
+        sightings
+    }
+
+    /// Those of them that clients complained of.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<Sighting> {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        // A panic may have come while it looked; what it had seen by then is whole.
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Somebody who counts answers.
     fn observer(&self) -> Observer {
         let answers = Arc::clone(&self.answers);
@@ -148,7 +168,7 @@ impl Stage {
     pub fn new(seed: Seed, shape: Arc<Shape>, recorder: Recorder, cut: Cut, kept: Kept) -> Stage {
         let topics = shape.topics.iter().map(|topic| recorder.topic(&topic.name)).collect();
         let lasting = shape.topics.iter().filter(|topic| topic.nature == Nature::Lasting);
-        let watch = Watch::new(lasting.map(|topic| topic.name.clone()), shape.kept_bytes());
+        *kept.watch() = Watch::new(lasting.map(|topic| topic.name.clone()), shape.kept_bytes());
         Stage {
             seed,
             shape,
@@ -159,9 +179,7 @@ impl Stage {
             done: Arc::default(),
             curtain: Arc::default(),
             ledgers: Ledgers::default(),
-            complaints: Arc::default(),
             brokers: Arc::default(),
-            watch: Arc::new(Mutex::new(watch)),
             examined: Arc::default(),
         }
     }
@@ -206,15 +224,17 @@ impl Stage {
     }
 
     /// The same, for what has a name of its own.
-    pub fn accuse(&self, name: &'static str, text: String) {
-        self.recorder.world().say(&text);
-        self.complaints.lock().expect("nobody panics with it").push((name, text));
+    pub fn accuse(&self, found_by: &'static str, text: String) {
+        let world = self.recorder.world();
+        world.say(&text);
+        let sighting = Sighting { at: world.now(), machine: None, found_by, text };
+        self.kept.complaints.lock().expect("nobody panics with it").push(sighting);
     }
 
-    /// All that was complained about, with its name.
+    /// All that was complained about.
     #[must_use]
-    pub fn complaints(&self) -> Vec<(&'static str, String)> {
-        self.complaints.lock().expect("nobody panics with it").clone()
+    pub fn complaints(&self) -> Vec<Sighting> {
+        self.kept.complaints()
     }
 
     /// The number of a topic in the history.
@@ -238,7 +258,7 @@ impl Stage {
 
     /// Keeps in mind what `op` proves, which is told to a client.
     pub fn prove(&self, phase: Phase, op: &Op) {
-        let mut watch = self.watch.lock().expect("nobody panics with it");
+        let mut watch = self.kept.watch();
         let place = |topic| self.topics.iter().position(|&known| known == topic);
         let mut proven = |topic, partition, offset| {
             if let Some(at) = place(topic) {
@@ -261,7 +281,7 @@ impl Stage {
     /// Looks whether everything holds that must hold inside of the brokers: whenever a client is
     /// told something, and once a second, since all clients may hang.
     pub fn look(&self) {
-        let mut watch = self.watch.lock().expect("nobody panics with it");
+        let mut watch = self.kept.watch();
         let world = self.recorder.world();
         for (process, shared) in self.brokers.lock().expect("nobody panics with it").values() {
             if world.is_alive(*process) {
@@ -274,10 +294,10 @@ impl Stage {
         }
     }
 
-    /// What does not hold, with the ids of the invariants.
+    /// All that no history shows and is wrong, in the order in which it was seen.
     #[must_use]
-    pub fn violations(&self) -> Vec<Violation> {
-        self.watch.lock().expect("nobody panics with it").violations().to_vec()
+    pub fn sightings(&self) -> Vec<Sighting> {
+        self.kept.sightings()
     }
 
     /// From now on brokers' machines only show what is on their disks.
@@ -301,8 +321,8 @@ impl Stage {
         for group in self.shape.groups.iter().filter(|group| group.broker == broker) {
             self.look_at_group(io, group, committed.get(&group.name));
         }
-        let mut watch = self.watch.lock().expect("nobody panics with it");
-        wrong.into_iter().for_each(|violation| watch.report(violation));
+        let (now, mut watch) = (io.world().now(), self.kept.watch());
+        wrong.into_iter().for_each(|violation| watch.report(now, broker, violation));
     }
 
     /// A last look at what a group has committed, for the judge.

@@ -48,11 +48,11 @@ fn a_broker_is_looked_at_while_no_client_is_told_anything() {
         let silent = cluster.add("silent", shape.disk_bytes, silent);
         assert!(within(&cluster, CATCH_UP, || cluster.has_exited(silent)).await);
         cluster.pass(Duration::from_secs(2)).await;
-        assert_eq!(stage.violations(), []);
+        assert_eq!(stage.sightings(), []);
         let op = acknowledged(stage.topic(at), Value(1), Some(Offset(1000)));
         stage.prove(Phase::Ok, &op);
         cluster.pass(Duration::from_millis(1100)).await;
-        let found: Vec<&str> = stage.violations().iter().map(|wrong| wrong.id).collect();
+        let found: Vec<&str> = stage.sightings().iter().map(|wrong| wrong.found_by).collect();
         stage.forget_brokers();
         found
     };
