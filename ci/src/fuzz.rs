@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::SKIPPED;
+
 /// What `engine/fuzz/src/subject/mod.rs` lists.
 const TARGETS: &[&str] =
     &["frame", "message", "produce", "fetch", "batch", "compress", "config", "record", "segment"];
@@ -33,8 +35,7 @@ enum Amount {
 /// The gate's step.
 pub fn gate(root: &Path) -> Result<String, String> {
     if Command::new("c++").arg("--version").output().is_err() {
-        println!("      SKIPPED: no C++ compiler (c++) to build libFuzzer with");
-        return Ok("not fuzzed".to_owned());
+        return Ok(format!("{SKIPPED}no C++ compiler (c++) to build libFuzzer with"));
     }
     run(root, TARGETS, Amount::Seconds(GATE_SECONDS))
 }

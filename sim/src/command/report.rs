@@ -30,6 +30,6 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     let path = arguments.output.clone();
     let path = path.unwrap_or_else(|| format!("seed-{}.html", run.seed).into());
     std::fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))?;
-    println!("{}", path.display());
+    println!("{}: {} events", path.display(), data.events());
     Ok(result.err().map(|failure| failure.how))
 }
