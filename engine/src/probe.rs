@@ -512,6 +512,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "real threads are what is tested")]
     fn hits_are_counted_once_and_per_thread() {
         let _ = take();
         hit(Probe::TailTorn);

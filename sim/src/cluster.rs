@@ -82,6 +82,7 @@ impl Frame {
 ///
 /// # Errors
 /// A panic, of the body or of any simulated program.
+#[allow(clippy::disallowed_methods, reason = "a world is run by a real thread")]
 pub fn simulate<T, F>(
     frame: Frame,
     body: impl FnOnce(Cluster) -> F + Send + 'static,

@@ -1,6 +1,8 @@
 //! Buffers and pools, on real threads too. (Their source may hold no tests: the model compiles it a
 //! second time.)
 
+#![allow(clippy::disallowed_methods, reason = "real threads are what is tested")]
+
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
