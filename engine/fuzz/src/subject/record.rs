@@ -89,7 +89,6 @@ const SETTINGS: Settings = Settings {
     session_ms_min: 6000,
     session_ms_max: 1_800_000,
     members_max: 100,
-    group_bytes_max: 32 << 20,
     initial_delay_ms: 3000,
     group_bytes_max: 1 << 20,
     metadata_bytes_max: 4096,
