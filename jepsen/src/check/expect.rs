@@ -49,9 +49,10 @@ pub struct Promise {
 pub enum Retention {
     /// Nothing.
     Forever,
-    /// A record may go when it is this old. Only for runs whose clocks go right.
+    /// A record may go from the front when this long has passed since its send was asked for. Only
+    /// where it is known how far clocks and record times may be off, with that taken off.
     AtLeast(Duration),
-    /// Anything, from the front on (retention by size, or clocks that jump).
+    /// Anything, from the front on (retention by size, or clocks that nobody can tell).
     Anytime,
 }
 

@@ -76,26 +76,28 @@ impl<'v, 'a> Gone<'v, 'a> {
 
     /// Whether the record of a value at an offset may be missing from what is read at event `at`.
     pub fn may_be(&self, part: Part, offset: Offset, value: Value, at: usize) -> bool {
-        let promise = self.view.promise(part);
         if !self.view.stays(part) || offset < self.trimmed_to(part, at) {
             return true;
         }
-        if promise.compacted
-            && self.view.send_of(value).is_some_and(|send| self.superseded(send, part, offset, at))
-        {
-            return true;
-        }
         let before_front = self.fronts[part as usize].is_none_or(|front| offset < front);
-        match promise.retention {
-            Retention::Forever => false,
-            Retention::Anytime => before_front,
-            Retention::AtLeast(_) => before_front && self.old_enough(part, value, at),
-        }
+        self.compacted_away(part, offset, value, at)
+            || (before_front && self.old_enough(part, value, at))
     }
 
-    /// Whether a record's age allowed it to go by event `at`.
+    /// Whether compaction may have taken the record of a value at an offset by event `at`.
+    pub fn compacted_away(&self, part: Part, offset: Offset, value: Value, at: usize) -> bool {
+        let superseded = |send: &Send<'_>| self.superseded(send, part, offset, at);
+        self.view.promise(part).compacted && self.view.send_of(value).is_some_and(superseded)
+    }
+
+    /// Whether retention may have taken a record by event `at`, if it is at the front by then. Its
+    /// age counts from when it was asked to be stored.
     pub fn old_enough(&self, part: Part, value: Value, at: usize) -> bool {
-        let Retention::AtLeast(age) = self.view.promise(part).retention else { return false };
+        let age = match self.view.promise(part).retention {
+            Retention::Forever => return false,
+            Retention::Anytime => return true,
+            Retention::AtLeast(age) => age,
+        };
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         let sent = self.view.send_of(value).map_or(0, |send| self.view.time_ns(send.invoked));
         let now = self.view.time_ns(at.min(self.view.history.events().len() - 1));

@@ -3,7 +3,8 @@
 //! What is known of the start: answers to list-offset, acknowledged trims, and an observer's word.
 //! Once one of them has said that it is at an offset, everything that begins later must agree: it is
 //! there or further on, and a consumer that sets its position later gets nothing from below. It may
-//! move only where a trim was asked for or where retention takes records.
+//! move only where a trim was asked for or where retention takes records, and over none that is too
+//! young for that.
 
 use trialog_engine::id::Offset;
 
@@ -97,7 +98,7 @@ pub fn check(
             });
         }
         if !trim {
-            unasked(view, gone, said, report);
+            unasked(view, gone, starts, said, report);
         }
     }
     for low in lows {
@@ -114,7 +115,13 @@ pub fn check(
 }
 
 /// Whether the start moved although nothing could move it there.
-fn unasked(view: &View<'_>, gone: &Gone<'_, '_>, said: &Said, report: &mut Report) {
+fn unasked(
+    view: &View<'_>,
+    gone: &Gone<'_, '_>,
+    starts: &Starts,
+    said: &Said,
+    report: &mut Report,
+) {
     let Said { part, offset, from, to, .. } = *said;
     let asked = gone.trimmed_to(part, to);
     if offset <= asked {
@@ -127,9 +134,14 @@ fn unasked(view: &View<'_>, gone: &Gone<'_, '_>, said: &Said, report: &mut Repor
         }),
         Retention::Anytime => {}
         Retention::AtLeast(_) => {
-            let between = view.places_between(part, asked, offset);
-            let last = between.last().filter(|place| !gone.old_enough(part, place.value, to));
-            let Some(young) = last else { return };
+            // What lies below an earlier start was that one's to pass.
+            let known = starts.floor(part, from).map_or(Offset(0), |(floor, _)| floor);
+            let passed = view.places_between(part, asked.max(known), offset);
+            let young = passed.iter().find(|place| {
+                !gone.old_enough(part, place.value, to)
+                    && !gone.compacted_away(part, place.offset, place.value, to)
+            });
+            let Some(young) = young else { return };
             report.add(Anomaly::StartOffset, vec![young.event(), from, to], || {
                 let (name, value) = (view.part_name(part), young.value);
                 format!(

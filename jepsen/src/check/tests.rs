@@ -5,6 +5,7 @@
 //! sweep.
 
 mod inject;
+mod timed;
 mod wide;
 mod wide_inject;
 mod world;

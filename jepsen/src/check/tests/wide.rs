@@ -4,6 +4,7 @@
 //! own, and now and then the answer is lost.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use trialog_engine::id::{Offset, PartitionIndex};
 
@@ -14,13 +15,18 @@ use crate::history::{
     Record, Topic, Value,
 };
 
-/// Topics with records: flushed and trimmed; compacted; retained; in the page cache only.
+/// Topics with records: flushed and trimmed; compacted; retained for nobody knows how long; in the
+/// page cache only; retained for a time.
 pub const KEPT: Topic = Topic(0);
 pub const TABLE: Topic = Topic(1);
 pub const AGING: Topic = Topic(2);
 pub const CACHED: Topic = Topic(3);
+pub const TIMED: Topic = Topic(4);
+const RECORDED: [Topic; 5] = [KEPT, TABLE, AGING, CACHED, TIMED];
+/// How long the last one keeps its records.
+pub const AGE: Duration = Duration::from_nanos(150);
 /// Topics that come and go; they hold no records.
-pub const PASSING: [Topic; 2] = [Topic(4), Topic(5)];
+pub const PASSING: [Topic; 2] = [Topic(5), Topic(6)];
 pub const GROUP: Group = Group(0);
 pub const PART: PartitionIndex = PartitionIndex(0);
 pub const NEMESIS: Process = Process(99);
@@ -34,6 +40,7 @@ pub fn promises() -> Expect {
         .but("table", Promise::compacted())
         .but("aging", Promise::retained(Retention::Anytime))
         .but("cached", Promise::page_cache())
+        .but("timed", Promise::retained(Retention::AtLeast(AGE)))
 }
 
 #[derive(Clone)]
@@ -42,6 +49,8 @@ struct Entry {
     key: Option<u32>,
     tombstone: bool,
     time_ms: i64,
+    /// When it was asked for.
+    sent_ns: u64,
     /// Compaction has taken it.
     gone: bool,
 }
@@ -63,7 +72,7 @@ enum Flight {
 struct World {
     random: Random,
     history: History,
-    logs: [Log; 4],
+    logs: [Log; RECORDED.len()],
     counter: u32,
     clock_ms: i64,
     topics: BTreeMap<Topic, (i32, BTreeMap<String, String>)>,
@@ -79,7 +88,7 @@ struct World {
 /// One run, with a final reading of everything.
 pub fn run(seed: u64) -> History {
     let mut history = History::new();
-    for name in ["kept", "table", "aging", "cached", "passing-0", "passing-1"] {
+    for name in ["kept", "table", "aging", "cached", "timed", "passing-0", "passing-1"] {
         history.topic(name);
     }
     history.group("g");
@@ -105,8 +114,12 @@ pub fn run(seed: u64) -> History {
 }
 
 impl World {
+    fn now(&self) -> u64 {
+        self.history.events().len() as u64
+    }
+
     fn push(&mut self, process: Process, phase: Phase, op: Op) {
-        let time_ns = self.history.events().len() as u64;
+        let time_ns = self.now();
         self.history.push(Event { time_ns, process, phase, op });
     }
 
@@ -126,7 +139,7 @@ impl World {
     fn send(&mut self) {
         self.counter += 1;
         self.clock_ms += self.random.below(40) as i64 - 10;
-        let topic = [KEPT, TABLE, AGING, CACHED][self.random.below(4)];
+        let topic = RECORDED[self.random.below(RECORDED.len())];
         let process = Process(topic.0);
         let key = (topic == TABLE).then(|| self.random.below(6) as u32);
         let tombstone = key.is_some() && self.random.one_in(4);
@@ -140,16 +153,18 @@ impl World {
             timestamp_ms: Some(time_ms),
             offset: None,
         };
+        let sent_ns = self.now();
         self.push(process, Phase::Invoke, asked);
+        let entry = Entry { value, key, tombstone, time_ms, sent_ns, gone: false };
         let log = &mut self.logs[topic.0 as usize];
         let offset = Offset(log.entries.len() as i64);
         if self.random.one_in(12) {
             if self.random.one_in(2) {
-                log.entries.push(Entry { value, key, tombstone, time_ms, gone: false });
+                log.entries.push(entry);
             }
             return self.push(process, Phase::Info, Op::send(topic, Some(PART), value));
         }
-        log.entries.push(Entry { value, key, tombstone, time_ms, gone: false });
+        log.entries.push(entry);
         if topic != CACHED {
             log.flushed = log.entries.len();
         }
@@ -209,7 +224,7 @@ impl World {
             5 | 6 => Admin::Describe { topic, configs: None },
             7 | 8 => Admin::Metadata { all: true, topics: Vec::new(), leaders: Vec::new() },
             _ => {
-                let (topic, partition) = ([KEPT, AGING][self.random.below(2)], PART);
+                let (topic, partition) = ([KEPT, AGING, TIMED][self.random.below(3)], PART);
                 let log = &self.logs[topic.0 as usize];
                 let (start, end) = (log.start, log.entries.len());
                 if topic == KEPT && end > 0 && self.random.one_in(6) {
@@ -287,7 +302,7 @@ impl World {
             Admin::Metadata { .. } => {
                 let mut topics: Vec<(Topic, Option<i32>)> =
                     self.topics.iter().map(|(topic, (count, _))| (*topic, Some(*count))).collect();
-                topics.extend([KEPT, TABLE, AGING, CACHED].map(|topic| (topic, Some(1))));
+                topics.extend(RECORDED.map(|topic| (topic, Some(1))));
                 let (partition, node, epoch) = (PART, 0, self.epoch);
                 let leaders = vec![Leader { topic: KEPT, partition, node, epoch }];
                 return Some(Admin::Metadata { all: true, topics, leaders });
@@ -299,7 +314,7 @@ impl World {
     /// A consumer reads on in one topic, or goes to its beginning first.
     fn consume(&mut self) {
         let process = Process(40 + self.random.below(2) as u32);
-        let topic = [KEPT, TABLE, AGING, CACHED][self.random.below(4)];
+        let topic = RECORDED[self.random.below(RECORDED.len())];
         let start = self.logs[topic.0 as usize].start;
         let position = self.positions.get(&(process, topic)).copied();
         let position = match position.filter(|position| *position >= start) {
@@ -334,9 +349,15 @@ impl World {
     fn tidy(&mut self) {
         let aging = &mut self.logs[AGING.0 as usize];
         aging.start = aging.entries.len().min(aging.start + self.random.below(4));
-        if self.random.one_in(2) {
-            let (topic, offset) = (AGING, Offset(aging.start as i64));
-            self.push(NEMESIS, Phase::Info, Op::Start { topic, partition: PART, offset });
+        let now = self.now();
+        let timed = &mut self.logs[TIMED.0 as usize];
+        let old = |entry: &Entry| now >= entry.sent_ns + AGE.as_nanos() as u64;
+        timed.start += timed.entries[timed.start..].iter().take_while(|entry| old(entry)).count();
+        for topic in [AGING, TIMED] {
+            if self.random.one_in(2) {
+                let offset = Offset(self.logs[topic.0 as usize].start as i64);
+                self.push(NEMESIS, Phase::Info, Op::Start { topic, partition: PART, offset });
+            }
         }
         let table = &mut self.logs[TABLE.0 as usize];
         // What is behind the clean point stays as it is: the active segment.
@@ -418,7 +439,7 @@ impl World {
 
     fn read_everything(&mut self) {
         self.push(NEMESIS, Phase::Info, Op::Final);
-        for topic in [KEPT, TABLE, AGING, CACHED] {
+        for topic in RECORDED {
             let seek = Op::Seek { topic, partition: PART, offset: BEGINNING };
             self.push(FINAL_READER, Phase::Ok, seek);
             let (mut next, end) =
