@@ -26,6 +26,17 @@ pub struct Clock {
     slew: i64,
     /// The wall clock does not outlive the power.
     battery_dead: bool,
+    /// How far the wall clock has been off until then.
+    off: Off,
+}
+
+/// How far a wall clock has been off the true time since it was first switched on, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Off {
+    /// Below zero if it was ever late.
+    pub least: i128,
+    /// Above zero if it was ever early.
+    pub most: i128,
 }
 
 /// What can happen to a clock.
@@ -50,7 +61,16 @@ impl Clock {
     pub fn new(now: u64, offset_ms: i64, drift: i64) -> Self {
         assert!(drift.abs() < 500_000_000, "a clock that runs wild");
         let wall = (i128::from(EPOCH_MS) + i128::from(offset_ms)) * 1_000_000 + i128::from(now);
-        Clock { since: now, monotonic: 0, wall, drift, slew: 0, battery_dead: false }
+        let off = i128::from(offset_ms) * 1_000_000;
+        let off = Off { least: off, most: off };
+        Clock { since: now, monotonic: 0, wall, drift, slew: 0, battery_dead: false, off }
+    }
+
+    /// How far the wall clock has been off until `now`.
+    #[must_use]
+    pub fn wall_off(mut self, now: u64) -> Off {
+        self.settle(now);
+        self.off
     }
 
     /// What the monotonic clock shows.
@@ -84,6 +104,7 @@ impl Clock {
             Mischief::Leap(by) => self.monotonic += by,
             Mischief::DeadBattery => self.battery_dead = true,
         }
+        self.note_off();
     }
 
     /// The machine was switched off and on: the monotonic clock begins again, the wall clock went
@@ -93,6 +114,7 @@ impl Clock {
         self.monotonic = 0;
         if std::mem::take(&mut self.battery_dead) {
             self.wall = 0;
+            self.note_off();
         }
     }
 
@@ -100,6 +122,13 @@ impl Clock {
         self.wall += i128::from(self.wall_passed(now));
         self.monotonic += self.passed(now);
         self.since = now;
+        self.note_off();
+    }
+
+    /// Between two calls it goes straight from the one to the other.
+    fn note_off(&mut self) {
+        let off = self.wall - i128::from(EPOCH_MS) * 1_000_000 - i128::from(self.since);
+        self.off = Off { least: self.off.least.min(off), most: self.off.most.max(off) };
     }
 
     fn wall_passed(&self, now: u64) -> u64 {
@@ -157,6 +186,28 @@ mod tests {
         assert_eq!(clock.wall(3 * SECOND), Wall(2000));
         clock.reboot(3 * SECOND);
         assert_eq!(clock.wall(4 * SECOND), Wall(3000));
+    }
+
+    #[test]
+    fn the_wall_clock_is_known_to_be_off_as_far_as_it_ever_was() {
+        let off = |clock: Clock, seconds: u64| {
+            let Off { least, most } = clock.wall_off(seconds * SECOND);
+            (least / 1_000_000, most / 1_000_000)
+        };
+        let mut clock = Clock::new(0, 500, 1_000_000);
+        assert_eq!(off(clock, 0), (500, 500));
+        assert_eq!(off(clock, 2), (500, 502));
+        clock.suffer(2 * SECOND, Mischief::Jump(-3000));
+        clock.suffer(2 * SECOND, Mischief::Leap(SECOND));
+        assert_eq!(off(clock, 2), (-2498, 502));
+        clock.suffer(3 * SECOND, Mischief::Jump(5000));
+        clock.suffer(3 * SECOND, Mischief::Jump(-5000));
+        assert_eq!(off(clock, 3), (-2498, 2503));
+        clock.suffer(3 * SECOND, Mischief::Slew(-100_000_000));
+        assert_eq!(off(clock, 13), (-3488, 2503));
+        clock.suffer(13 * SECOND, Mischief::DeadBattery);
+        clock.reboot(13 * SECOND);
+        assert_eq!(off(clock, 13), (-i128::from(EPOCH_MS) - 13_000, 2503));
     }
 
     #[test]

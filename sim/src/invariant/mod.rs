@@ -5,7 +5,7 @@
 //! what must still be true later. It draws no randomness, starts no tasks and changes nothing, so
 //! that a run with it and one without are the same run. Each violation carries the id of
 //! `engine/docs/invariants.md`, and is kept as a [`Sighting`]: with the time and the machine at which
-//! it was seen.
+//! it was seen. Where partitions have come to begin it tells, for the history and its judge.
 //!
 //! [`quota`] judges what clients with a quota were let through; they tell it themselves.
 //! [`after`] and [`groups`] look at what a last power cut left on the disks, without a broker.
@@ -77,6 +77,8 @@ pub struct Watch {
     /// At which points the checkpoints of lasting topics have been judged, by each process.
     points: BTreeMap<(u64, Part), Option<Offset>>,
     disk_seen: BTreeMap<usize, u64>,
+    /// Partitions whose start was elsewhere when it was last looked at, with where it is.
+    moved: Vec<(Part, Offset)>,
     /// Since when processes of brokers have refused records although there is ample room.
     refusing: BTreeMap<u64, u64>,
     violations: Vec<Sighting>,
@@ -120,6 +122,9 @@ impl Watch {
             let key = (broker.number, part);
             let (number, part) = (key.0, &key.1);
             let before = self.last.get(&key);
+            if before.map_or(Offset(0), |before| before.start) != reading.start {
+                self.moved.push((part.clone(), reading.start));
+            }
             let mut wrong = offsets::check(reading, before);
             if let Some(kept) = self.kept_bytes.get(&part.0) {
                 wrong.extend(offsets::check_kept(reading, before, *kept));
@@ -145,6 +150,12 @@ impl Watch {
         if disk_due {
             self.disk_seen.insert(broker.machine, at);
         }
+    }
+
+    /// The partitions whose start has moved since this was asked last, with where it is. A process
+    /// that is looked at for the first time counts as one whose starts have moved.
+    pub fn take_moved(&mut self) -> Vec<(Part, Offset)> {
+        std::mem::take(&mut self.moved)
     }
 
     /// ROOM-1: a broker takes records again once there is room. Looks at a running one that refuses

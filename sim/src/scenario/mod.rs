@@ -10,6 +10,7 @@ mod damage;
 mod host;
 mod losses;
 mod play;
+mod promise;
 mod record;
 mod seen;
 mod shape;

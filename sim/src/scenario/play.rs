@@ -10,12 +10,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use trialog_engine::probe::Hits;
-use trialog_jepsen::check::{Expect, Finding, Promise, Report, Retention, Tally};
+use trialog_jepsen::check::{Expect, Finding, Report, Tally};
 
 use super::seen::Seen;
-use super::shape::{Nature, Shape, TopicShape};
+use super::shape::Shape;
 use super::stage::{Kept, Stage};
-use super::{Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, losses, workload};
+use super::{Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, losses, promise, workload};
 use crate::cluster::{Cluster, Frame, simulate};
 use crate::invariant::Sighting;
 use crate::io::SimIo;
@@ -220,7 +220,8 @@ async fn play(
         stuck => stuck,
     };
     stage.forget_brokers();
-    let report = stage.recorder.judge(&Expect { caught_up: caught_up(&acted), ..expect(&shape) });
+    let expect = promise::expect(&shape, cluster.world());
+    let report = stage.recorder.judge(&Expect { caught_up: caught_up(&acted), ..expect });
     let verdict = gravest(verdict(&stage, &report), acted);
     Played { verdict, counts, tally: report.tally, findings: report.findings }
 }
@@ -302,23 +303,6 @@ async fn examine(cluster: &Cluster, stage: &Stage) -> Result<(), Wrong> {
         return Ok(());
     }
     Err(Wrong::stuck("stuck-examiner", "a disk cannot be read".to_owned()))
-}
-
-/// What the topics of a shape promise.
-fn expect(shape: &Shape) -> Expect {
-    let promise = |topic: &TopicShape| match topic.nature {
-        Nature::Lasting | Nature::Fleeting | Nature::Shortened => Promise::default(),
-        Nature::Compacted => {
-            let retention = if topic.ages() { Retention::Anytime } else { Retention::Forever };
-            let tombstones_stay = topic.keeps_tombstones();
-            Promise { tombstones_stay, retention, ..Promise::compacted() }
-        }
-        Nature::Cached => Promise::page_cache(),
-        Nature::Trimmed => Promise::retained(Retention::Anytime),
-    };
-    let topics = shape.topics.iter();
-    let expect = Expect { vacant_groups_go: true, ..Expect::default() };
-    topics.fold(expect, |expect, topic| expect.but(&topic.name, promise(topic)))
 }
 
 /// Whether everything was read at the end, so that what nobody saw is not there.

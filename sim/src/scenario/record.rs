@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_jepsen::check::{self, Expect, Report};
 use trialog_jepsen::history::{Event, Fault, Group, History, Op, Phase, Process, Topic};
 
@@ -14,7 +15,7 @@ use crate::nemesis::{Nemesis, Seen};
 use crate::trace;
 use crate::world::World;
 
-/// The process number under which the nemesis appears in a history.
+/// The process number under which the nemesis appears in a history, and who looks into brokers.
 const NEMESIS: Process = Process(u32::MAX);
 
 /// Writes the history of a run. Clones write to the same one.
@@ -79,6 +80,11 @@ impl Recorder {
                 recorder.push(NEMESIS, Phase::Info, Op::Nemesis { fault, node });
             }
         });
+    }
+
+    /// An observer saw where a partition begins.
+    pub fn observe_start(&self, topic: Topic, partition: PartitionIndex, offset: Offset) {
+        self.push(NEMESIS, Phase::Info, Op::Start { topic, partition, offset });
     }
 
     /// From here on readers read everything.

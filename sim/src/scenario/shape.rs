@@ -477,13 +477,17 @@ impl Shape {
     /// The topics of which retention by size leaves as many bytes as it was told to, since nobody
     /// tells it anything else.
     pub fn kept_bytes(&self) -> impl Iterator<Item = (String, u64)> + '_ {
-        let changes = |at: usize| {
-            let mut changers =
-                self.clients.iter().filter(|client| matches!(client.role, Role::Changer(_)));
-            changers.any(|client| client.topics.contains(&at))
-        };
-        let topics = self.topics.iter().enumerate().filter(move |(at, _)| !changes(*at));
+        let topics = self.topics.iter().enumerate().filter(|(at, _)| !self.keeps_less(*at));
         topics.filter_map(|(_, topic)| Some((topic.name.clone(), topic.kept_bytes()?)))
+    }
+
+    /// Whether somebody may have retention of a topic take more than its settings say.
+    #[must_use]
+    pub fn keeps_less(&self, at: usize) -> bool {
+        let changes = |client: &ClientShape| {
+            matches!(client.role, Role::Changer(_)) && client.topics.contains(&at)
+        };
+        self.topics[at].may_keep_less() && self.clients.iter().any(changes)
     }
 
     /// The topics of a broker, as indexes.

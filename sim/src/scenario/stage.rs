@@ -292,6 +292,14 @@ impl Stage {
                 });
             }
         }
+        let moved = watch.take_moved();
+        drop(watch);
+        for ((name, partition), offset) in moved {
+            let at = self.shape.topics.iter().position(|topic| topic.name == name);
+            if let Some(at) = at {
+                self.recorder.observe_start(self.topics[at], partition, offset);
+            }
+        }
     }
 
     /// All that no history shows and is wrong, in the order in which it was seen.

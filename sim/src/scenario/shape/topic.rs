@@ -59,10 +59,16 @@ impl TopicShape {
         }
     }
 
-    /// Whether retention by time takes records away.
+    /// How old records must be for retention by time to take them away, if it ever does.
     #[must_use]
-    pub fn ages(&self) -> bool {
-        self.configs.get("retention.ms").is_some_and(|ms| ms != "-1")
+    pub fn kept_ms(&self) -> Option<u32> {
+        self.configs.get("retention.ms").and_then(|ms| ms.parse().ok())
+    }
+
+    /// Whether somebody who changes it may change what retention takes.
+    #[must_use]
+    pub fn may_keep_less(&self) -> bool {
+        self.alterations().iter().any(|(key, _)| key.starts_with("retention."))
     }
 
     /// Whether there is something to change that not every topic has.
