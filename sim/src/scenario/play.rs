@@ -15,7 +15,9 @@ use trialog_jepsen::check::{Expect, Finding, Report, Tally};
 use super::seen::Seen;
 use super::shape::Shape;
 use super::stage::{Kept, Stage};
-use super::{Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, losses, promise, workload};
+use super::{
+    Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, losses, promise, workload,
+};
 use crate::cluster::{Cluster, Frame, simulate};
 use crate::invariant::Sighting;
 use crate::io::SimIo;

@@ -8,6 +8,7 @@ use trialog_jepsen::check::{self, Anomaly};
 use trialog_jepsen::history::{Event, History, Op, Phase, Process, Topic, Value};
 
 use super::*;
+use crate::scenario::shape::{Nature, TopicShape};
 use crate::scenario::stage::Actor;
 use crate::scenario::{Cut, Size};
 
