@@ -128,7 +128,11 @@ impl Desk {
     }
 
     fn join(&mut self, who: &Who) -> Ticket {
-        let request = who.join();
+        self.join_to(GROUP, who)
+    }
+
+    fn join_to(&mut self, group: &str, who: &Who) -> Ticket {
+        let request = JoinGroupRequest { group_id: group.into(), ..who.join() };
         let fresh = format!("{}", self.tickets);
         self.ask(|ticket| {
             Command::Join(Box::new(Join {

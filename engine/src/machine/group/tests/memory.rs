@@ -30,18 +30,7 @@ fn large(kind: &'static str, bytes: usize) -> Who {
 }
 
 fn join(desk: &mut Desk, group: &str, who: &Who) -> Option<JoinGroupResponse> {
-    let request = JoinGroupRequest { group_id: group.into(), ..who.join() };
-    let fresh = format!("{}", desk.tickets);
-    let ticket = desk.ask(|ticket| {
-        Command::Join(Box::new(Join {
-            ticket,
-            request,
-            version: who.version,
-            client_id: "client".into(),
-            client_host: "/127.0.0.1".into(),
-            fresh,
-        }))
-    });
+    let ticket = desk.join_to(group, who);
     desk.answers.contains_key(&ticket).then(|| desk.joined(ticket))
 }
 
