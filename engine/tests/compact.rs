@@ -641,7 +641,7 @@ fn a_power_cut_at_every_even_change_while_compacting() {
 
 /// Cuts the power at every second change from the one of this number on.
 fn power_cuts_while_compacting(first: u64) {
-    let result = runner(12).run(&script(22), |script| {
+    let result = runner(4).run(&script(22), |script| {
         let (ops, _) = script.lives.last().expect("a script has lives");
         let (ram, witness) = lead_up(&script);
         ram.block_on(live(&ram, &script, &witness, ops, false));
@@ -774,7 +774,7 @@ fn every_failure_of_the_disk_while_compacting() {
         (Call::Remove, Effect::Eio),
         (Call::Read, Effect::Eio),
     ];
-    let result = runner(10).run(&(script(22), 0u64..6), |(mut script, step)| {
+    let result = runner(3).run(&(script(22), 0u64..6), |(mut script, step)| {
         // A cut that failed half-way may come back; `crash.rs` looks at those.
         for (ops, _) in &mut script.lives {
             ops.retain(|op| !matches!(op, Op::Truncate(_)));

@@ -71,7 +71,7 @@ fn taken<T>(notes: &Notes<T>) -> Vec<T> {
 
 /// Runs `body` for several seeds, each twice, and insists on equal hashes.
 fn each_seed<F: Future<Output = ()>>(body: impl Fn(Cluster) -> F + Send + Copy + 'static) {
-    for seed in 0..12 {
+    for seed in 0..4 {
         let run = || simulate(Frame::new(seed), body).expect("no panic").digest;
         assert_eq!(run(), run(), "seed {seed}");
     }
@@ -376,7 +376,7 @@ fn a_panic_of_a_program_ends_the_run_with_its_text() {
 /// The script that every implementation of the seam must pass, here on one machine and on two.
 #[test]
 fn the_engine_s_conformance_script_passes() {
-    for seed in 0..8 {
+    for seed in 0..2 {
         let done: Notes<&str> = Arc::default();
         let notes = Arc::clone(&done);
         let body = move |cluster: Cluster| async move {

@@ -1,6 +1,7 @@
 //! The broker on trial: the sweep that plain `cargo test` runs.
 
-use trialog_sim::scenario::{self, BrokerDisk, Failed, Failure, Run, Size, Step, Watch};
+use trialog_sim::nemesis::Counts;
+use trialog_sim::scenario::{self, BrokerDisk, Cut, Failed, Failure, Run, Size, Step, Watch};
 use trialog_sim::sweep::{sweep, twice};
 use trialog_sim::tape::{Entry, What};
 
@@ -48,6 +49,23 @@ fn one_seed_runs_twice_the_same() {
             Err(failure) => panic!("{failure}"),
         }
     }
+}
+
+/// The power cuts behind which disks are examined counted as if they had met the run.
+#[test]
+fn a_run_without_faults_counts_none() {
+    for seed in [3, 4, 12] {
+        let cut = Cut { faults: (0..10_000).collect(), ..Cut::default() };
+        let passed = scenario::run(&Run { cut, ..Run::new(seed, Size::Small) });
+        let facts = passed.expect("a calm run").facts;
+        assert_eq!(facts.counts, Counts::default(), "seed {seed}");
+    }
+}
+
+/// All clients hung, and nobody looked.
+#[test]
+fn a_broker_is_looked_at_while_no_client_is_told_anything() {
+    assert_eq!(scenario::proven_in_silence(1), ["ACK-2"]);
 }
 
 /// The same trial on a disk that only pretends to flush. Records get lost there, or the broker

@@ -6,6 +6,8 @@
 //! last readers must read every partition to its end, each within a bound of simulated time. Then the
 //! judge reads the history.
 
+mod rehearsal;
+
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ use crate::seed::Seed;
 use crate::sweep::crashes;
 use crate::tape::Tape;
 use crate::trace::Watcher;
+
+pub use rehearsal::proven_in_silence;
 
 /// How long the healed system may take to get the clients' work done, in simulated time: twice the
 /// longest delivery time-out, since a record may have begun to wait just before.
