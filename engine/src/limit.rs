@@ -56,6 +56,10 @@ pub const QUOTA_METERS_MAX: usize = 10_000;
 /// (Kafka's `quota.window.size.seconds`).
 pub const QUOTA_BURST: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// The same of a quota of partitions made and deleted: eleven seconds' worth, so that a topic of some size
+/// can be made at once (Kafka's `controller.quota.window.num` times `controller.quota.window.size.seconds`).
+pub const MUTATION_BURST: std::time::Duration = std::time::Duration::from_secs(11);
+
 /// The longest time for which a connection is not read because its client has used more than its
 /// quota. What the client owes beyond that is added to its next use.
 pub const THROTTLE_MAX: std::time::Duration = std::time::Duration::from_secs(300);
@@ -154,6 +158,8 @@ pub const ADMIN_GROUPS_WAIT: std::time::Duration = std::time::Duration::from_sec
 
 /// How often a broker looks how much room there is on its disk.
 pub const ROOM_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// After so many looks in a row that told it nothing a broker does not go by what it saw before.
+pub const ROOM_LOOKS_IN_VAIN_MAX: u32 = 5;
 /// How long a partition whose log could not be opened for lack of room, and a broker that could not
 /// begin for it, wait before they try again.
 pub const ROOM_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -381,6 +381,8 @@ probes! {
     QuotasChanged,
     /// A client has used more than its quota, and its connection is not read for a while.
     Throttled,
+    /// Topics or partitions are not made or deleted, because their client has used up its quota of them.
+    MutationRefused,
     /// Its time is over, and it is read again.
     Unmuted,
     /// A request cannot be decoded.

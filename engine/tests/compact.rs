@@ -745,6 +745,40 @@ fn a_record_waits_for_compaction_no_longer_than_it_may() {
     }
 }
 
+/// A sender's clock may be ahead, by years; that is no reason to compact nothing behind its records.
+#[test]
+fn times_yet_to_come_hold_compaction_up_only_where_a_lag_is_asked_for() {
+    const NOW: Wall = Wall(1_000_000);
+    for (min_compaction_lag_ms, is_due) in [(0, true), (1, false)] {
+        let config = Config {
+            segment_ms: 1000,
+            compact: true,
+            delete: false,
+            min_dirty_ratio: 0.0,
+            min_compaction_lag_ms,
+            ..Config::default()
+        };
+        let ram = Ram::new(1);
+        let io = ram.clone();
+        let due = ram.block_on(async {
+            let opened = Log::open(&io, &Pool::new(), Path::new(DIR), config).await;
+            let (mut log, _) = opened.expect("nothing fails");
+            for (time, wall) in [(NOW.0 + 900_000, NOW), (NOW.0, Wall(NOW.0 + 2000))] {
+                let mut batch = Builder::new();
+                batch.push(time, Some(b"key"), Some(b"value"), &[]);
+                let batches = vec![Buf::from(batch.finish())];
+                let appended = log.append(batches, LeaderEpoch(1), wall).await;
+                assert!(appended[0].is_ok());
+            }
+            let flushed = log.flush().expect("there is something to flush").run().await;
+            log.flushed(flushed).expect("nothing fails");
+            log.tick(Wall(NOW.0 + 2000)).await.expect("nothing fails");
+            log.compaction_due(Wall(NOW.0 + 2000))
+        });
+        assert_eq!(due, is_due, "a lag of {min_compaction_lag_ms} ms");
+    }
+}
+
 #[test]
 fn a_reader_gets_to_the_end_though_nothing_is_left_there() {
     let append = |key| Op::Append { notes: vec![(key, Some(9))], producer: 0, compression: 0 };
@@ -773,6 +807,7 @@ fn every_failure_of_the_disk_while_compacting() {
         (Call::Rename, Effect::Eio),
         (Call::Remove, Effect::Eio),
         (Call::Read, Effect::Eio),
+        (Call::Length, Effect::Eio),
     ];
     let result = runner(3).run(&(script(22), 0u64..6), |(mut script, step)| {
         // A cut that failed half-way may come back; `crash.rs` looks at those.

@@ -705,6 +705,8 @@ fn every_failure_of_the_disk() {
         (Call::Rename, Effect::Eio),
         (Call::Remove, Effect::Eio),
         (Call::Read, Effect::Eio),
+        (Call::List, Effect::Eio),
+        (Call::Length, Effect::Eio),
     ];
     let hits = Rc::new(RefCell::new(vec![0; calls.len()]));
     let mut runner = runner(60);

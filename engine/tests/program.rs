@@ -550,7 +550,8 @@ fn quotas_from_the_command_line() {
     let data = tempfile::tempdir().expect("a folder");
     let broker = Broker::start(data.path());
     assert_eq!(broker.ask(&["quota", "list"], "").len(), 0);
-    let rates = ["producer_byte_rate=1000", "request_percentage=12.5"];
+    let rates =
+        ["producer_byte_rate=1000", "request_percentage=12.5", "controller_mutation_rate=0.5"];
     broker.ask(&[&["quota", "set", "--user", "u", "--any-client-id"], &rates[..]].concat(), "");
     broker.ask(&["quota", "set", "--client-id", "c", "consumer_byte_rate=5"], "");
     let listed = broker.ask(&["quota", "list"], "");
@@ -558,6 +559,7 @@ fn quotas_from_the_command_line() {
     let of_user = listed.iter().find(|one| one["user"] == "u").expect("listed");
     assert!(of_user["client_id"].is_null() && of_user.get("client_id").is_some());
     assert_eq!(of_user["quotas"]["request_percentage"], 12.5);
+    assert_eq!(of_user["quotas"]["controller_mutation_rate"], 0.5);
     broker.ask(&["quota", "remove", "--client-id", "c"], "");
     let one = ["quota", "remove", "--user", "u", "--any-client-id", "producer_byte_rate"];
     broker.ask(&one, "");

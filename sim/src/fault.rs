@@ -4,6 +4,11 @@
 //! a sweep counts when it really fired, and what a coverage table shows pairs of. [`mod@draw`] makes a
 //! fault of a kind. Some kinds are not carried out by themselves but seen: what a power cut does to
 //! unflushed bytes is drawn, and what it did is counted.
+//!
+//! Memory is a domain of its own, with one kind: where a broker has little of it for requests
+//! ([`Kind::LittleMemory`]), whoever needs more waits unread, and nothing is aborted. What else takes
+//! memory has bounds at which it is refused, such as members and offsets of groups, fetch sessions, and
+//! the keys of a compaction: rare paths, and no faults.
 
 mod draw;
 mod kind;
@@ -73,6 +78,9 @@ pub enum Fault {
     Clock { machine: usize, mischief: Mischief },
     /// The wall clock is set forward and back again, and again.
     ClockStrobe { machine: usize, by_ms: i64, times: u32, period: Duration },
+    /// Brokers of a machine have memory for so many bytes of large requests, from the next start on. It
+    /// counts when a request had to wait for some.
+    LittleMemory { machine: usize, bytes: u64 },
     /// A machine's process dies, or its power fails, for good: nobody starts it again.
     Gone { machine: usize, crash: Crash },
     /// Nothing arrives at or from a machine any more: for good.
@@ -118,7 +126,10 @@ impl Fault {
                 *period * *times
             }
             Fault::Rot { .. } | Fault::Connections { .. } | Fault::Clock { .. } => Duration::ZERO,
-            Fault::Gone { .. } | Fault::CutOff { .. } | Fault::Stuck { .. } => Duration::MAX,
+            Fault::LittleMemory { .. }
+            | Fault::Gone { .. }
+            | Fault::CutOff { .. }
+            | Fault::Stuck { .. } => Duration::MAX,
         }
     }
 
@@ -140,6 +151,7 @@ impl Fault {
             | Fault::HiddenDeath { machine, .. }
             | Fault::Clock { machine, .. }
             | Fault::ClockStrobe { machine, .. }
+            | Fault::LittleMemory { machine, .. }
             | Fault::Gone { machine, .. }
             | Fault::CutOff { machine }
             | Fault::Stuck { machine } => vec![*machine],

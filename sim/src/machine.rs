@@ -68,6 +68,8 @@ pub struct Machine {
     pub sticks: Option<Cause>,
     /// The process that has got stuck last.
     pub stuck: Option<u64>,
+    /// The fault by which a broker that starts has so many bytes of memory for large requests.
+    pub request_memory: Option<(Cause, u64)>,
 }
 
 /// A crash that waits for a disk call.
@@ -199,7 +201,8 @@ impl Ask {
             Ask::SyncDir(..) => Call::SyncDir,
             Ask::Allocate(..) => Call::Allocate,
             Ask::Truncate(..) => Call::Truncate,
-            Ask::List(_) | Ask::Space(_) | Ask::Length(_) => Call::Look,
+            Ask::List(_) | Ask::Length(_) => Call::Look,
+            Ask::Space(_) => Call::Space,
         }
     }
 
@@ -281,6 +284,13 @@ impl Machine {
         self.sticks.is_some()
     }
 
+    /// A request has had to wait for memory. Where that is scarce by a fault, it is the fault's doing.
+    pub fn lacks_memory(&mut self) {
+        if let Some((cause, _)) = self.request_memory {
+            self.disk.troubles.bites.count(cause);
+        }
+    }
+
     /// Whether its process lives and does nothing any more.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
@@ -334,7 +344,7 @@ impl Machine {
             Ask::Sync(ino, flush) => Reply::Done(disk.sync_end(ino, &flush)),
             Ask::Allocate(ino, offset, len) => Reply::Done(disk.allocate(ino, offset, len)),
             Ask::Truncate(ino, len) => Reply::Done(disk.truncate(ino, len)),
-            Ask::Length(ino) => Reply::Number(Ok(disk.length(ino))),
+            Ask::Length(ino) => Reply::Number(disk.tell_length(ino)),
         }
     }
 }

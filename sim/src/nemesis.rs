@@ -107,7 +107,11 @@ impl Nemesis {
     pub async fn run(&self, plan: &Plan) {
         let mut passed = Duration::ZERO;
         for planned in &plan.faults {
-            self.cluster.pass(planned.at.saturating_sub(passed)).await;
+            let rest = planned.at.saturating_sub(passed);
+            // What comes at the very beginning comes before anything runs.
+            if !rest.is_zero() {
+                self.cluster.pass(rest).await;
+            }
             passed = passed.max(planned.at);
             self.begin(planned.kind, &planned.fault);
         }

@@ -140,6 +140,7 @@ impl World {
             stop_wakers: Vec::new(),
             sticks: None,
             stuck: None,
+            request_memory: None,
         };
         inner.machines.push(machine);
         let contents = Contents::of(name.as_bytes());

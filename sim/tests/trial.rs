@@ -1,7 +1,11 @@
 //! The broker on trial: the sweep that plain `cargo test` runs.
 
+use trialog_engine::probe::Probe;
 use trialog_sim::nemesis::Counts;
-use trialog_sim::scenario::{self, BrokerDisk, Cut, Failed, Failure, Run, Size, Step, Watch};
+use trialog_sim::plan::Kind;
+use trialog_sim::scenario::{
+    self, BrokerDisk, Cut, Facts, Failed, Failure, Run, Size, Step, Watch, rehearsal,
+};
 use trialog_sim::sweep::{sweep, twice};
 use trialog_sim::tape::{Entry, What};
 
@@ -51,21 +55,43 @@ fn one_seed_runs_twice_the_same() {
     }
 }
 
+/// A small run with faults of one kind, or of none.
+fn calm(seed: u64, but: Option<Kind>) -> Box<Facts> {
+    let all = rehearsal::faults(seed).faults.into_iter().enumerate();
+    let faults = all.filter(|(_, planned)| Some(planned.kind) != but).map(|(index, _)| index);
+    let cut = Cut { faults: faults.collect(), ..Cut::default() };
+    let passed = scenario::run(&Run { cut, ..Run::new(seed, Size::Small) });
+    passed.unwrap_or_else(|failure| panic!("a calm run: {failure}")).facts
+}
+
 /// The power cuts behind which disks are examined counted as if they had met the run.
 #[test]
 fn a_run_without_faults_counts_none() {
     for seed in [3, 4, 12] {
-        let cut = Cut { faults: (0..10_000).collect(), ..Cut::default() };
-        let passed = scenario::run(&Run { cut, ..Run::new(seed, Size::Small) });
-        let facts = passed.expect("a calm run").facts;
-        assert_eq!(facts.counts, Counts::default(), "seed {seed}");
+        assert_eq!(calm(seed, None).counts, Counts::default(), "seed {seed}");
     }
+}
+
+/// Where memory for requests is little they wait for it, and nothing else is wrong.
+#[test]
+fn requests_wait_for_memory_where_it_is_little() {
+    let seed = rehearsal::seeds_that_queue().next().expect("there is always another");
+    let facts = calm(seed, Some(Kind::LittleMemory));
+    assert_eq!(facts.counts, [(Kind::LittleMemory, 1)].into());
+    assert_eq!(calm(seed, None).probes.of(Probe::RequestMemoryUsedUp), 0);
+}
+
+/// More is asked of a partition at once than its queue holds.
+#[test]
+fn a_rush_fills_a_queue() {
+    let mut seeds = rehearsal::seeds_that_rush().take(4);
+    assert!(seeds.any(|seed| calm(seed, None).probes.of(Probe::QueueFull) > 0));
 }
 
 /// All clients hung, and nobody looked.
 #[test]
 fn a_broker_is_looked_at_while_no_client_is_told_anything() {
-    assert_eq!(scenario::proven_in_silence(1), ["ACK-2"]);
+    assert_eq!(rehearsal::proven_in_silence(1), ["ACK-2"]);
 }
 
 /// The same trial on a disk that only pretends to flush. Records get lost there, or the broker

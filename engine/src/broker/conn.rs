@@ -35,6 +35,9 @@ use crate::probe::{self, Probe};
 use crate::wire::api::ApiKey;
 use crate::wire::frame;
 
+/// Shares of a core's request memory. What is answered together has one of them, or two, as a rule.
+type Shares = SmallVec<[Share; 2]>;
+
 /// Requests that wait for their answers, in order.
 struct Queue<F> {
     answers: mpsc::Sender<Queued<F>>,
@@ -48,7 +51,7 @@ struct Queued<F> {
     /// any other request as its size wants.
     _places: OwnedSemaphorePermit,
     /// The share of the core's request memory that is free again once this is answered.
-    _memory: Vec<Share>,
+    _memory: Shares,
 }
 
 /// What was asked, how often, and when it was received: for counting.
@@ -221,7 +224,7 @@ impl<F> Queue<F> {
         places: OwnedSemaphorePermit,
         pending: Pending<F>,
         asked: Asked,
-        memory: &mut Vec<Share>,
+        memory: &mut Shares,
     ) -> bool {
         let queued = Queued { pending, asked, _places: places, _memory: std::mem::take(memory) };
         // Each has a place, and there are as many as the queue has room for.
@@ -234,7 +237,7 @@ async fn depart<I: Io>(
     core: &Rc<Core<I>>,
     queue: &Queue<I::File>,
     train: &mut Option<Train>,
-    memory: &mut Vec<Share>,
+    memory: &mut Shares,
     received: Instant,
 ) -> bool {
     let Some(requests) = train.as_ref().map(Train::len) else { return true };
@@ -258,7 +261,7 @@ async fn read_requests<I: Io>(
     queue: &Queue<I::File>,
     link: &Rc<Link>,
 ) -> String {
-    let (mut train, mut memory) = (None, Vec::new());
+    let (mut train, mut memory) = (None, Shares::new());
     let reading = (&mut train, &mut memory);
     let reason = read_until_end(core, connection, client, queue, link, reading).await;
     // What came whole before the end is answered before it.
@@ -272,7 +275,7 @@ async fn read_until_end<I: Io>(
     client: &Rc<Client>,
     queue: &Queue<I::File>,
     link: &Rc<Link>,
-    (train, memory): (&mut Option<Train>, &mut Vec<Share>),
+    (train, memory): (&mut Option<Train>, &mut Shares),
 ) -> String {
     let mut buf = Buf::new();
     // The share of the core's request memory that the buffer stands for, if it is a large one.
@@ -478,7 +481,7 @@ async fn reserve<I: Io>(
     link: &Rc<Link>,
     queue: &Queue<I::File>,
     buf: &mut Buf,
-    (held, earlier): (&mut Option<Growing>, &mut Vec<Share>),
+    (held, earlier): (&mut Option<Growing>, &mut Shares),
     (whole, room): (usize, usize),
 ) -> Option<Growing> {
     let began = core.io.now();
@@ -489,6 +492,7 @@ async fn reserve<I: Io>(
         return Some(share);
     }
     probe::hit(Probe::RequestMemoryUsedUp);
+    core.tally.memory_waits.add(1);
     if held.is_some() || !earlier.is_empty() {
         // It would wait for itself: what it has besides goes with its earlier requests.
         share.give_up();

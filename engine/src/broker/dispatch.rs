@@ -166,12 +166,21 @@ impl Incoming {
     /// Notes that the request used `amount` of a quota.
     pub fn charge<I: Io>(&self, core: &Core<I>, quota: Quota, amount: f64) {
         let Some(told) = &self.throttle_ms else { return };
-        let pause = quota::charge(core, &self.client, quota, amount);
-        if !pause.is_zero() {
-            core.tally.throttles[quota.number()].add(pause, 1);
+        tell(core, told, quota, quota::charge(core, &self.client, quota, amount));
+    }
+
+    /// Notes that the request is about to use `amount` of a quota. False if its client owes some of it
+    /// already, so that it must not.
+    #[must_use]
+    pub fn charge_if_paid<I: Io>(&self, core: &Core<I>, quota: Quota, amount: f64) -> bool {
+        let Some(told) = &self.throttle_ms else { return true };
+        match quota::charge_if_paid(core, &self.client, quota, amount) {
+            Ok(()) => true,
+            Err(pause) => {
+                tell(core, told, quota, pause);
+                false
+            }
         }
-        let ms = i32::try_from(pause.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-        told.set(told.get().max(ms));
     }
 
     /// Notes that a core worked on the request for so long.
@@ -257,6 +266,15 @@ impl Incoming {
             self.warn(&reason.to_string(), remedy);
         }
     }
+}
+
+/// Counts that a client has to wait, and has its answer tell it for how long: what is longest.
+fn tell<I: Io>(core: &Core<I>, told: &Cell<i32>, quota: Quota, pause: Duration) {
+    if !pause.is_zero() {
+        core.tally.throttles[quota.number()].add(pause, 1);
+    }
+    let ms = i32::try_from(pause.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    told.set(told.get().max(ms));
 }
 
 impl Drop for Client {

@@ -341,6 +341,12 @@ impl<I: Io> Shared<I> {
         self.room.is_none()
     }
 
+    /// How often a request has had to wait for memory. May be called from any thread.
+    #[must_use]
+    pub fn memory_waits(&self) -> u64 {
+        self.tallies.iter().map(|tally| tally.memory_waits.get()).sum()
+    }
+
     fn cores(&self) -> u16 {
         u16::try_from(self.inboxes.len()).expect("made from a u16")
     }

@@ -1,11 +1,15 @@
-//! How much users and clients have used of their quotas (KIP-13, KIP-124), and how long a client
-//! that used too much has to wait (KIP-219: it is answered at once, told the time, and not read
-//! from until that has passed).
+//! How much users and clients have used of their quotas (KIP-13, KIP-124, KIP-599), and how long a
+//! client that used too much has to wait (KIP-219: it is answered at once, told the time, and not
+//! read from until that has passed).
 //!
-//! A meter is one moment: until when what was used is paid for at the quota's rate. It may lie up to
-//! [`QUOTA_BURST`] back, so that a client may use a second's worth at once; what it lies ahead is the
-//! time to wait. So over any time a client gets its rate and one burst, whatever the sizes of its
-//! requests.
+//! A meter is one moment: until when what was used is paid for at the quota's rate. It may lie a
+//! burst back ([`QUOTA_BURST`], [`MUTATION_BURST`]), so that a client may use so many seconds' worth
+//! at once; what it lies ahead is the time to wait. So over any time a client gets its rate and one
+//! burst, whatever the sizes of its requests. (Kafka's bucket of tokens is the same, seen from the
+//! other side: it holds what the moment lies back, times the rate.)
+//!
+//! What a client does is done, and charged. Only what it makes or deletes may be refused instead,
+//! while it owes something already.
 //!
 //! Cores share the meters, because a client may be connected to several of them: under a lock that
 //! is taken only for requests of clients that have a quota.
@@ -21,7 +25,7 @@ use std::time::Duration;
 use super::Core;
 use super::dispatch::Client;
 use crate::io::{Instant, Io};
-use crate::limit::{QUOTA_BURST, QUOTA_METERS_MAX, THROTTLE_MAX};
+use crate::limit::{MUTATION_BURST, QUOTA_BURST, QUOTA_METERS_MAX, THROTTLE_MAX};
 use crate::machine::Image;
 use crate::machine::quota::{Entity, Quota, Rate};
 use crate::probe::{self, Probe};
@@ -55,22 +59,60 @@ impl Meters {
         self.version.store(version, Ordering::Release);
     }
 
-    /// Notes that `entity` used `amount` of a quota of `rate`; returns how long it has to wait.
-    fn charge(
+    /// Notes that `own.0` used `amount` of a quota of `rate`; returns how long it has to wait.
+    fn charge(&self, now: Instant, own: (Entity, Quota), rate: Rate, amount: f64) -> Duration {
+        self.with_meter(now, own, |paid_until| {
+            *paid_until = paid_until.after(worth(rate, amount));
+            paid_until.since(now).min(THROTTLE_MAX)
+        })
+    }
+
+    /// The same if `own.0` owes nothing, and then it need not wait, however much it uses. Else nothing
+    /// is noted, and it has to wait until it has paid.
+    fn charge_if_paid(
         &self,
         now: Instant,
-        (entity, quota): (Entity, Quota),
+        own: (Entity, Quota),
         rate: Rate,
         amount: f64,
-    ) -> Duration {
-        let worth = Duration::try_from_secs_f64(amount / rate.get()).unwrap_or(Duration::MAX);
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = paid.key(now, (entity, quota));
-        let earliest = Instant(now.0.saturating_sub(nanos(QUOTA_BURST)));
-        let meter = paid.until.entry(key).or_insert(earliest);
-        *meter = (*meter).max(earliest).after(worth);
-        meter.since(now).min(THROTTLE_MAX)
+    ) -> Result<(), Duration> {
+        self.with_meter(now, own, |paid_until| {
+            let owed = paid_until.since(now);
+            if !owed.is_zero() {
+                return Err(owed.min(THROTTLE_MAX));
+            }
+            *paid_until = paid_until.after(worth(rate, amount));
+            Ok(())
+        })
     }
+
+    /// What `change` makes of a meter, which lies no further back than its burst.
+    fn with_meter<T>(
+        &self,
+        now: Instant,
+        own: (Entity, Quota),
+        change: impl FnOnce(&mut Instant) -> T,
+    ) -> T {
+        let earliest = Instant(now.0.saturating_sub(nanos(burst(own.1))));
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = paid.key(now, own);
+        let meter = paid.until.entry(key).or_insert(earliest);
+        *meter = (*meter).max(earliest);
+        change(meter)
+    }
+}
+
+/// What may be used of a quota at once, as the time in which its rate brings as much.
+fn burst(quota: Quota) -> Duration {
+    match quota {
+        Quota::ProducerByteRate | Quota::ConsumerByteRate | Quota::RequestPercentage => QUOTA_BURST,
+        Quota::ControllerMutationRate => MUTATION_BURST,
+    }
+}
+
+/// The time in which `rate` brings `amount`.
+fn worth(rate: Rate, amount: f64) -> Duration {
+    Duration::try_from_secs_f64(amount / rate.get()).unwrap_or(Duration::MAX)
 }
 
 impl Paid {
@@ -83,7 +125,10 @@ impl Paid {
         if self.until.len() >= QUOTA_METERS_MAX && now.since(self.swept) >= QUOTA_BURST {
             self.swept = now;
             // Whoever owes nothing for a whole burst is as if never seen.
-            self.until.retain(|_, until| until.after(QUOTA_BURST) > now);
+            self.until.retain(|key, until| {
+                let burst = key.as_ref().map_or(MUTATION_BURST, |(_, quota)| burst(*quota));
+                until.after(burst) > now
+            });
         }
         if self.until.len() < QUOTA_METERS_MAX { own } else { None }
     }
@@ -124,11 +169,36 @@ pub fn charge<I: Io>(core: &Core<I>, client: &Client, quota: Quota, amount: f64)
     };
     let now = core.io.now();
     let pause = core.shared.meters.charge(now, (entity, quota), rate, amount);
+    have_wait(client, now, pause);
+    pause
+}
+
+/// Notes that `client` is about to use `amount` of `quota`. If it owes some of it already it must not,
+/// and its connection waits: so long, which is returned as the error.
+pub fn charge_if_paid<I: Io>(
+    core: &Core<I>,
+    client: &Client,
+    quota: Quota,
+    amount: f64,
+) -> Result<(), Duration> {
+    let image = core.shared.image();
+    let Some((entity, rate)) = image.quota(quota, user(client), &client.name()) else {
+        return Ok(());
+    };
+    let now = core.io.now();
+    let outcome = core.shared.meters.charge_if_paid(now, (entity, quota), rate, amount);
+    if let Err(pause) = outcome {
+        probe::hit(Probe::MutationRefused);
+        have_wait(client, now, pause);
+    }
+    outcome
+}
+
+fn have_wait(client: &Client, now: Instant, pause: Duration) {
     if !pause.is_zero() {
         probe::hit(Probe::Throttled);
         client.link.mute(now.after(pause));
     }
-    pause
 }
 
 /// A future that knows how long it was worked on: the time in its polls, not the time between.
@@ -201,6 +271,35 @@ mod tests {
         assert_eq!(meters.charge(at(0), entity(2), rate, 1.0), Duration::ZERO, "a burst");
         assert_eq!(meters.charge(at(0), entity(2), rate, 2.0), Duration::from_secs(2));
         assert_eq!(meters.charge(at(2000), entity(2), rate, 1.0), Duration::from_secs(1));
+    }
+
+    /// KIP-599: a burst can be used up at once, and by one request a good deal more than that; then
+    /// nothing is let through before it is paid for, and what was refused costs nothing.
+    #[test]
+    fn nothing_is_made_while_something_is_owed() {
+        let mutations = || (entity(1).0, Quota::ControllerMutationRate);
+        let rate = Rate::new(2.0).expect("a rate");
+        let meters = Meters::default();
+        let ask = |ms, partitions| meters.charge_if_paid(at(ms), mutations(), rate, partitions);
+        for _ in 0..22 {
+            assert_eq!(ask(0, 1.0), Ok(()), "eleven seconds' worth at once");
+        }
+        assert_eq!(ask(0, 30.0), Ok(()), "nothing is owed yet");
+        for _ in 0..3 {
+            assert_eq!(ask(0, 1.0), Err(Duration::from_secs(15)));
+        }
+        assert_eq!(ask(14_999, 1.0), Err(Duration::from_millis(1)));
+        assert_eq!(ask(15_000, 1.0), Ok(()));
+        assert_eq!(ask(15_499, 1.0), Err(Duration::from_millis(1)));
+        // The same meter, for clients that do not know of being refused.
+        assert_eq!(meters.charge(at(15_500), mutations(), rate, 4.0), Duration::from_secs(2));
+        assert_eq!(ask(15_500, 1.0), Err(Duration::from_secs(2)));
+        // However long nothing is made, it comes to one burst.
+        assert_eq!(meters.charge(at(9_000_000), mutations(), rate, 22.0), Duration::ZERO);
+        assert_eq!(
+            meters.charge(at(9_000_000), mutations(), rate, 1.0),
+            Duration::from_millis(500)
+        );
     }
 
     /// Any number of names costs a bounded number of meters, and who is measured already stays so.

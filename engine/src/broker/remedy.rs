@@ -81,6 +81,9 @@ pub fn of(code: ErrorCode) -> &'static str {
         ErrorCode::InvalidConfig => {
             "correct the setting; `trialog config explain KEY` says what it takes"
         }
+        ErrorCode::ThrottlingQuotaExceeded => {
+            "nothing: the client waits and asks again; raise its controller_mutation_rate if it must not"
+        }
         ErrorCode::PolicyViolation => "delete what is not needed any more, or ask for less",
         ErrorCode::InvalidRequest => {
             "correct the client or the tool: it asked for what contradicts itself or the protocol"
@@ -144,6 +147,7 @@ pub fn is_expected(code: ErrorCode) -> bool {
             | ErrorCode::FetchSessionTopicIdError
             | ErrorCode::KafkaStorageError
             | ErrorCode::ElectionNotNeeded
+            | ErrorCode::ThrottlingQuotaExceeded
             | ErrorCode::CoordinatorNotAvailable
             | ErrorCode::CoordinatorLoadInProgress
             | ErrorCode::NotCoordinator

@@ -5,7 +5,8 @@
 //! (`trialog.disk.free.min.bytes`), or when a write found no room at all, it refuses records of
 //! producers with `KAFKA_STORAGE_ERROR` and goes on with everything else: what is left is for
 //! committed offsets, metadata and checkpoints, without which nothing could be deleted either. It
-//! takes records again once there is a quarter more than the hard mark.
+//! takes records again once there is a quarter more than the hard mark. A look that fails changes
+//! nothing, unless several do in a row: then only a write can tell.
 //!
 //! Every producer repeats that code with a pause and keeps the order of its records, and a log
 //! that found no room has taken nothing ([ADR 11](../../../docs/adr/0011-a-full-disk-is-a-state.md)).
@@ -19,7 +20,7 @@ use tracing::{error, info, warn};
 
 use super::Core;
 use crate::io::Io;
-use crate::limit::ROOM_LOOK_INTERVAL;
+use crate::limit::{ROOM_LOOK_INTERVAL, ROOM_LOOKS_IN_VAIN_MAX};
 use crate::probe::{self, Probe};
 
 /// How much room there is.
@@ -130,23 +131,31 @@ fn judge(before: Level, free: u64, marks: Marks) -> Level {
 /// Looks again and again, for as long as the core runs, and reports what changes.
 pub async fn watch<I: Io>(core: Rc<Core<I>>) {
     let data = &core.shared.data;
-    let mut told = false;
     let mut reported = Level::Plenty;
+    let mut in_vain = 0;
     loop {
         let marks = core.marks();
         let free = match core.io.space(data).await {
-            Ok(space) => space.free,
+            Ok(space) => {
+                in_vain = 0;
+                Some(space.free)
+            }
             Err(error) => {
-                if !std::mem::replace(&mut told, true) {
+                in_vain = ROOM_LOOKS_IN_VAIN_MAX.min(in_vain + 1);
+                if in_vain == 1 {
                     warn!(data = %data.display(), %error,
-                        "the system does not say how much room there is; only a write can tell");
+                        "the system does not say how much room there is; if it goes on like that, \
+                         only a write can tell");
                 }
-                u64::MAX
+                // A disk that was full is not to be believed to have room because it does not answer.
+                (in_vain == ROOM_LOOKS_IN_VAIN_MAX).then_some(u64::MAX)
             }
         };
-        let level = core.shared.room.look(free, marks);
-        report(data, free, marks, reported, level);
-        reported = level;
+        if let Some(free) = free {
+            let level = core.shared.room.look(free, marks);
+            report(data, free, marks, reported, level);
+            reported = level;
+        }
         core.io.sleep(ROOM_LOOK_INTERVAL).await;
     }
 }

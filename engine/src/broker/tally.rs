@@ -175,6 +175,8 @@ pub struct Tally {
     pub accepted: Counter,
     /// See [`Tally::connections`].
     pub turned_away: Counter,
+    /// How often a request had to wait for memory.
+    pub memory_waits: Counter,
     /// Bytes read from sockets.
     pub received_bytes: Counter,
     /// Bytes written to sockets.

@@ -45,7 +45,7 @@ impl QuotaOwner {
 }
 
 impl<I: Io> Admin<I> {
-    /// Every quota that is set, by Kafka's names: bytes in a second, or percent.
+    /// Every quota that is set, by Kafka's names: bytes or partitions in a second, or percent.
     ///
     /// # Errors
     /// [`AdminError`].

@@ -396,7 +396,8 @@ pub enum Quota {
         bootstrap: Bootstrap,
     },
     /// Set quotas: producer_byte_rate and consumer_byte_rate in bytes a second,
-    /// request_percentage in percent of one core
+    /// request_percentage in percent of one core, controller_mutation_rate in
+    /// partitions made and deleted a second
     #[command(after_help = EXIT_CODES)]
     Set {
         /// Whose.

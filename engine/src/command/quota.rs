@@ -26,7 +26,7 @@ pub fn run(command: Quota, output: &mut Output) -> Result<(), Failure> {
             for pair in &quotas {
                 let (name, value) = split_pair(pair)?;
                 let number = value.parse().map_err(|_| {
-                    let what = "a number of bytes in a second, or of percent";
+                    let what = "a number of bytes or partitions in a second, or of percent";
                     Failure::Usage(format!("{name}={value}: the value is {what}"))
                 })?;
                 if changes.insert(name.to_owned(), Some(number)).is_some() {

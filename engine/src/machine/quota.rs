@@ -1,5 +1,5 @@
-//! Client quotas (KIP-13, KIP-124, KIP-546): what users and clients may use, and which of several
-//! quotas counts for whom.
+//! Client quotas (KIP-13, KIP-124, KIP-546, KIP-599): what users and clients may use, and which of
+//! several quotas counts for whom.
 //!
 //! Keeps: a rate is finite and above zero. The most particular quota counts, in Kafka's order:
 //! user and client id, user and any client id, user; any user and client id, any user and any
@@ -24,12 +24,18 @@ pub enum Quota {
     ConsumerByteRate,
     /// Time that a core spends on requests, in percent of one core.
     RequestPercentage,
+    /// Partitions that are made and deleted in a second.
+    ControllerMutationRate,
 }
 
 impl Quota {
     /// All of them.
-    pub const ALL: [Quota; 3] =
-        [Quota::ProducerByteRate, Quota::ConsumerByteRate, Quota::RequestPercentage];
+    pub const ALL: [Quota; 4] = [
+        Quota::ProducerByteRate,
+        Quota::ConsumerByteRate,
+        Quota::RequestPercentage,
+        Quota::ControllerMutationRate,
+    ];
 
     /// Its place in [`Quota::ALL`].
     #[must_use]
@@ -44,6 +50,7 @@ impl Quota {
             Quota::ProducerByteRate => "producer_byte_rate",
             Quota::ConsumerByteRate => "consumer_byte_rate",
             Quota::RequestPercentage => "request_percentage",
+            Quota::ControllerMutationRate => "controller_mutation_rate",
         }
     }
 
@@ -167,8 +174,9 @@ impl Entity {
 /// # Errors
 /// [`QuotaError::Value`].
 pub fn rate(quota: Quota, value: f64) -> Result<Rate, QuotaError> {
-    let whole = quota == Quota::RequestPercentage || (value - value.round()).abs() < 1e-6;
-    let most = if quota == Quota::RequestPercentage { 1e9 } else { i64::MAX as f64 };
+    let bytes = matches!(quota, Quota::ProducerByteRate | Quota::ConsumerByteRate);
+    let whole = !bytes || (value - value.round()).abs() < 1e-6;
+    let most = if bytes { i64::MAX as f64 } else { 1e9 };
     let rate = Rate::new(value).filter(|_| whole && value <= most);
     rate.ok_or_else(|| QuotaError::Value { quota, value: value.to_string() })
 }
@@ -239,15 +247,10 @@ impl fmt::Display for QuotaError {
             QuotaError::Unknown(name) => {
                 let known = Quota::ALL.map(Quota::name).join(", ");
                 write!(f, "there is no quota '{name}' here; there are {known}")?;
-                match name.as_str() {
-                    "controller_mutation_rate" => f.write_str(
-                        ": how many topics and partitions a client makes is not measured",
-                    ),
-                    "connection_creation_rate" => {
-                        f.write_str(": how often a client connects is not measured")
-                    }
-                    _ => Ok(()),
+                if name == "connection_creation_rate" {
+                    f.write_str(": how often a client connects is not measured")?;
                 }
+                Ok(())
             }
             QuotaError::Value { quota, value } => write!(
                 f,
@@ -320,6 +323,7 @@ mod tests {
             assert!(rate(Quota::ProducerByteRate, value).is_err(), "{value}");
         }
         assert!(rate(Quota::RequestPercentage, 0.5).is_ok());
+        assert!(rate(Quota::ControllerMutationRate, 0.5).is_ok());
         assert!(rate(Quota::ConsumerByteRate, 1024.0).is_ok());
         assert_eq!(Entity::new(None, None), Err(QuotaError::Nobody));
         assert_eq!(Entity::new(whose("*"), Some(Whose::Named("".into()))), Err(QuotaError::Name));

@@ -284,6 +284,7 @@ fn quota_code(quota: Quota) -> u8 {
         Quota::ProducerByteRate => 1,
         Quota::ConsumerByteRate => 2,
         Quota::RequestPercentage => 3,
+        Quota::ControllerMutationRate => 4,
     }
 }
 
@@ -423,9 +424,9 @@ mod tests {
     }
 
     fn any_quotas() -> impl Strategy<Value = Quotas> {
-        let quota = (0_usize..3).prop_map(|place| Quota::ALL[place]);
+        let quota = (0..Quota::ALL.len()).prop_map(|place| Quota::ALL[place]);
         let rate = (1_u32..).prop_map(|rate| Rate::new(f64::from(rate) / 8.0).expect("a rate"));
-        proptest::collection::btree_map(quota, rate, 0..4)
+        proptest::collection::btree_map(quota, rate, 0..5)
     }
 
     fn any_record() -> impl Strategy<Value = Record> {

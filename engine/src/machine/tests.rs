@@ -253,7 +253,8 @@ impl Model {
 }
 
 fn any_quotas() -> impl Strategy<Value = NewQuotas> {
-    const NAMES: &[&str] = &["producer_byte_rate", "request_percentage", "bad"];
+    const NAMES: &[&str] =
+        &["producer_byte_rate", "request_percentage", "controller_mutation_rate", "bad"];
     let whose = || proptest::sample::select(&[None, Some(""), Some("a"), Some("b")][..]);
     let whose = move || {
         whose().prop_map(|whose| {

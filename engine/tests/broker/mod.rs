@@ -6,6 +6,7 @@ mod amplify;
 mod durability;
 mod groups;
 mod hostile;
+mod looks;
 mod offsets;
 mod operator;
 pub(crate) mod peer;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::peer::{Peer, To, batch, fetch_request, start};
 use super::{metadata, topic, with_broker};
-use trialog_engine::id::PartitionIndex;
+use trialog_engine::broker::Shared;
+use trialog_engine::id::{PartitionIndex, TopicId};
 use trialog_engine::io::ram::{Loss, Ram};
 use trialog_engine::io::{Instant, Io};
 use trialog_engine::wire::api::*;
@@ -72,6 +73,7 @@ const CLIENT: &str = "client-id";
 const PRODUCE: &str = "producer_byte_rate";
 const FETCH: &str = "consumer_byte_rate";
 const TIME: &str = "request_percentage";
+const MUTATE: &str = "controller_mutation_rate";
 
 #[test]
 fn what_is_set_is_told_and_survives_a_power_cut() {
@@ -129,13 +131,14 @@ fn what_cannot_be_is_refused_with_a_reason() {
         let invalid = ErrorCode::InvalidRequest.code();
         let me: Parts<'_> = &[(CLIENT, Some("c"))];
         type Case<'a> = (Parts<'a>, &'a [(&'a str, f64)], &'a str);
-        let cases: [Case<'_>; 8] = [
+        let cases: [Case<'_>; 9] = [
             (&[], &[(PRODUCE, 1.0)], "none is named"),
             (&[("ip", Some("::1"))], &[(PRODUCE, 1.0)], "quotas of addresses"),
             (&[("group", None)], &[(PRODUCE, 1.0)], "'group'"),
             (&[(USER, None), (USER, Some("a"))], &[(PRODUCE, 1.0)], "twice"),
             (&[(USER, Some(""))], &[(PRODUCE, 1.0)], "empty"),
-            (me, &[("controller_mutation_rate", 1.0)], "there are producer_byte_rate"),
+            (me, &[("connection_creation_rate", 1.0)], "there are producer_byte_rate"),
+            (me, &[(MUTATE, 0.0)], "controller_mutation_rate cannot be 0"),
             (me, &[(PRODUCE, 0.5)], "a whole one"),
             (me, &[(PRODUCE, 1.0), (PRODUCE, 2.0)], "twice"),
         ];
@@ -252,6 +255,146 @@ fn who_reads_too_much_waits_as_well() {
         let began = ram.now();
         assert_eq!(produce(&mut peer, &elsewhere, 100_000).await, 0);
         assert!(ms(&ram, began) < 50);
+    });
+}
+
+fn wanted(name: &str, num_partitions: i32) -> CreatableTopic {
+    let name = name.to_owned();
+    CreatableTopic { name, num_partitions, replication_factor: 1, ..CreatableTopic::default() }
+}
+
+/// Asks for topics: with which codes that is answered, and for how long the answer says to wait, in ms.
+async fn make(
+    peer: &mut Peer,
+    version: i16,
+    topics: &[(&str, i32)],
+    validate_only: bool,
+) -> (Vec<i16>, i32) {
+    let topics = topics.iter().map(|&(name, partitions)| wanted(name, partitions)).collect();
+    let request = CreateTopicsRequest { topics, timeout_ms: 5000, validate_only };
+    let answer = peer.call(version, &request).await;
+    let codes = answer.topics.iter().map(|topic| topic.error_code).collect();
+    (codes, answer.throttle_time_ms)
+}
+
+/// The same of more partitions for a topic.
+async fn grow(
+    peer: &mut Peer,
+    version: i16,
+    (name, count): (&str, i32),
+    validate_only: bool,
+) -> (Vec<i16>, i32) {
+    let topic = CreatePartitionsTopic { name: name.to_owned(), count, assignments: None };
+    let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: 5000, validate_only };
+    let answer = peer.call(version, &request).await;
+    let codes = answer.results.iter().map(|topic| topic.error_code).collect();
+    (codes, answer.throttle_time_ms)
+}
+
+/// The same of an end of a topic.
+async fn delete(peer: &mut Peer, version: i16, name: &str) -> (Vec<i16>, i32) {
+    let (topic_names, topics) = match version {
+        ..6 => (vec![name.to_owned()], Vec::new()),
+        _ => (
+            Vec::new(),
+            vec![DeleteTopicState { name: Some(name.to_owned()), topic_id: TopicId::NONE }],
+        ),
+    };
+    let request = DeleteTopicsRequest { topics, topic_names, timeout_ms: 5000 };
+    let answer = peer.call(version, &request).await;
+    let codes = answer.responses.iter().map(|topic| topic.error_code).collect();
+    (codes, answer.throttle_time_ms)
+}
+
+/// Somebody who may make and delete one partition in a second, and eleven seconds' worth at once.
+async fn busy(ram: &Ram, shared: &Shared<Ram>) -> Peer {
+    let mut busy = Peer::connect(ram, shared).await;
+    busy.call_itself("busy");
+    busy
+}
+
+const BUSY: Parts<'_> = &[(CLIENT, Some("busy"))];
+const FULL: i16 = ErrorCode::ThrottlingQuotaExceeded as i16;
+
+/// KIP-599, for clients that know of it: who has used up what he may make and delete is refused, topic by
+/// topic, until that is paid for. What is only checked, or cannot be, costs nothing.
+#[test]
+fn who_makes_too_much_is_refused_and_waits() {
+    with_broker(2, &[], async |ram, shared, mut peer| {
+        assert_eq!(set(&mut peer, 1, BUSY, &[(MUTATE, 1.0)], false).await.0, 0);
+        let mut first = busy(&ram, &shared).await;
+        let exists = ErrorCode::TopicAlreadyExists.code();
+        assert_eq!(make(&mut first, 7, &[("a", 10)], false).await, (vec![0], 0));
+        assert_eq!(make(&mut first, 6, &[("b", 50)], true).await, (vec![0], 0));
+        assert_eq!(grow(&mut first, 3, ("a", 60), true).await, (vec![0], 0));
+        assert_eq!(make(&mut first, 7, &[("a", 50)], false).await, (vec![exists], 0));
+        // More than is left, but nothing was owed before.
+        let (codes, wait) = make(&mut first, 6, &[("b", 4), ("c", 1)], false).await;
+        assert_eq!(codes, [0, FULL], "three are owed by now");
+        assert!((2_500..=3_000).contains(&wait), "{wait}");
+        // Whoever calls himself so shares it, on connections of their own; none is read meanwhile.
+        let mut twins =
+            [busy(&ram, &shared).await, busy(&ram, &shared).await, busy(&ram, &shared).await];
+        let invalid = ErrorCode::InvalidTopicException.code();
+        let wrong = [("c", 1), ("c/", 1), ("a", 1)];
+        let answers = [
+            (make(&mut twins[0], 7, &wrong, false).await, vec![FULL, invalid, exists]),
+            (grow(&mut twins[1], 3, ("a", 11), false).await, vec![FULL]),
+            (delete(&mut twins[2], 5, "a").await, vec![FULL]),
+        ];
+        for ((codes, wait), expected) in answers {
+            assert_eq!(codes, expected);
+            assert!((2_000..=3_000).contains(&wait), "{wait}");
+        }
+        let topics = metadata(&mut peer, 9, "a").await.topics;
+        assert_eq!(topics[0].partitions.len(), 10, "nothing was made or deleted");
+        let began = ram.now();
+        metadata(&mut twins[0], 9, "a").await;
+        assert!(ms(&ram, began) > 1_900, "{}", ms(&ram, began));
+        // It was paid for while they were not read.
+        assert_eq!(delete(&mut first, 6, "b").await, (vec![0], 0));
+        let (codes, wait) = delete(&mut busy(&ram, &shared).await, 6, "a").await;
+        assert_eq!(codes, [FULL]);
+        assert!((3_000..=4_000).contains(&wait), "{wait}");
+        // Nobody else is held up.
+        assert_eq!(make(&mut peer, 7, &[("d", 100)], false).await, (vec![0], 0));
+    });
+}
+
+/// KIP-599, for older clients, which would not know what to make of it: they get what they want, and wait.
+#[test]
+fn older_clients_make_what_they_want_and_wait() {
+    with_broker(2, &[], async |ram, shared, mut peer| {
+        assert_eq!(set(&mut peer, 1, BUSY, &[(MUTATE, 2.0)], false).await.0, 0);
+        let mut old = busy(&ram, &shared).await;
+        let began = ram.now();
+        assert_eq!(make(&mut old, 5, &[("a", 20)], false).await, (vec![0], 0));
+        let told = |(codes, wait): (Vec<i16>, i32), least| {
+            assert_eq!(codes, [0]);
+            assert!((least..=least + 500).contains(&wait), "{wait}");
+        };
+        told(make(&mut old, 4, &[("b", 8)], false).await, 2_500);
+        told(grow(&mut old, 2, ("b", 10), false).await, 500);
+        told(delete(&mut old, 4, "b").await, 4_500);
+        told(make(&mut old, 5, &[("b", 1)], true).await, -500);
+        assert!((8_000..9_500).contains(&ms(&ram, began)), "{}", ms(&ram, began));
+    });
+}
+
+/// Topics that come into being by being asked for are made all the same.
+#[test]
+fn who_makes_too_much_by_asking_for_it_is_told_to_ask_again() {
+    let settings = [("num.partitions", "20"), ("auto.create.topics.enable", "true")];
+    with_broker(1, &settings, async |ram, shared, mut peer| {
+        assert_eq!(set(&mut peer, 1, BUSY, &[(MUTATE, 1.0)], false).await.0, 0);
+        let mut asking = busy(&ram, &shared).await;
+        assert_eq!(metadata(&mut asking, 9, "one").await.topics[0].error_code, 0);
+        let answer = metadata(&mut asking, 9, "two").await;
+        let unknown = ErrorCode::UnknownTopicOrPartition.code();
+        assert_eq!(answer.topics[0].error_code, unknown);
+        assert!((8_500..=9_000).contains(&answer.throttle_time_ms), "{}", answer.throttle_time_ms);
+        // By the time that it is read again it may.
+        assert_eq!(metadata(&mut asking, 9, "two").await.topics[0].error_code, 0);
     });
 }
 

@@ -1,7 +1,9 @@
-//! compaction: a compacted partition lost the last record of a key, or brought an old one back.
+//! compaction: a compacted partition lost the last record of a key, or one that was too young, or brought
+//! an old one back, or kept one for too long.
 //!
-//! A record may go only if its key has a later one, or if it is a tombstone; a tombstone may go only
-//! after what it deletes; and what is gone stays gone. The end of a partition is `unseen`'s: what is
+//! A record may go only if its key has a later one, or if it is a tombstone, and if it is as old as
+//! `min.compaction.lag.ms` says; a tombstone may go only after what it deletes; and what is gone stays
+//! gone. The end of a partition is `unseen`'s: what is
 //! missing there was lost, not compacted.
 
 use std::collections::BTreeMap;
@@ -22,6 +24,81 @@ pub fn check(view: &View<'_>, gone: &Gone<'_, '_>, jumps: &[Jump], report: &mut 
     for part in view.parts().filter(compacted) {
         tombstones(view, gone, part, report);
         gaps(view, gone, part, jumps, report);
+        too_young(view, gone, part, jumps, report);
+        too_old(view, gone, part, report);
+    }
+}
+
+/// A reader must not find gone what was acknowledged so lately that it is there whatever came after it.
+/// What some reader saw is for `poll-skip` to name.
+fn too_young(
+    view: &View<'_>,
+    gone: &Gone<'_, '_>,
+    part: Part,
+    jumps: &[Jump],
+    report: &mut Report,
+) {
+    if view.promise(part).compaction_lag.is_zero() {
+        return;
+    }
+    for jump in jumps.iter().filter(|jump| jump.part == part && jump.offset > jump.due) {
+        let over = view.places_between(part, jump.due, jump.offset);
+        let missed = |place: &&Place| {
+            !gone.may_be(part, place.offset, place.value, jump.event)
+                && !view.places_of(place.value).any(Place::read)
+        };
+        let Some(place) = over.iter().find(missed) else { continue };
+        report.add(Anomaly::Compaction, vec![place.event(), jump.event], || {
+            format!(
+                "{} at {} offset {} was gone when consumer {} went over it, and too young to go",
+                place.value,
+                view.part_name(part),
+                place.offset,
+                jump.process.0
+            )
+        });
+    }
+}
+
+/// Where compaction had the time to come to everything but the last segment, no key may have two records
+/// that are not there.
+fn too_old(view: &View<'_>, gone: &Gone<'_, '_>, part: Part, report: &mut Report) {
+    let Some(rolled) = view.promise(part).tidied else { return };
+    let rolled = u64::try_from(rolled.as_nanos()).unwrap_or(u64::MAX);
+    let walk = gone.last_walk(part);
+    // When what lies behind a place was asked for last, from the end on.
+    let mut latest = 0;
+    let mut newer: BTreeMap<&str, &Place> = BTreeMap::new();
+    for place in view.places_in(part).iter().rev() {
+        let Some(send) = view.send_of(place.value) else { continue };
+        let is_final = place.source == Source::ReadFinally && place.event() >= walk;
+        if let Some(key) = send.key.filter(|_| is_final) {
+            match newer.get(key).filter(|newer| newer.offset > place.offset) {
+                Some(newer) => report.add(
+                    Anomaly::Compaction,
+                    vec![place.event(), newer.event()],
+                    || {
+                        format!(
+                            "key {key:?} of {} has two records in the end, {} at offset {} and {} at \
+                             offset {}",
+                            view.part_name(part),
+                            place.value,
+                            place.offset,
+                            newer.value,
+                            newer.offset
+                        )
+                    },
+                ),
+                None if send.durable
+                    && send.fate == Fate::Acknowledged
+                    && latest >= view.time_ns(send.ended).saturating_add(rolled) =>
+                {
+                    newer.insert(key, place);
+                }
+                None => {}
+            }
+        }
+        latest = latest.max(view.time_ns(send.invoked));
     }
 }
 
@@ -29,7 +106,7 @@ fn seen_finally(view: &View<'_>, send: &Send<'_>) -> bool {
     view.places_of(send.value).any(|place| place.source == Source::ReadFinally)
 }
 
-/// Records that nothing superseded must be there.
+/// Records that nothing superseded, or that are too young to go, must be there.
 fn last_of_key(view: &View<'_>, gone: &Gone<'_, '_>, report: &mut Report) {
     let bounds = view.last_reads();
     for send in view.sends.iter().filter(|send| send.fate != Fate::Failed) {
@@ -48,7 +125,8 @@ fn last_of_key(view: &View<'_>, gone: &Gone<'_, '_>, report: &mut Report) {
             let (value, name) = (send.value, view.part_name(part));
             let key = send.key.map_or("without key".to_owned(), |key| format!("of key {key:?}"));
             format!(
-                "{value} {key} stood at {name} offset {offset}, nothing replaced it, and it is gone"
+                "{value} {key} stood at {name} offset {offset}, nothing replaced it long enough ago, \
+                 and it is gone"
             )
         });
     }

@@ -39,6 +39,13 @@ pub struct Promise {
     pub retention: Retention,
     /// A record may go once its key has a later one; see [`super::Anomaly::Compaction`].
     pub compacted: bool,
+    /// In a compacted topic: how long a record is kept, from when its send was asked for, whatever comes
+    /// after it. As for [`Retention::AtLeast`], what clocks may be off is taken off.
+    pub compaction_lag: Duration,
+    /// In a compacted topic: before the final reading compaction had the time to come to all that is not in
+    /// the last segment. A record is not when another was asked to be stored so much later than it was
+    /// acknowledged.
+    pub tidied: Option<Duration>,
     /// In a compacted topic: a tombstone stays until its key has a later record, because the run is
     /// shorter than `delete.retention.ms`.
     pub tombstones_stay: bool,
@@ -92,6 +99,8 @@ impl Default for Promise {
             dense: true,
             retention: Retention::Forever,
             compacted: false,
+            compaction_lag: Duration::ZERO,
+            tidied: None,
             tombstones_stay: false,
         }
     }

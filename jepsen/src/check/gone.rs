@@ -4,6 +4,7 @@
 //! answer is yes: no alarm without proof.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use trialog_engine::id::Offset;
 
@@ -84,10 +85,14 @@ impl<'v, 'a> Gone<'v, 'a> {
             || (before_front && self.old_enough(part, value, at))
     }
 
-    /// Whether compaction may have taken the record of a value at an offset by event `at`.
+    /// Whether compaction may have taken the record of a value at an offset by event `at`: it was old
+    /// enough, and not needed any more.
     pub fn compacted_away(&self, part: Part, offset: Offset, value: Value, at: usize) -> bool {
         let superseded = |send: &Send<'_>| self.superseded(send, part, offset, at);
-        self.view.promise(part).compacted && self.view.send_of(value).is_some_and(superseded)
+        let promise = self.view.promise(part);
+        promise.compacted
+            && self.is_older(promise.compaction_lag, value, at)
+            && self.view.send_of(value).is_some_and(superseded)
     }
 
     /// Whether retention may have taken a record by event `at`, if it is at the front by then. Its
@@ -98,6 +103,11 @@ impl<'v, 'a> Gone<'v, 'a> {
             Retention::Anytime => return true,
             Retention::AtLeast(age) => age,
         };
+        self.is_older(age, value, at)
+    }
+
+    /// Whether so much time had passed at event `at` since a record was asked to be stored.
+    fn is_older(&self, age: Duration, value: Value, at: usize) -> bool {
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         let sent = self.view.send_of(value).map_or(0, |send| self.view.time_ns(send.invoked));
         let now = self.view.time_ns(at.min(self.view.history.events().len() - 1));

@@ -266,6 +266,70 @@ fn what_was_gone_at_the_second_walk_is_not_there_again() {
     assert_eq!(there_again, [Anomaly::Compaction]);
 }
 
+/// The later record of its key is no reason for it to go before its time, whoever saw it.
+#[test]
+fn compaction_takes_nothing_that_is_too_young() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":10,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"j","value":0}
+{"time":12,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"j","value":0,"offset":0}
+{"time":13,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"k","value":1}
+{"time":14,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"k","value":1,"offset":1}
+{"time":15,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"k","value":2}
+{"time":16,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"k","value":2,"offset":2}
+{"time":17,"process":40,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":18,"process":40,"type":"ok","f":"seek","topic":"t","partition":0,"offset":0}
+SEEN{"time":NOW,"process":40,"type":"ok","f":"seek","topic":"t","partition":0,"offset":0}
+{"time":NOW,"process":40,"type":"ok","f":"poll","records":[["t",0,0,0],["t",0,2,2]]}
+{"time":END,"process":900,"type":"info","f":"final"}
+{"time":END,"process":50,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":END,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+{"time":END,"process":50,"type":"ok","f":"poll","records":[["t",0,0,0],["t",0,2,2]]}
+"#;
+    let seen = r#"{"time":19,"process":40,"type":"ok","f":"poll","records":[["t",0,0,0],["t",0,1,1],["t",0,2,2]]}
+"#;
+    let judged = |seen: &str, now: &str, end: &str| {
+        let text = text.replace("SEEN", seen).replace("NOW", now).replace("END", end);
+        let history = History::read(&mut text.as_bytes()).expect("a history");
+        let compaction_lag = std::time::Duration::from_nanos(100);
+        let promise = Promise { compaction_lag, ..Promise::compacted() };
+        names(&all(&history, &Expect::of_all(promise)))
+    };
+    for (seen, skips) in [("", Anomaly::Compaction), (seen, Anomaly::PollSkip)] {
+        assert_eq!(judged(seen, "112", "200"), [skips]);
+        assert_eq!(judged(seen, "113", "200"), []);
+    }
+    // It is missing in the final reading, too.
+    assert_eq!(judged(seen, "20", "112"), [Anomaly::PollSkip, Anomaly::Compaction]);
+}
+
+/// It need not come to the last segment, which is whatever has nothing behind it that came much later.
+#[test]
+fn compaction_comes_to_everything_in_the_end() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":10,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"k","value":0}
+{"time":11,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"k","value":0,"offset":0}
+{"time":12,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"k","value":1}
+{"time":13,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"k","value":1,"offset":1}
+{"time":LAST,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"key":"l","value":2}
+{"time":LAST,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"key":"l","value":2,"offset":2}
+{"time":900,"process":900,"type":"info","f":"final"}
+{"time":901,"process":50,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":902,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+{"time":903,"process":50,"type":"ok","f":"poll","records":[FIRST["t",0,1,1],["t",0,2,2]]}
+"#;
+    let judged = |last: &str, first: &str, tidied: Option<u64>| {
+        let text = text.replace("LAST", last).replace("FIRST", first);
+        let history = History::read(&mut text.as_bytes()).expect("a history");
+        let tidied = tidied.map(std::time::Duration::from_nanos);
+        names(&all(&history, &Expect::of_all(Promise { tidied, ..Promise::compacted() })))
+    };
+    let there = r#"["t",0,0,0],"#;
+    assert_eq!(judged("213", there, Some(200)), [Anomaly::Compaction]);
+    assert_eq!(judged("212", there, Some(200)), []);
+    assert_eq!(judged("213", there, None), []);
+    assert_eq!(judged("213", "", Some(200)), []);
+}
+
 /// What the published reports describe; the first line of each file names the report.
 #[test]
 fn anomalies_of_published_reports_are_named() {

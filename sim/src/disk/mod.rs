@@ -317,6 +317,15 @@ impl Disk {
         Ok(())
     }
 
+    /// As `File::length`.
+    ///
+    /// # Errors
+    /// What ails the disk.
+    pub fn tell_length(&mut self, ino: Ino) -> Result<u64> {
+        self.fail(Call::Look)?;
+        Ok(self.length(ino))
+    }
+
     /// A file's length.
     #[must_use]
     pub fn length(&self, ino: Ino) -> u64 {
@@ -380,8 +389,9 @@ impl Disk {
     /// As `Io::list`.
     ///
     /// # Errors
-    /// `NotFound`, `NotADirectory`.
-    pub fn list(&self, dir: &Path) -> Result<Vec<Entry>> {
+    /// `NotFound`, `NotADirectory`, or what ails the disk.
+    pub fn list(&mut self, dir: &Path) -> Result<Vec<Entry>> {
+        self.fail(Call::Look)?;
         let folder = self.folder(dir)?;
         let names = self.names.folder(folder).expect("a folder");
         let entry = |(name, ino): (&String, &Ino)| Entry {
@@ -409,8 +419,12 @@ impl Disk {
     /// As `Io::space`.
     ///
     /// # Errors
-    /// `NotFound`, `NotADirectory`.
-    pub fn space(&self, dir: &Path) -> Result<Space> {
+    /// `NotFound`, `NotADirectory`, or what ails the disk.
+    pub fn space(&mut self, dir: &Path) -> Result<Space> {
+        if self.troubles.fails(Call::Space) {
+            // As of a full disk, nobody may take it for final.
+            return Err(failed(Call::Space));
+        }
         self.folder(dir)?;
         Ok(Space { total: self.capacity, free: self.free() })
     }
@@ -524,7 +538,7 @@ impl Disk {
     fn fail(&mut self, call: Call) -> Result<()> {
         if self.troubles.fails(call) {
             self.hurt = true;
-            return Err(Error::other(format!("simulated I/O error ({call:?})")));
+            return Err(failed(call));
         }
         Ok(())
     }
@@ -669,6 +683,10 @@ fn components(path: &Path) -> Result<Vec<&str>> {
         }
     }
     Ok(names)
+}
+
+fn failed(call: Call) -> Error {
+    Error::other(format!("simulated I/O error ({call:?})"))
 }
 
 fn pages(bytes: u64) -> u64 {

@@ -108,6 +108,8 @@ fn each_sort_of_call_fails_as_often_as_it_is_to_and_no_other() {
         Call::SyncDir,
         Call::Allocate,
         Call::Truncate,
+        Call::Look,
+        Call::Space,
     ];
     for failing in calls {
         let (mut disk, ino) = ailing(Trouble::Fails(failing, 1));
@@ -121,14 +123,24 @@ fn each_sort_of_call_fails_as_often_as_it_is_to_and_no_other() {
                     Call::Sync => sync(&mut disk, ino).is_err(),
                     Call::SyncDir => sync_dir(&mut disk).is_err(),
                     Call::Allocate => disk.allocate(ino, 0, 10).is_err(),
-                    _ => disk.truncate(ino, 8 * SECTOR as u64).is_err(),
+                    Call::Truncate => disk.truncate(ino, 8 * SECTOR as u64).is_err(),
+                    Call::Look => disk.list(Path::new("/")).is_err(),
+                    Call::Space => disk.space(Path::new("/")).is_err(),
                 };
                 assert_eq!(failed, call == failing && round == 0, "{call:?} of {failing:?}");
             }
         }
-        assert!(disk.hurt);
+        assert_eq!(disk.hurt, failing != Call::Space, "of room nobody says a final word");
         assert_eq!(disk.troubles.bites.of(Cause(1)), 1);
     }
+}
+
+#[test]
+fn a_file_that_does_not_say_how_long_it_is_says_so_later() {
+    let (mut disk, ino) = ailing(Trouble::Fails(Call::Look, 1));
+    disk.tell_length(ino).expect_err("an ailing disk");
+    assert!(disk.hurt);
+    assert_eq!(disk.tell_length(ino).expect("it has passed"), 8 * SECTOR as u64);
 }
 
 #[test]

@@ -28,8 +28,10 @@ pub enum Call {
     SyncDir,
     Allocate,
     Truncate,
-    /// List, free space, length.
+    /// List a folder, ask how long a file is.
     Look,
+    /// Ask how much room there is.
+    Space,
 }
 
 /// One thing that ails a disk.

@@ -57,6 +57,9 @@ pub fn draw(random: &mut Stream, scope: &Scope, kind: Kind) -> Fault {
             times: random.within(4..40) as u32,
             period: random.duration(Duration::from_millis(1)..Duration::from_millis(100)),
         },
+        Kind::LittleMemory => {
+            Fault::LittleMemory { machine, bytes: random.pick(&[300_000, 600_000]) }
+        }
         Kind::GoneForGood => {
             Fault::Gone { machine: client, crash: random.pick(&[Crash::Kill, Crash::PowerLoss]) }
         }
@@ -66,8 +69,14 @@ pub fn draw(random: &mut Stream, scope: &Scope, kind: Kind) -> Fault {
             .or_else(|| {
                 let trouble = disk(random, kind, per_mille)?;
                 // Some calls are rare.
-                let rare =
-                    matches!(kind, Kind::NoAllocation | Kind::AllocateError | Kind::TruncateError);
+                let rare = matches!(
+                    kind,
+                    Kind::NoAllocation
+                        | Kind::AllocateError
+                        | Kind::TruncateError
+                        | Kind::LookError
+                        | Kind::SpaceError
+                );
                 let lasting = match kind {
                     _ if rare => 10 * lasting,
                     Kind::FullDisk => 3 * lasting,
@@ -121,6 +130,8 @@ fn disk(random: &mut Stream, kind: Kind, per_mille: u64) -> Option<Trouble> {
         Kind::FolderFlushError => Trouble::Fails(Call::SyncDir, count),
         Kind::OpenError => Trouble::Fails(Call::Open, count),
         Kind::NameError => Trouble::Fails(Call::Name, count),
+        Kind::LookError => Trouble::Fails(Call::Look, count),
+        Kind::SpaceError => Trouble::Fails(Call::Space, count),
         Kind::AllocateError => Trouble::Fails(Call::Allocate, count),
         Kind::TruncateError => Trouble::Fails(Call::Truncate, count),
         Kind::NoAllocation => Trouble::NoAllocation,

@@ -86,6 +86,10 @@ kinds! {
     OpenError,
     /// Renaming, removing or making a folder fails.
     NameError,
+    /// Listing a folder, or asking how long a file is, fails.
+    LookError,
+    /// Asking how much room there is fails.
+    SpaceError,
     /// Reserving room fails.
     AllocateError,
     /// Cutting a file fails.
@@ -187,6 +191,10 @@ kinds! {
     /// A machine boots in 1970.
     DeadBattery,
 
+    /// A broker has memory for a few large requests at most, and some have to wait for it: as long as
+    /// it is used up, whoever needs more is not read (MEMORY-1, MEMORY-2), and nothing is aborted.
+    LittleMemory,
+
     /// A client's process dies, or its machine goes off, and never comes back.
     GoneForGood,
     /// A client is cut off from everybody, and stays so.
@@ -218,7 +226,10 @@ impl Kind {
     /// Whether it never ends, not even when everything else heals.
     #[must_use]
     pub fn is_for_good(self) -> bool {
-        matches!(self, Kind::GoneForGood | Kind::CutOffForGood | Kind::NeverPolls)
+        matches!(
+            self,
+            Kind::LittleMemory | Kind::GoneForGood | Kind::CutOffForGood | Kind::NeverPolls
+        )
     }
 }
 

@@ -7,11 +7,13 @@
 //! `engine/docs/invariants.md`, and is kept as a [`Sighting`]: with the time and the machine at which
 //! it was seen. Where partitions have come to begin it tells, for the history and its judge.
 //!
-//! [`quota`] judges what clients with a quota were let through; they tell it themselves.
+//! [`quota`] judges what clients with a quota were let through, and [`expiry`] how long an offset was
+//! kept; those who see it tell it themselves.
 //! [`after`] and [`groups`] look at what a last power cut left on the disks, without a broker.
 
 pub mod after;
 mod disk;
+pub mod expiry;
 pub mod groups;
 mod offsets;
 mod producers;
@@ -81,6 +83,8 @@ pub struct Watch {
     moved: Vec<(Part, Offset)>,
     /// Since when processes of brokers have refused records although there is ample room.
     refusing: BTreeMap<u64, u64>,
+    /// How often requests have waited for memory in each process.
+    waits: BTreeMap<u64, u64>,
     violations: Vec<Sighting>,
 }
 
@@ -156,6 +160,12 @@ impl Watch {
     /// that is looked at for the first time counts as one whose starts have moved.
     pub fn take_moved(&mut self) -> Vec<(Part, Offset)> {
         std::mem::take(&mut self.moved)
+    }
+
+    /// Whether a request has waited for memory in a broker's process since it was last asked, which by
+    /// then have waited so often.
+    pub fn lacks_memory(&mut self, broker: Process, waits: u64) -> bool {
+        self.waits.insert(broker.number, waits).unwrap_or(0) < waits
     }
 
     /// ROOM-1: a broker takes records again once there is room. Looks at a running one that refuses

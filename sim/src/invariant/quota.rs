@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use trialog_engine::io::Instant;
-use trialog_engine::limit::QUOTA_BURST;
+use trialog_engine::limit::{MUTATION_BURST, QUOTA_BURST};
+use trialog_engine::machine::quota::Quota;
 
 /// Requests that are looked back at.
 const KEPT: usize = 64;
@@ -25,8 +26,8 @@ pub struct Use {
     pub asked: Instant,
     /// When its answer was there.
     pub answered: Instant,
-    /// What it used of the quota.
-    pub bytes: u64,
+    /// What it used of the quota: bytes, or partitions.
+    pub used: u64,
     /// How long its answer told to wait.
     pub told: Duration,
 }
@@ -35,15 +36,20 @@ pub struct Use {
 #[derive(Debug)]
 pub struct Allowance {
     rate: u64,
+    burst: Duration,
     connections: u64,
     used: VecDeque<Use>,
 }
 
 impl Allowance {
-    /// Of so many bytes in a second, for a client with so many connections.
+    /// Of so much of a quota in a second, for a client with so many connections.
     #[must_use]
-    pub fn new(rate: u64, connections: usize) -> Allowance {
-        Allowance { rate, connections: connections as u64, used: VecDeque::new() }
+    pub fn new(quota: Quota, rate: u64, connections: usize) -> Allowance {
+        let burst = match quota {
+            Quota::ControllerMutationRate => MUTATION_BURST,
+            _ => QUOTA_BURST,
+        };
+        Allowance { rate, burst, connections: connections as u64, used: VecDeque::new() }
     }
 
     /// A request was let through. Says what is wrong with that.
@@ -65,17 +71,16 @@ impl Allowance {
     /// Looks at the time between `from` and `to`.
     fn check(&self, from: Instant, to: Instant) -> Option<String> {
         let inside = self.used.iter().filter(|one| one.asked >= from && one.answered <= to);
-        let (mut bytes, mut largest) = (0, 0);
+        let (mut used, mut largest) = (0, 0);
         for one in inside {
-            bytes += one.bytes;
-            largest = largest.max(one.bytes);
+            used += one.used;
+            largest = largest.max(one.used);
         }
         let time = to.since(from);
-        let paid = self.rate as f64 * (time + QUOTA_BURST + SLACK).as_secs_f64();
+        let paid = self.rate as f64 * (time + self.burst + SLACK).as_secs_f64();
         let most = paid + (self.connections * largest) as f64;
         let rate = self.rate;
-        (bytes as f64 > most)
-            .then(|| format!("{bytes} bytes in {time:?} at {rate} bytes a second and a burst"))
+        (used as f64 > most).then(|| format!("{used} in {time:?} at {rate} a second and a burst"))
     }
 }
 
@@ -87,29 +92,41 @@ mod tests {
         Instant(1_000_000_000 + ms * 1_000_000)
     }
 
-    fn used(asked: u64, answered: u64, bytes: u64, told: u64) -> Use {
+    const BYTES: Quota = Quota::ProducerByteRate;
+
+    fn used(asked: u64, answered: u64, used: u64, told: u64) -> Use {
         let told = Duration::from_millis(told);
-        Use { connection: 0, asked: at(asked), answered: at(answered), bytes, told }
+        Use { connection: 0, asked: at(asked), answered: at(answered), used, told }
     }
 
     #[test]
     fn a_rate_a_burst_and_a_request_are_let_through_and_no_more() {
-        let mut fine = Allowance::new(1000, 1);
+        let mut fine = Allowance::new(BYTES, 1000, 1);
         for second in 0..100 {
             let asked = second * 1000;
             assert_eq!(fine.let_through(used(asked, asked + 5, 1000, 0)), None);
         }
-        let mut swift = Allowance::new(1000, 1);
+        let mut swift = Allowance::new(BYTES, 1000, 1);
         let wrong = (0..100).find_map(|step| {
             let asked = step * 800;
             swift.let_through(used(asked, asked + 5, 1000, 0))
         });
-        assert!(wrong.expect("a quarter more").ends_with("at 1000 bytes a second and a burst"));
+        assert!(wrong.expect("a quarter more").ends_with("at 1000 a second and a burst"));
+    }
+
+    #[test]
+    fn of_partitions_a_burst_is_larger() {
+        let mut maker = Allowance::new(Quota::ControllerMutationRate, 2, 1);
+        // Eleven seconds' worth, one request, and what half a second brings.
+        for step in 0..26 {
+            assert_eq!(maker.let_through(used(step * 10, step * 10 + 5, 1, 0)), None, "{step}");
+        }
+        assert!(maker.let_through(used(260, 265, 1, 0)).is_some());
     }
 
     #[test]
     fn who_is_told_to_wait_is_not_answered_meanwhile() {
-        let mut one = Allowance::new(1000, 2);
+        let mut one = Allowance::new(BYTES, 1000, 2);
         assert_eq!(one.let_through(used(0, 10, 3000, 2000)), None);
         let other = Use { connection: 1, ..used(20, 30, 10, 2000) };
         assert_eq!(one.let_through(other), None);

@@ -213,6 +213,9 @@ impl Nemesis {
                 self.with(|state| state.cut_off.insert(machine, cause));
                 self.hinder(&self.links_of(machine), cause, Hindrance::Cut);
             }
+            Fault::LittleMemory { machine, bytes } => {
+                world.machine(machine, |machine| machine.request_memory = Some((cause, bytes)));
+            }
             Fault::Stuck { machine } => {
                 // It counts once a program says that it is.
                 world.machine(machine, |machine| machine.sticks = Some(cause));

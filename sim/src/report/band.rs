@@ -173,7 +173,10 @@ fn stay(fault: &Fault) -> Stay {
             Mischief::Drift(_) | Mischief::Slew(_) => Stay::Stays,
         },
         Fault::ClockStrobe { .. } => Stay::Stays,
-        Fault::Gone { .. } | Fault::CutOff { .. } | Fault::Stuck { .. } => Stay::Stays,
+        Fault::LittleMemory { .. }
+        | Fault::Gone { .. }
+        | Fault::CutOff { .. }
+        | Fault::Stuck { .. } => Stay::Stays,
         Fault::Rot { .. } | Fault::Misdirected { .. } => Stay::Damage,
         Fault::Disk { trouble: Trouble::Phantom(_), .. } => Stay::Damage,
         Fault::Disk { trouble: Trouble::Fails(_, times), .. } => Stay::Times(*times),
@@ -195,6 +198,7 @@ fn waits(fault: &Fault) -> bool {
             | Fault::Swizzle { .. }
             | Fault::Flapping { .. }
             | Fault::HiddenDeath { .. }
+            | Fault::LittleMemory { .. }
             | Fault::CutOff { .. }
             | Fault::Stuck { .. }
     )
@@ -300,7 +304,8 @@ mod tests {
     fn what_is_lost_for_good_is_so_until_the_end() {
         let gone = Fault::Gone { machine: 0, crash: Crash::Kill };
         assert_eq!(alone(&gone, &[(10, Turn::Strikes)]), (10, 200, true));
-        for fault in [Fault::CutOff { machine: 0 }, Fault::Stuck { machine: 0 }] {
+        let memory = Fault::LittleMemory { machine: 0, bytes: 300_000 };
+        for fault in [Fault::CutOff { machine: 0 }, Fault::Stuck { machine: 0 }, memory] {
             assert_eq!(alone(&fault, &[(30, Turn::Strikes), (40, Turn::Strikes)]), (30, 200, true));
             assert_eq!(alone(&fault, &[(120, Turn::Strikes)]), (120, 200, true));
             assert_eq!(alone(&fault, &[]), (10, 200, false));

@@ -9,6 +9,7 @@ use trialog_engine::config;
 use trialog_engine::id::CoreId;
 use trialog_engine::io::Io;
 
+use super::shape::REQUEST_MEMORY;
 use super::stage::{ADMIN_PORT, PORT, Stage};
 use crate::io::SimIo;
 use crate::timing::judging_in_turns;
@@ -24,7 +25,10 @@ pub async fn serve(io: SimIo, stage: Stage, broker: usize) {
     let shape = &stage.shape.brokers[broker];
     let mut random = stage.stream("start", (broker as u64) << 32 | io.process().number);
     let cores = random.pick(&shape.cores);
-    let config = config::Broker::parse(&shape.settings).expect("legal settings are drawn");
+    let mut settings = shape.settings.clone();
+    let memory = io.world().machine(broker, |machine| machine.request_memory);
+    settings.extend(memory.map(|(_, bytes)| (REQUEST_MEMORY, bytes.to_string())));
+    let config = config::Broker::parse(&settings).expect("legal settings are drawn");
     let options = broker::Options {
         config,
         data: PathBuf::from(DATA),

@@ -34,7 +34,7 @@ use crate::tape::Entry;
 use crate::trace::Digest;
 
 #[doc(hidden)]
-pub use play::proven_in_silence;
+pub use play::rehearsal;
 pub use play::{BrokerDisk, run, run_on};
 pub use record::Recorder;
 pub use seen::{Answer, Pair, Seen, pairs_possible, versions_possible};

@@ -6,7 +6,7 @@
 //! last readers must read every partition to its end, each within a bound of simulated time. Then the
 //! judge reads the history.
 
-mod rehearsal;
+pub mod rehearsal;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -21,17 +21,16 @@ use super::{
     Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, losses, promise, workload,
 };
 use crate::cluster::{Cluster, Frame, simulate};
+use crate::fault::Fault;
 use crate::invariant::Sighting;
 use crate::io::SimIo;
 use crate::machine::Crash;
 use crate::nemesis::{Counts, Nemesis};
-use crate::plan::{Plan, Scope};
+use crate::plan::{Kind, Plan, Planned, Scope};
 use crate::seed::Seed;
 use crate::sweep::crashes;
 use crate::tape::Tape;
 use crate::trace::Watcher;
-
-pub use rehearsal::proven_in_silence;
 
 /// How long the healed system may take to get the clients' work done, in simulated time: twice the
 /// longest delivery time-out, since a record may have begun to wait just before.
@@ -170,6 +169,11 @@ fn plan(run: &Run, shape: &Shape) -> Plan {
         plan.suspend(random, broker, shape.chaos);
     }
     plan.add(losses::draw(Seed(run.seed), shape));
+    let little = shape.brokers.iter().enumerate().filter_map(|(machine, broker)| {
+        let fault = Fault::LittleMemory { machine, bytes: broker.request_memory? };
+        Some(Planned { at: Duration::ZERO, kind: Kind::LittleMemory, fault })
+    });
+    plan.add(little.collect());
     plan
 }
 
@@ -219,14 +223,15 @@ async fn play(
     let faults = faults.filter(|(index, _)| !run.cut.faults.contains(index));
     let plan = Plan { faults: faults.map(|(_, fault)| fault).collect() };
     let acted = act(&cluster, &stage, &nemesis, &plan, &clients).await;
+    let waited = acted.as_ref().copied().unwrap_or_default();
     // The last power cuts, behind which the disks are examined, meet nobody: they do not count.
     let counts = nemesis.counts();
     let acted = match acted {
-        Ok(()) => examine(&cluster, &stage).await,
-        stuck => stuck,
+        Ok(_) => examine(&cluster, &stage).await,
+        Err(stuck) => Err(stuck),
     };
     stage.forget_brokers();
-    let expect = promise::expect(&shape, cluster.world());
+    let expect = promise::expect(&shape, cluster.world(), &plan, waited);
     let report = stage.recorder.judge(&Expect { caught_up: caught_up(&acted), ..expect });
     let verdict = gravest(verdict(&stage, &report), acted);
     Played { verdict, counts, tally: report.tally, findings: report.findings }
@@ -247,14 +252,14 @@ fn start_brokers(cluster: &Cluster, stage: &Stage, disk: BrokerDisk) -> Vec<usiz
     (0..stage.shape.brokers.len()).map(start).collect()
 }
 
-/// The two acts.
+/// The two acts. Returns how long the last readers were held back, so that compaction could end.
 async fn act(
     cluster: &Cluster,
     stage: &Stage,
     nemesis: &Nemesis,
     plan: &Plan,
     clients: &[usize],
-) -> Result<(), Wrong> {
+) -> Result<Duration, Wrong> {
     let begun = cluster.world().now();
     nemesis.run(plan).await;
     let over = begun + crate::seed::nanos(stage.shape.chaos);
@@ -279,6 +284,8 @@ async fn act(
         );
         return Err(Wrong::stuck(STUCK_CLIENT, text));
     }
+    let waited = promise::tidying(&stage.shape, cluster.world(), plan);
+    cluster.pass(waited).await;
     let mut readers = Vec::new();
     for broker in 0..stage.shape.brokers.len() {
         let program = with(stage, move |io, stage| workload::read_everything(io, stage, broker));
@@ -289,7 +296,7 @@ async fn act(
         let text = format!("a last reader is stuck\n{}", said(stage));
         return Err(Wrong::stuck(STUCK_READER, text));
     }
-    Ok(())
+    Ok(waited)
 }
 
 /// Cuts the power of every broker a last time, and looks at what that left.

@@ -1,41 +1,89 @@
 //! What the topics of a run promise, for the judge.
 //!
-//! Retention by time goes by wall clocks and by the times that senders give to records, and both may
-//! be wrong. How wrong each clock was is known when the run is over: so much is taken off the time for
+//! Retention by time, and the time for which compaction leaves records alone, go by wall clocks and by the
+//! times that senders give to records, and both may be wrong. How wrong each clock was is known when the run is over: so much is taken off the time for
 //! which a record must be there. Where nothing is left of it, anything may go.
 
 use std::time::Duration;
 
 use trialog_jepsen::check::{Expect, Promise, Retention};
 
-use super::shape::{Nature, Role, Shape, TopicShape};
+use super::shape::{Nature, Role, Shape};
 use crate::clock::Off;
+use crate::fault::Fault;
+use crate::plan::Plan;
 use crate::world::World;
 
 const NANOS_PER_MS: i128 = 1_000_000;
 
-/// What the topics of a shape have promised in the run that is over now.
+/// What compaction takes, when all is well, after it is due: looks at partitions at rest, at intervals of
+/// three seconds at most, before each of its steps.
+const TIDYING: Duration = Duration::from_secs(25);
+/// A broker whose clock was further off at one time than at another is not waited for.
+const ASTRAY_MAX: Duration = Duration::from_secs(8);
+
+/// What the topics of a shape have promised in the run that is over now, under the faults of `plan`.
+/// Compaction had `waited` before the final reading.
 #[must_use]
-pub fn expect(shape: &Shape, world: &World) -> Expect {
+pub fn expect(shape: &Shape, world: &World, plan: &Plan, waited: Duration) -> Expect {
     let now = world.now();
     let off = |machine| world.machine(machine, |machine| machine.clock.wall_off(now));
     let topics = shape.topics.iter().enumerate();
     let expect = Expect { vacant_groups_go: true, ..Expect::default() };
     topics.fold(expect, |expect, (at, topic)| {
-        expect.but(&topic.name, promise(topic, || retention(shape, at, off)))
+        let tidied = tidied(shape, at, plan, off).filter(|least| *least + TIDYING <= waited);
+        expect.but(&topic.name, Promise { tidied, ..promise(shape, at, off) })
     })
 }
 
-fn promise(topic: &TopicShape, retention: impl Fn() -> Retention) -> Promise {
+/// How long compaction has to be waited for before the final reading.
+#[must_use]
+pub fn tidying(shape: &Shape, world: &World, plan: &Plan) -> Duration {
+    let now = world.now();
+    let off = |machine| world.machine(machine, |machine| machine.clock.wall_off(now));
+    let least = (0..shape.topics.len()).filter_map(|at| tidied(shape, at, plan, off)).max();
+    // Clocks may come to be a little further off meanwhile.
+    least.map_or(Duration::ZERO, |least| least + TIDYING + Duration::from_secs(1))
+}
+
+/// How old the segments of a topic become before they are closed and compacted, by true time; none if
+/// something may keep compaction from it.
+fn tidied(shape: &Shape, at: usize, plan: &Plan, off: impl Fn(usize) -> Off) -> Option<Duration> {
+    let topic = &shape.topics[at];
+    let most_ms = topic.tidied_ms().filter(|_| topic.nature == Nature::Compacted)?;
+    let is_rot = |fault: &Fault| {
+        matches!(fault, Fault::Rot { .. } | Fault::Misread { .. } | Fault::Misdirected { .. })
+            && fault.machines().contains(&topic.broker)
+    };
+    // What has met rotten bytes leaves its log alone until a restart.
+    let has_met_rot = plan.faults.iter().any(|planned| is_rot(&planned.fault));
+    if has_met_rot || !shape.has_memory_for_keys(topic.broker) {
+        return None;
+    }
+    let Off { least, most } = off(topic.broker);
+    let astray = u64::try_from(most - least).ok().map(Duration::from_nanos)?;
+    (astray <= ASTRAY_MAX).then(|| Duration::from_millis(u64::from(most_ms)) + astray)
+}
+
+fn promise(shape: &Shape, at: usize, off: impl Fn(usize) -> Off) -> Promise {
+    let topic = &shape.topics[at];
     match topic.nature {
         Nature::Lasting | Nature::Fleeting | Nature::Shortened => Promise::default(),
-        Nature::Compacted => {
-            let tombstones_stay = topic.keeps_tombstones();
-            Promise { tombstones_stay, retention: retention(), ..Promise::compacted() }
-        }
+        Nature::Compacted => Promise {
+            tombstones_stay: topic.keeps_tombstones(),
+            compaction_lag: compaction_lag(shape, at, &off),
+            retention: retention(shape, at, &off),
+            ..Promise::compacted()
+        },
         Nature::Cached => Promise::page_cache(),
-        Nature::Trimmed => Promise::retained(retention()),
+        Nature::Trimmed => Promise::retained(retention(shape, at, &off)),
     }
+}
+
+/// For how long compaction leaves the records of a topic alone at least.
+fn compaction_lag(shape: &Shape, at: usize, off: impl Fn(usize) -> Off) -> Duration {
+    let lag_ms = shape.topics[at].compaction_lag_ms();
+    lag_ms.and_then(|lag_ms| true_age(shape, at, lag_ms, off)).unwrap_or_default()
 }
 
 /// For how long a topic keeps its records at least. `off` says how far a machine's clock was off.
@@ -45,6 +93,13 @@ fn retention(shape: &Shape, at: usize, off: impl Fn(usize) -> Off) -> Retention 
         return Retention::Anytime;
     }
     let Some(kept_ms) = topic.kept_ms() else { return Retention::Forever };
+    true_age(shape, at, kept_ms, off).map_or(Retention::Anytime, Retention::AtLeast)
+}
+
+/// The time since the send of a record of a topic was asked for, at least, when its broker takes the
+/// record to be so old. None if it may do so at once.
+fn true_age(shape: &Shape, at: usize, age_ms: u32, off: impl Fn(usize) -> Off) -> Option<Duration> {
+    let topic = &shape.topics[at];
     let broker = off(topic.broker);
     // How far the time of a record may lie before the moment at which it was sent.
     let back = if topic.stamps() {
@@ -61,11 +116,8 @@ fn retention(shape: &Shape, at: usize, off: impl Fn(usize) -> Off) -> Retention 
         back.max()
     };
     // A topic to which nobody writes has nothing to keep.
-    let age = i128::from(kept_ms) * NANOS_PER_MS - broker.most - back.unwrap_or_default();
-    match u64::try_from(age) {
-        Ok(age) if age > 0 => Retention::AtLeast(Duration::from_nanos(age)),
-        _ => Retention::Anytime,
-    }
+    let age = i128::from(age_ms) * NANOS_PER_MS - broker.most - back.unwrap_or_default();
+    u64::try_from(age).ok().filter(|age| *age > 0).map(Duration::from_nanos)
 }
 
 #[cfg(test)]
@@ -135,6 +187,53 @@ mod tests {
         let broker = shape.topics[at].broker;
         let clocks = |machine| if machine == broker { off(100, 400) } else { off(-99_999, 99_999) };
         assert_eq!(retention(&shape, at, clocks), at_least(8700));
+    }
+
+    #[test]
+    fn compaction_leaves_records_alone_for_as_long_as_clocks_let_it() {
+        let (mut shape, at) = timed(true);
+        let lag = |shape: &Shape, least, most| {
+            compaction_lag(shape, at, |_| off(least, most)).as_millis()
+        };
+        assert_eq!(lag(&shape, 0, 0), 0);
+        shape.topics[at].configs.insert("min.compaction.lag.ms".to_owned(), "5000".to_owned());
+        assert_eq!(lag(&shape, 0, 0), 5000);
+        assert_eq!(lag(&shape, -300, 900), 3800);
+        assert_eq!(lag(&shape, 0, 5000), 0);
+        // Nobody changes it who has something to change.
+        shape.topics[at].nature = Nature::Compacted;
+        let changed = |shape: &Shape| {
+            let mut keys = shape.topics[at].alterations().into_iter().map(|(key, _)| key);
+            keys.any(|key| key == "min.compaction.lag.ms")
+        };
+        assert!(!changed(&shape));
+        shape.topics[at].configs.remove("min.compaction.lag.ms");
+        assert!(changed(&shape));
+    }
+
+    #[test]
+    fn compaction_comes_in_the_end_unless_something_keeps_it() {
+        let (mut shape, at) = timed(true);
+        let broker = shape.topics[at].broker;
+        shape.topics[at].nature = Nature::Compacted;
+        shape.topics[at].configs.insert("max.compaction.lag.ms".to_owned(), "3000".to_owned());
+        shape.brokers[broker].settings.remove("log.cleaner.dedupe.buffer.size");
+        let nothing = Plan { faults: Vec::new() };
+        let judged = |shape: &Shape, plan: &Plan, most| {
+            tidied(shape, at, plan, |_| off(0, most)).map(|least| least.as_millis())
+        };
+        assert_eq!(judged(&shape, &nothing, 0), Some(3000));
+        assert_eq!(judged(&shape, &nothing, 700), Some(3700));
+        assert_eq!(judged(&shape, &nothing, 9000), None);
+        let fault = Fault::Misread { machine: broker, times: 1, lasting: Duration::ZERO };
+        let kind = crate::plan::Kind::MisdirectedRead;
+        let planned = crate::plan::Planned { at: Duration::ZERO, kind, fault };
+        assert_eq!(judged(&shape, &Plan { faults: vec![planned] }, 0), None);
+        let mut little = shape.clone();
+        little.brokers[broker].settings.insert("log.cleaner.dedupe.buffer.size", "200".to_owned());
+        assert_eq!(judged(&little, &nothing, 0), None);
+        shape.topics[at].configs.insert("min.compaction.lag.ms".to_owned(), "500".to_owned());
+        assert_eq!(judged(&shape, &nothing, 0), None);
     }
 
     #[test]

@@ -168,10 +168,15 @@ fn options(client: &ClientShape) -> Vec<String> {
             add("size", &shape.size_max);
             add("limited pause", &shape.pause);
         }
+        Role::Lodger(shape) => {
+            add("stays", &shape.stays);
+            add("lodger pause", &shape.pause);
+        }
         Role::Hauler(shape) => {
             add("at once", &shape.at_once);
             add("dawdles", &shape.dawdles_every);
             add("hauler pause", &shape.pause);
+            add("queues", &shape.queues);
         }
         Role::Operator(shape) => shape.moments.iter().for_each(|moment| add("moment", moment)),
     }

@@ -20,8 +20,10 @@ use trialog_engine::wire::batch::Compression;
 use super::Size;
 use crate::seed::{Seed, Stream};
 
-pub use group::{Care, CaretakerShape, Commits, GroupShape, MemberShape};
-pub use odd::{HaulerShape, LimitedShape, Oddity, REQUEST_MEMORY, StrangerShape};
+pub use group::{
+    Care, CaretakerShape, Commits, GroupShape, LodgerShape, MemberShape, OFFSETS_KEPT,
+};
+pub use odd::{HaulerShape, LIMITED_TOPICS, LimitedShape, Oddity, REQUEST_MEMORY, StrangerShape};
 pub use operator::{Moment, OperatorShape};
 pub use topic::{Nature, TopicShape};
 
@@ -51,6 +53,8 @@ pub struct BrokerShape {
     pub cores: Vec<u16>,
     /// Settings that differ from the defaults.
     pub settings: BTreeMap<&'static str, String>,
+    /// Bytes of its memory for large requests, if that is little.
+    pub request_memory: Option<u64>,
 }
 
 /// One client.
@@ -91,6 +95,8 @@ pub enum Role {
     Stranger(StrangerShape),
     /// Asks for more than its quota.
     Limited(LimitedShape),
+    /// Commits once, and looks when that is gone.
+    Lodger(LodgerShape),
     /// Stops brokers in order.
     Operator(OperatorShape),
     /// Asks with requests that a broker has little memory for.
@@ -289,6 +295,7 @@ impl Role {
             Role::Caretaker(_) => "caretaker",
             Role::Session(_) => "session",
             Role::Limited(_) => "limited",
+            Role::Lodger(_) => "lodger",
             Role::Stranger(_) => "stranger",
             Role::Operator(_) => "operator",
             Role::Hauler(_) => "hauler",
@@ -410,11 +417,22 @@ impl Shape {
             let role = Role::Limited(odd::limited(random));
             clients.push(client(random, home, role, &topics));
         }
+        let lodged = group::lodging(seed, size, &groups, brokers);
+        if let Some(home) = lodged {
+            let random = &mut seed.stream("lodger", 0);
+            let role = Role::Lodger(group::lodger(random));
+            let mut client = client(random, home, role, &topics);
+            // It must be able to read whatever there is.
+            client.versions_max.remove(&ApiKey::Fetch);
+            clients.push(client);
+        }
         let random = &mut seed.stream("hauler", 0);
         let hauled = random.chance(1, 4).then(|| random.below(brokers as u64) as usize);
+        let mut queues = false;
         if let Some(home) = hauled {
-            let role = Role::Hauler(odd::hauler(random));
-            clients.push(client(random, home, role, &topics));
+            let shape = odd::hauler(random);
+            queues = shape.queues;
+            clients.push(client(random, home, Role::Hauler(shape), &topics));
         }
         let brokers = (0..brokers).map(|broker| {
             let mut host = host(&mut seed.stream("host", broker as u64));
@@ -433,8 +451,11 @@ impl Shape {
                 let slots = seed.stream("slots", broker as u64).pick(&["1", "1", "2"]);
                 host.settings.insert(SESSION_SLOTS, slots.to_owned());
             }
+            if lodged == Some(broker) {
+                host.settings.extend([group::offsets_kept()]);
+            }
             if hauled == Some(broker) {
-                odd::little_memory(&mut seed.stream("request memory", 0), &mut host.settings);
+                odd::little_memory(&mut seed.stream("request memory", 0), &mut host, queues);
             }
             if fleeting.contains(&broker) {
                 // Old clients cannot say that a topic is not to be made by asking for it.
@@ -490,6 +511,12 @@ impl Shape {
         self.topics[at].may_keep_less() && self.clients.iter().any(changes)
     }
 
+    /// Whether compaction has the memory to come to the end of a broker's topics in one pass.
+    #[must_use]
+    pub fn has_memory_for_keys(&self, broker: usize) -> bool {
+        !self.brokers[broker].settings.contains_key(KEYS_BYTES)
+    }
+
     /// The topics of a broker, as indexes.
     pub fn topics_of(&self, broker: usize) -> impl Iterator<Item = usize> + '_ {
         let topics = self.topics.iter().enumerate();
@@ -522,6 +549,8 @@ fn fit(brokers: &mut [BrokerShape], client: &mut ClientShape) {
 const LARGE_ANSWER: i32 = 100_000;
 const LARGE_ANSWER_WAIT: Duration = Duration::from_secs(5);
 
+/// Memory of a broker for the keys of a log that is compacted.
+const KEYS_BYTES: &str = "log.cleaner.dedupe.buffer.size";
 /// How large a segment may become.
 const SEGMENT_BYTES: &str = "internal.segment.bytes";
 /// How many fetch sessions a core of a broker keeps.
@@ -574,7 +603,7 @@ fn host(random: &mut Stream) -> BrokerShape {
     }
     if random.chance(1, 4) {
         // So few keys that a compaction needs several passes.
-        set("log.cleaner.dedupe.buffer.size", random.pick(&[0, 200, 1000]).to_string());
+        set(KEYS_BYTES, random.pick(&[0, 200, 1000]).to_string());
     }
     let count = random.within(1..4);
     let cores = (0..count).map(|_| random.pick(&[1, 2, 3])).collect();
@@ -582,7 +611,7 @@ fn host(random: &mut Stream) -> BrokerShape {
     let mut set = |key, value: u64| settings.insert(key, value.to_string());
     set("trialog.disk.free.min.bytes", random.pick(&[0, 0, 4096, 16_384]));
     set("trialog.disk.free.warn.bytes", random.pick(&[0, 16_384, 60 << 20]));
-    let mut broker = BrokerShape { cores, settings };
+    let mut broker = BrokerShape { cores, settings, request_memory: None };
     group::settings(random, &mut broker);
     broker
 }
@@ -741,9 +770,10 @@ mod tests {
     #[test]
     fn seeds_draw_every_feature_and_the_same_one_twice() {
         let mut seen = BTreeSet::new();
-        for seed in 0..300 {
-            let shape = Shape::draw(Seed(seed), Size::Small);
-            let again = Shape::draw(Seed(seed), Size::Small);
+        // The size by turns: what takes long comes only in full runs.
+        for (seed, size) in (0..300).zip([Size::Small, Size::Full].into_iter().cycle()) {
+            let shape = Shape::draw(Seed(seed), size);
+            let again = Shape::draw(Seed(seed), size);
             assert_eq!(format!("{shape:?}"), format!("{again:?}"));
             for topic in &shape.topics {
                 assert!(topic.broker < shape.brokers.len());
@@ -778,6 +808,7 @@ mod tests {
             "Zombie",
             "Session",
             "Limited",
+            "Lodger",
             "Stranger",
             "Operator",
             "Hauler",

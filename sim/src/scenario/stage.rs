@@ -23,7 +23,7 @@ use trialog_jepsen::history::{History, Membership, Op, Phase, Process, Topic, Va
 
 use super::host::DATA;
 use super::seen::Answer;
-use super::shape::{ClientShape, GroupShape, Nature, Shape, TopicShape};
+use super::shape::{ClientShape, GroupShape, LIMITED_TOPICS, Nature, Shape, TopicShape};
 use super::workload::Ledgers;
 use super::{Cut, Recorder, Step};
 use crate::invariant::after::Proven;
@@ -290,6 +290,9 @@ impl Stage {
                     watch.look(world, *process, Path::new(DATA), &shared.readings(), hurt);
                     watch.look_at_room(world, *process, shared.is_full());
                 });
+                if watch.lacks_memory(*process, shared.memory_waits()) {
+                    world.machine(process.machine, Machine::lacks_memory);
+                }
             }
         }
         let moved = watch.take_moved();
@@ -323,7 +326,8 @@ impl Stage {
     pub async fn examine(&self, io: &SimIo, broker: usize) {
         let proven = self.proven(broker);
         let fleeting = self.shape.topics.iter().filter(|topic| topic.nature == Nature::Fleeting);
-        let fleeting = fleeting.map(|topic| topic.name.clone()).collect();
+        let fleeting = fleeting.map(|topic| topic.name.clone());
+        let fleeting = fleeting.chain(LIMITED_TOPICS.map(str::to_owned)).collect();
         let examined = invariant::after::examine(io, Path::new(DATA), &proven, &fleeting);
         let (wrong, committed) = examined.await;
         for group in self.shape.groups.iter().filter(|group| group.broker == broker) {

@@ -106,6 +106,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let quotas = Quotas::from([
         (Quota::ProducerByteRate, Rate::new(1000.0).expect("a rate")),
         (Quota::RequestPercentage, Rate::new(0.5).expect("a rate")),
+        (Quota::ControllerMutationRate, Rate::new(2.0).expect("a rate")),
     ]);
     let records = [
         Record::ClusterFormed { cluster: ClusterId([1; 16]) },

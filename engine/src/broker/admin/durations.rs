@@ -109,6 +109,7 @@ pub async fn write_kafka<I: Io>(all: &Survey, answer: &mut Answer<'_, I>) -> io:
             Quota::ProducerByteRate => "kafka_server_produce_throttle_time",
             Quota::ConsumerByteRate => "kafka_server_fetch_throttle_time",
             Quota::RequestPercentage => "kafka_server_request_throttle_time",
+            Quota::ControllerMutationRate => "kafka_server_controllermutation_throttle_time",
         };
         let help = "Milliseconds that a client had to wait on average when it had used up this \
                     quota, in the last minutes; 0 if none had to.";

@@ -125,6 +125,12 @@ const BROKER: &[BrokerRow] = &[
         "Connections closed at once because a core had as many as it takes.",
         |all| all.counts.turned_away as f64,
     ),
+    BrokerRow(
+        "trialog_request_memory_waits_total",
+        Counter,
+        "How often a large request had to wait for memory (queued.max.request.bytes).",
+        |all| all.counts.memory_waits as f64,
+    ),
     BrokerRow("trialog_received_bytes_total", Counter, "Bytes read from clients.", |all| {
         all.counts.received_bytes as f64
     }),

@@ -157,6 +157,16 @@ async fn make<I: Io>(
             configs: std::collections::BTreeMap::new(),
         }
     };
+    if incoming.is_measured()
+        && let Ok(Reply::TopicCreated(checked)) =
+            core.shared.order(Command::ValidateTopic(topic.clone())).await
+    {
+        // Clients of every version ask again for a topic that is not there yet.
+        super::may_mutate(core, incoming, 0, checked.partitions.len()).map_err(|code| {
+            incoming.refused(code, format_args!("topic {name:?}: {}", code.message()));
+            ErrorCode::UnknownTopicOrPartition
+        })?;
+    }
     match core.shared.order(Command::CreateTopic(topic)).await {
         Ok(Reply::TopicCreated(topic)) => {
             super::ready(core, &topic).await;

@@ -33,6 +33,7 @@ use super::dispatch::{Client, Incoming};
 use super::{Core, shard};
 use crate::id::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
+use crate::machine::quota::Quota;
 use crate::machine::{Image, Topic};
 use crate::wire::code::ErrorCode;
 
@@ -68,12 +69,36 @@ fn may_in_group(incoming: &Incoming, operation: Operation, group: &str) -> Resul
     }
 }
 
+/// Counts and logs why a topic is not made, changed or deleted.
+fn topic_refused(incoming: &Incoming, topic: &str, code: ErrorCode, message: &str) {
+    incoming.refused(code, format_args!("topic {topic}: {message}"));
+}
+
 /// Counts and logs what is said against a request by a group, or about one, if anything is.
 fn group_said(incoming: &Incoming, group: &str, code: i16) {
     let code = ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError);
     if code != ErrorCode::None {
         incoming.refused(code, format_args!("group {group:?}: {}", code.message()));
     }
+}
+
+/// Charges so many partitions, which are about to be made or deleted, to the quota of whoever asks
+/// (KIP-599). Requests from version `strict_since` on are refused while that is used up: their clients know
+/// the error, wait and ask again. Older ones are carried out, and their clients wait afterwards. Checks
+/// without consequences cost nothing, nor does what fails them.
+fn may_mutate<I: Io>(
+    core: &Core<I>,
+    incoming: &Incoming,
+    strict_since: i16,
+    partitions: usize,
+) -> Result<(), ErrorCode> {
+    let (quota, amount) = (Quota::ControllerMutationRate, partitions as f64);
+    if incoming.version < strict_since {
+        incoming.charge(core, quota, amount);
+        return Ok(());
+    }
+    let paid = incoming.charge_if_paid(core, quota, amount);
+    if paid { Ok(()) } else { Err(ErrorCode::ThrottlingQuotaExceeded) }
 }
 
 /// What is named more than once. A request that names one thing very many times is not to have it looked at,

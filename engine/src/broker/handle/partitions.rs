@@ -10,7 +10,6 @@ use super::find_topic;
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
-use crate::broker::remedy;
 use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
 use crate::machine::{Command, MorePartitions, Reply, Topic};
@@ -23,6 +22,9 @@ use crate::wire::api::{
 use crate::wire::code::ErrorCode;
 
 type Failure = (ErrorCode, String);
+
+/// The first version whose clients know that a quota may have nothing made (KIP-599).
+const STRICT_SINCE: i16 = 3;
 
 /// Adds partitions to topics, each on its own.
 pub async fn create<I: Io>(
@@ -58,7 +60,7 @@ pub async fn create<I: Io>(
                 (ErrorCode::None, None)
             }
             Err((code, message)) => {
-                incoming.warn(&format!("topic {name}: {message}"), remedy::of(code));
+                super::topic_refused(&incoming, &name, code, &message);
                 (code, Some(message))
             }
         };
@@ -101,11 +103,19 @@ async fn create_one<I: Io>(
         assignment: assignments
             .map(|all| all.into_iter().map(|one| brokers(one.broker_ids)).collect()),
     };
-    let command = if validate_only {
-        Command::ValidatePartitions(more)
-    } else {
-        Command::CreatePartitions(more)
-    };
+    if validate_only {
+        return ordered(core, Command::ValidatePartitions(more)).await;
+    }
+    if incoming.is_measured() {
+        let checked = ordered(core, Command::ValidatePartitions(more.clone())).await?;
+        let added = checked.partitions.len().saturating_sub(topic.partitions.len());
+        super::may_mutate(core, incoming, STRICT_SINCE, added).map_err(plain)?;
+    }
+    ordered(core, Command::CreatePartitions(more)).await
+}
+
+/// Has a topic given more partitions, or looks whether it could be.
+async fn ordered<I: Io>(core: &Core<I>, command: Command) -> Result<Arc<Topic>, Failure> {
     match core.shared.order(command).await {
         Ok(Reply::PartitionsCreated(topic)) => Ok(topic),
         Ok(other) => unreachable!("more partitions are answered with a topic, not {other:?}"),

@@ -27,7 +27,8 @@ type Failure = (ErrorCode, String);
 
 const HOW_TO_ASK: &str = "ask for the entity types user and client-id, each once at most";
 const HOW_TO_SET: &str = "name a user, a client-id or both, each once, and give producer_byte_rate, \
-                          consumer_byte_rate or request_percentage a number above 0";
+                          consumer_byte_rate, request_percentage or controller_mutation_rate a \
+                          number above 0";
 
 fn invalid(message: &str) -> Failure {
     (ErrorCode::InvalidRequest, message.to_owned())

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
 use crate::broker::host::{Refused, group};
-use crate::broker::remedy;
 use crate::config;
 use crate::id::{NodeId, PartitionIndex, TopicId};
 use crate::io::Io;
@@ -23,6 +23,10 @@ use crate::wire::api::{
 use crate::wire::code::ErrorCode;
 
 type Failure = (ErrorCode, String);
+
+/// The first versions whose clients know that a quota may have nothing made or deleted (KIP-599).
+const CREATE_STRICT_SINCE: i16 = 6;
+const DELETE_STRICT_SINCE: i16 = 5;
 
 /// Makes topics, each on its own: one that fails does not hold up the others.
 pub async fn create<I: Io>(
@@ -57,7 +61,7 @@ pub async fn create<I: Io>(
                 result
             }
             Err((code, message)) => {
-                incoming.warn(&format!("topic {}: {message}", wanted.name), remedy::of(code));
+                super::topic_refused(&incoming, &wanted.name, code, &message);
                 CreatableTopicResult {
                     name: wanted.name.clone(),
                     error_code: code.code(),
@@ -88,11 +92,10 @@ async fn create_one<I: Io>(
     incoming: &Incoming,
     wanted: &CreatableTopic,
     validate_only: bool,
-) -> Result<std::sync::Arc<Topic>, Failure> {
+) -> Result<Arc<Topic>, Failure> {
     let client = &incoming.client;
     if !client.authorizer.allows(client, Operation::Create, Resource::Topic(&wanted.name)) {
-        let code = ErrorCode::TopicAuthorizationFailed;
-        return Err((code, code.message().to_owned()));
+        return Err(plain(ErrorCode::TopicAuthorizationFailed));
     }
     let mut topic = NewTopic {
         name: wanted.name.clone(),
@@ -108,8 +111,19 @@ async fn create_one<I: Io>(
         }
         topic.configs.extend(own.configs);
     }
-    let command =
-        if validate_only { Command::ValidateTopic(topic) } else { Command::CreateTopic(topic) };
+    if validate_only {
+        return ordered(core, Command::ValidateTopic(topic)).await;
+    }
+    if incoming.is_measured() {
+        let checked = ordered(core, Command::ValidateTopic(topic.clone())).await?;
+        super::may_mutate(core, incoming, CREATE_STRICT_SINCE, checked.partitions.len())
+            .map_err(plain)?;
+    }
+    ordered(core, Command::CreateTopic(topic)).await
+}
+
+/// Has a topic made, or looks whether it could be.
+async fn ordered<I: Io>(core: &Core<I>, command: Command) -> Result<Arc<Topic>, Failure> {
     match core.shared.order(command).await {
         Ok(Reply::TopicCreated(topic)) => Ok(topic),
         Ok(other) => unreachable!("a creation is answered with a topic, not {other:?}"),
@@ -204,7 +218,7 @@ pub async fn delete<I: Io>(
             Ok(topic) => (ErrorCode::None, None, Some(topic.name.to_string()), topic.id),
             Err((code, message)) => {
                 let what = name.clone().unwrap_or_else(|| id.to_string());
-                incoming.warn(&format!("topic {what}: {message}"), remedy::of(code));
+                super::topic_refused(&incoming, &what, code, &message);
                 (code, Some(message), name, id)
             }
         };
@@ -223,8 +237,7 @@ async fn delete_one<I: Io>(
     incoming: &Incoming,
     name: Option<&str>,
     id: TopicId,
-) -> Result<std::sync::Arc<Topic>, Failure> {
-    let plain = |code: ErrorCode| (code, code.message().to_owned());
+) -> Result<Arc<Topic>, Failure> {
     if !core.shared.config.delete_topic_enable {
         let message = "topics cannot be deleted: delete.topic.enable=false".to_owned();
         return Err((ErrorCode::TopicDeletionDisabled, message));
@@ -237,10 +250,16 @@ async fn delete_one<I: Io>(
     let client = &incoming.client;
     let topic = super::find_topic(&image, client, Operation::Delete, name.unwrap_or(""), id)
         .map_err(plain)?;
+    super::may_mutate(core, incoming, DELETE_STRICT_SINCE, topic.partitions.len())
+        .map_err(plain)?;
     match core.shared.order(Command::DeleteTopic { id: topic.id }).await {
         Ok(_) => Ok(topic),
         Err(refused) => Err(failure(&refused)),
     }
+}
+
+fn plain(code: ErrorCode) -> Failure {
+    (code, code.message().to_owned())
 }
 
 fn failure(refused: &Refused) -> Failure {

@@ -166,9 +166,11 @@ async fn offline<I: Io>(
             Some(Ask::Delete(done)) => {
                 refuse_rest(asks);
                 let folder = data::partition_folder(&core.shared.data, topic, index);
-                let removed = data::remove_tree(&core.io, &folder).await;
-                let left = usize::from(removed.is_err());
-                core.shared.left_behind.fetch_add(left, Ordering::Relaxed);
+                if let Err(error) = data::remove_tree(&core.io, &folder).await {
+                    core.shared.left_behind.fetch_add(1, Ordering::Relaxed);
+                    error!(folder = %folder.display(), %error,
+                        "could not remove a deleted partition; the next start tries again");
+                }
                 let _ = done.send(());
                 return true;
             }

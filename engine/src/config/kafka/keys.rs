@@ -116,12 +116,12 @@ pub const WITHOUT_EFFECT: &[Group] = &[
     ),
     group(
         "quotas are measured without windows: a client gets its rate and a second's worth at once",
-        &[
-            "controller.quota.window.num",
-            "controller.quota.window.size.seconds",
-            "quota.window.num",
-            "quota.window.size.seconds",
-        ],
+        &["quota.window.num", "quota.window.size.seconds"],
+    ),
+    group(
+        "partitions made and deleted are measured without windows: a client gets its \
+         controller_mutation_rate, and eleven seconds' worth at once",
+        &["controller.quota.window.num", "controller.quota.window.size.seconds"],
     ),
     group(
         "the system chooses the sizes of sockets' buffers and queues",

@@ -2,11 +2,14 @@
 //!
 //! One number draws a sequence of calls; each says in a line what it was and how it ended. Two
 //! worlds are compared by their lines. What no world promises (how short a read is, how long
-//! anything takes, the words of an error) is not in them.
+//! anything takes, the words of an error) is not in them. Most calls are made one by one; some are under
+//! way together, where the seam says what comes of that whoever is first.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
+
+use futures_util::future::{join, join_all, join3, join4};
 
 use super::network::pair;
 use super::{pattern, try_receive};
@@ -70,7 +73,7 @@ async fn open<I: Io>(
 async fn on_names<I: Io>(io: &I, dir: &Path, chance: &mut Chance) -> String {
     let path = any_path(chance);
     let at = dir.join(path);
-    match chance.below(6) {
+    match chance.below(7) {
         0 => format!("remove {path}: {:?}", end(io.remove(&at).await.as_ref())),
         1 | 2 => {
             let to = any_path(chance);
@@ -79,6 +82,14 @@ async fn on_names<I: Io>(io: &I, dir: &Path, chance: &mut Chance) -> String {
         }
         3 => format!("list {path}: {:?}", end(io.list(&at).await.as_ref())),
         4 => format!("make {path}: {:?}", end(io.make_dir(&at).await.as_ref())),
+        5 => {
+            // One of them makes it, whichever.
+            let makers = (0..2 + chance.below(3)).map(|_| io.open(&at, Open::CreateNew));
+            let made = join_all(makers).await.into_iter();
+            let mut made: Vec<_> = made.map(|made| end(made.as_ref().map(drop))).collect();
+            made.sort();
+            format!("open {path} CreateNew at once: {made:?}")
+        }
         _ => format!("sync {path}: {:?}", end(io.sync_dir(&at).await.as_ref())),
     }
 }
@@ -86,7 +97,7 @@ async fn on_names<I: Io>(io: &I, dir: &Path, chance: &mut Chance) -> String {
 async fn on_file<F: File>(file: &F, slot: &mut Option<F>, chance: &mut Chance) -> String {
     let offset = chance.below(20_000) as u64;
     let len = chance.below(9000);
-    match chance.below(9) {
+    match chance.below(10) {
         0 | 1 => {
             let bytes: Vec<u8> = (0..len).map(|_| chance.bits() as u8).collect();
             let (result, _) = write_all_at(file, vec![Buf::from(bytes)], offset).await;
@@ -107,11 +118,54 @@ async fn on_file<F: File>(file: &F, slot: &mut Option<F>, chance: &mut Chance) -
             let length = file.length().await;
             format!("sync: {:?} {:?}", end(synced.as_ref()), end(length.as_ref()))
         }
+        8 => at_once(file, chance).await,
         _ => {
             *slot = None;
             "close".to_owned()
         }
     }
+}
+
+/// Below it the calls of [`at_once`] read, and above it they write.
+const APART: usize = 10_000;
+/// Each of them writes in a range of its own, of so many bytes.
+const RANGE: usize = 4000;
+const WRITES_MAX: usize = 4;
+
+/// Reads, writes and a sync that are under way together and do not touch each other, and what they left.
+async fn at_once<F: File>(file: &F, chance: &mut Chance) -> String {
+    let there = file.length().await.map_or(0, |there| (APART as u64).min(there) as usize);
+    let reads: Vec<(usize, usize)> = (0..chance.below(5))
+        .map(|_| {
+            let from = chance.below(there + 1);
+            (from, chance.below(there - from + 1))
+        })
+        .collect();
+    let writes: Vec<(usize, Vec<u8>)> = (0..1 + chance.below(WRITES_MAX))
+        .map(|number| {
+            let skipped = chance.below(RANGE);
+            let bytes = (0..chance.below(RANGE - skipped)).map(|_| chance.bits() as u8).collect();
+            (APART + number * RANGE + skipped, bytes)
+        })
+        .collect();
+    let reading =
+        reads.iter().map(|&(from, len)| fill_at(file, Buf::with_capacity(len), from as u64));
+    let writing = writes
+        .iter()
+        .map(|(offset, bytes)| write_all_at(file, vec![Buf::from(bytes.clone())], *offset as u64));
+    let (read, written, synced) = join3(join_all(reading), join_all(writing), file.sync()).await;
+    let read: Vec<_> =
+        read.iter().map(|(result, buf)| (buf.len(), sum(buf), end(result.as_ref()))).collect();
+    let written: Vec<_> = written.iter().map(|(result, _)| end(result.as_ref())).collect();
+    let whole = Buf::with_capacity(APART + WRITES_MAX * RANGE + 20_000);
+    let (left, whole) = fill_at(file, whole, 0).await;
+    format!(
+        "at once: {read:?} {written:?} {:?}, leaves {} {} {:?}",
+        end(synced.as_ref()),
+        whole.len(),
+        sum(&whole),
+        end(left.as_ref())
+    )
 }
 
 /// Unread bytes that one direction holds at most: every world's buffers take so many.
@@ -154,6 +208,9 @@ pub async fn network<I: Io>(
             if chance.one_in(4) {
                 said.push(no_connection(server, client, ip, &mut chance).await);
             }
+            if chance.one_in(4) {
+                said.push(crowd(server, client, ip, &mut chance).await);
+            }
             let (far, near) = pair(server, client, ip).await;
             let sent = [Vec::new(), Vec::new()];
             line = Some(Line { ends: [near, far], sent, read: [0; 2], ended: [false; 2] });
@@ -173,7 +230,8 @@ pub async fn network<I: Io>(
                 let open = line.take().expect("just seen");
                 said.push(close(open, side).await);
             }
-            2..18 => said.push(send(open, side, &file, &mut chance).await),
+            2 => said.extend(both_ways(open, &mut chance).await),
+            3..18 => said.push(send(open, side, &file, &mut chance).await),
             _ => said.extend(receive(open, side, &mut chance).await),
         }
     }
@@ -198,6 +256,58 @@ async fn no_connection<I: Io>(server: &I, client: &I, ip: IpAddr, chance: &mut C
         client.sleep(Duration::from_millis(5)).await;
     }
     "connected to nobody".to_owned()
+}
+
+/// Several connect at once where several accept: each finds somebody of its own.
+async fn crowd<I: Io>(server: &I, client: &I, ip: IpAddr, chance: &mut Chance) -> String {
+    let listener = server.listen(SocketAddr::new(ip, 0)).await.expect("a port");
+    let address = listener.local_address();
+    let count = 2 + chance.below(4) as u8;
+    let callers = (0..count).map(|number| async move {
+        let connection = client.connect(address).await?;
+        write_all(&connection, Buf::from(vec![number]), Flow::Done).await?;
+        try_receive(&connection, 2).await
+    });
+    let answerers = (0..count).map(|_| async {
+        let connection = listener.accept().await?;
+        let asked = try_receive(&connection, 1).await?;
+        write_all(&connection, Buf::from(asked.repeat(2)), Flow::Done).await?;
+        Ok::<_, Error>(asked)
+    });
+    let (answers, asked) = join(join_all(callers), join_all(answerers)).await;
+    let answers: Vec<_> = answers.iter().map(|answer| end(answer.as_ref())).collect();
+    let mut asked: Vec<_> = asked.iter().map(|asked| end(asked.as_ref())).collect();
+    asked.sort();
+    format!("{count} connect at once: {answers:?} {asked:?}")
+}
+
+/// Bytes that each side writes in [`both_ways`] at most: more than buffers may hold.
+const MUCH_BYTES: usize = 60_000;
+
+/// Both sides write and read, all at the same time. `None` if one of them has ended its half.
+async fn both_ways<C: Connection>(line: &mut Line<C>, chance: &mut Chance) -> Option<String> {
+    if line.ended.contains(&true) {
+        return None;
+    }
+    let bytes = [(); 2].map(|()| pattern(chance.bits() >> 32, 1 + chance.below(MUCH_BYTES)));
+    for (sent, bytes) in line.sent.iter_mut().zip(&bytes) {
+        sent.extend(bytes);
+    }
+    let due = [0, 1].map(|from| line.sent[from][line.read[from]..].to_vec());
+    let [near, far] = &line.ends;
+    let write = |from, side: usize| write_all(from, Buf::from(bytes[side].clone()), Flow::Done);
+    let (to_far, to_near, at_near, at_far) = join4(
+        write(near, 0),
+        write(far, 1),
+        try_receive(near, due[1].len()),
+        try_receive(far, due[0].len()),
+    )
+    .await;
+    line.read = [0, 1].map(|from| line.sent[from].len());
+    let wrote = [to_far, to_near].map(|result| end(result.as_ref().map(drop)));
+    let read = [(at_far, &due[0]), (at_near, &due[1])]
+        .map(|(got, due)| end(got.as_ref().map(|got| (got.len(), got == due))));
+    Some(format!("both ways at once: {wrote:?} {read:?}"))
 }
 
 async fn send<C: Connection>(

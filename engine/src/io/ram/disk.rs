@@ -51,6 +51,10 @@ pub enum Call {
     MakeDir,
     /// `Io::sync_dir`.
     SyncDir,
+    /// `File::length`.
+    Length,
+    /// `Io::space`.
+    Space,
 }
 
 /// What a fault does to the call that it hits.
@@ -538,6 +542,7 @@ impl Disk {
 
     pub(super) fn space(&mut self, dir: &Path) -> Result<Space> {
         self.alive()?;
+        self.whole(Call::Space)?;
         self.find(dir)?;
         self.collect();
         let free = self.capacity.saturating_sub(self.used());
@@ -627,6 +632,12 @@ impl Disk {
         self.whole(Call::Truncate)?;
         self.contents(id)?.set_length(len);
         Ok(())
+    }
+
+    pub(super) fn tell_length(&mut self, id: Id) -> Result<u64> {
+        self.alive()?;
+        self.whole(Call::Length)?;
+        self.length(id)
     }
 
     pub(super) fn length(&mut self, id: Id) -> Result<u64> {

@@ -400,6 +400,6 @@ impl super::File for RamFile {
     }
 
     async fn length(&self) -> Result<u64> {
-        self.0.disk(Disk::length)
+        self.0.disk(Disk::tell_length)
     }
 }

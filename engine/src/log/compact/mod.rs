@@ -17,6 +17,8 @@
 //!   only below what it has mapped. A log whose end was cut takes in nothing of a pass that was
 //!   begun before: what made older records needless may be gone.
 //! * COMPACT-3: readers have a new file only when a checkpoint on the disk names it.
+//! * COMPACT-4: nothing is touched from the first segment on with a record that is younger than
+//!   `min.compaction.lag.ms`.
 //! * Offsets, producers' last sequences and the table of leader epochs stay what they were. The last
 //!   batch of a segment stays, emptied if need be, so that readers get to the end.
 //!
@@ -233,7 +235,7 @@ struct Range {
 }
 
 impl<I: Io> Log<I> {
-    /// Whether policy wants a compaction now.
+    /// Whether policy wants a compaction now. COMPACT-5: it does if anything has waited for too long.
     pub fn compaction_due(&self, now: Wall) -> bool {
         let Some(range) = self.compactable(now) else { return false };
         let waits = self.compaction.retry_at.is_some_and(|at| self.io.now() < at);
@@ -364,7 +366,9 @@ impl<I: Io> Log<I> {
         for segment in &self.segments {
             let is_dirty = segment.end > self.compacted;
             let age = now.0.saturating_sub(super::retain::newest_ms(segment));
-            let young = is_dirty && age < self.config.min_compaction_lag_ms;
+            let lag = self.config.min_compaction_lag_ms;
+            // A time that is yet to come holds nothing up where no lag is asked for, as in Kafka.
+            let young = is_dirty && lag > 0 && age < lag;
             if segment.base >= saved.base || segment.base >= open || young {
                 break;
             }

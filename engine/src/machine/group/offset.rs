@@ -222,7 +222,7 @@ impl Groups {
         self.groups.values().flat_map(|group| group.places.keys().map(String::as_str))
     }
 
-    /// Forgets offsets that are too old (KIP-211), and groups without members of which nothing else
+    /// GROUP-8: forgets offsets that are too old (KIP-211), and groups without members of which nothing else
     /// is left.
     pub(super) fn expire(&mut self, now: Now, out: &mut Decision) {
         for (id, group) in &self.groups {

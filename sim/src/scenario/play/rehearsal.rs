@@ -1,7 +1,7 @@
-//! A scene that no seed plays, for the test that somebody looks at the brokers while it goes on.
+//! What the tests of whole runs in `tests/trial.rs` need of a scenario, and nobody else.
 //!
-//! It is here and not in that test, because a unit test that runs a broker has the compiler make the
-//! whole broker a second time.
+//! They are no unit tests, because a unit test that runs a broker has the compiler make the whole
+//! broker a second time.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,40 @@ use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_jepsen::history::{Op, Phase, Value};
 
 use super::*;
-use crate::scenario::shape::{Nature, TopicShape};
+use crate::scenario::shape::{Nature, Oddity, Role, TopicShape};
 use crate::scenario::stage::Actor;
 use crate::scenario::{Cut, Size};
+
+/// The faults of a small run.
+#[must_use]
+pub fn faults(seed: u64) -> Plan {
+    plan(&Run::new(seed, Size::Small), &Shape::draw(Seed(seed), Size::Small))
+}
+
+/// The first seeds of small runs with a client of such a role.
+fn seeds_with(is_meant: impl Fn(&Role) -> bool) -> impl Iterator<Item = u64> {
+    (0..).filter(move |seed| {
+        let shape = Shape::draw(Seed(*seed), Size::Small);
+        shape.clients.iter().any(|client| is_meant(&client.role))
+    })
+}
+
+/// Small runs in which large requests queue for memory.
+pub fn seeds_that_queue() -> impl Iterator<Item = u64> {
+    seeds_with(|role| matches!(role, Role::Hauler(shape) if shape.queues))
+}
+
+/// Small runs in which half of what a stranger does is to ask more of a partition at once than its
+/// queue holds.
+pub fn seeds_that_rush() -> impl Iterator<Item = u64> {
+    seeds_with(|role| match role {
+        Role::Stranger(shape) => {
+            let rushes = shape.oddities.iter().filter(|oddity| **oddity == Oddity::Rush).count();
+            2 * rushes >= shape.oddities.len()
+        }
+        _ => false,
+    })
+}
 
 /// A topic is made, all clients fall silent, and a record counts as proven that no broker has. Returns
 /// who found that out before any client was told anything.

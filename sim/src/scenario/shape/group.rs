@@ -7,6 +7,7 @@ use std::time::Duration;
 use trialog_engine::client::{ConsumerOptions, GroupOptions, Start, Strategy};
 
 use super::{BrokerShape, Nature, TopicShape};
+use crate::scenario::Size;
 use crate::seed::{Seed, Stream};
 
 /// One consumer group.
@@ -62,6 +63,15 @@ pub enum Commits {
     EachPoll,
     /// Once so much time has passed, and when partitions are taken from it.
     Every(Duration),
+}
+
+/// How somebody keeps an offset for a while.
+#[derive(Clone, Debug)]
+pub struct LodgerShape {
+    /// How long it is in its group after it has committed; none if it never joins.
+    pub stays: Option<Duration>,
+    /// The longest pause between two looks.
+    pub pause: Duration,
 }
 
 /// How somebody looks after a group.
@@ -134,13 +144,24 @@ impl GroupShape {
     }
 }
 
+/// How long a broker with a lodger keeps offsets that are of no use any more: as short as it can be.
+pub const OFFSETS_KEPT: Duration = Duration::from_secs(60);
+
+/// The setting that says so.
+pub(super) fn offsets_kept() -> (&'static str, String) {
+    (RETENTION, (OFFSETS_KEPT.as_secs() / 60).to_string())
+}
+
+/// How long offsets are kept.
+const RETENTION: &str = "offsets.retention.minutes";
+
 /// What a broker is told about groups.
 pub(super) fn settings(random: &mut Stream, broker: &mut BrokerShape) {
     let mut set = |key, value: i64| broker.settings.insert(key, value.to_string());
     // Which groups lie where is not what is on trial; fifty partitions cost much at every start.
     set("offsets.topic.num.partitions", random.pick(&[1, 1, 2, 5]));
     // Clocks jump here by years; what expires says so itself.
-    set("offsets.retention.minutes", i64::from(i32::MAX));
+    set(RETENTION, i64::from(i32::MAX));
     set("offsets.retention.check.interval.ms", random.pick(&[200, 2000]));
     set("group.min.session.timeout.ms", 100);
     set("group.initial.rebalance.delay.ms", random.pick(&[0, 0, 300, 2000]));
@@ -211,6 +232,30 @@ pub(super) fn member(random: &mut Stream, group: usize, number: usize) -> Member
         dozes_every: random.pick(&[u64::MAX, 60, 15]),
         renewed_every: random.pick(&[u64::MAX, 60, 15]),
         leaves: random.chance(2, 3),
+    }
+}
+
+/// The broker with a lodger, if any has one: no other group may be there, since offsets of it would go as
+/// well, and a run must be long enough.
+pub(super) fn lodging(
+    seed: Seed,
+    size: Size,
+    groups: &[GroupShape],
+    brokers: usize,
+) -> Option<usize> {
+    let random = &mut seed.stream("lodging", 0);
+    let is_free = |broker: &usize| groups.iter().all(|group| group.broker != *broker);
+    let free: Vec<usize> = (0..brokers).filter(is_free).collect();
+    let may_be = size == Size::Full && !free.is_empty() && random.chance(1, 3);
+    may_be.then(|| random.pick(&free))
+}
+
+/// Somebody who keeps an offset for a while: for a moment, for a good part of the run, or all the time.
+pub(super) fn lodger(random: &mut Stream) -> LodgerShape {
+    let stays = [None, Some(1), Some(12), Some(1000)];
+    LodgerShape {
+        stays: random.pick(&stays).map(Duration::from_secs),
+        pause: Duration::from_millis(random.pick(&[300, 1000, 2500])),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a seed draws of clients that do what no well-behaved client does.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trialog_engine::machine::quota::Quota;
 
+use super::BrokerShape;
 use crate::seed::Stream;
 
 /// How a stranger asks.
@@ -48,9 +48,10 @@ impl Oddity {
 /// How a client with a quota asks.
 #[derive(Clone, Debug)]
 pub struct LimitedShape {
-    /// What is limited: the bytes that it writes, or those that it reads.
+    /// What is limited: the bytes that it writes, those that it reads, or the partitions that it makes
+    /// and deletes.
     pub quota: Quota,
-    /// Bytes in a second, one of these at a time.
+    /// So much in a second, one of these at a time.
     pub rates: Vec<u64>,
     /// One in so many steps begins with another rate.
     pub changes_every: u64,
@@ -71,6 +72,9 @@ pub struct HaulerShape {
     pub dawdles_every: u64,
     /// The longest pause between two rounds.
     pub pause: Duration,
+    /// Whether in the end it asks for all memory with several requests at once, which come so evenly
+    /// that nobody may put them out.
+    pub queues: bool,
 }
 
 /// Memory of a broker for large requests, in bytes.
@@ -81,15 +85,21 @@ pub(super) fn hauler(random: &mut Stream) -> HaulerShape {
         at_once: random.pick(&[2, 4]),
         dawdles_every: random.pick(&[u64::MAX, 2, 6]),
         pause: Duration::from_millis(random.pick(&[500, 2000, 5000])),
+        queues: random.chance(1, 3),
     }
 }
 
-/// Settings with which a broker has memory for a few large requests at most.
-pub(super) fn little_memory(random: &mut Stream, settings: &mut BTreeMap<&'static str, String>) {
-    settings.insert(REQUEST_MEMORY, random.pick(&[300_000, 600_000]).to_string());
+/// A broker has memory for a few large requests at most.
+pub(super) fn little_memory(random: &mut Stream, broker: &mut BrokerShape, queues: bool) {
+    let (mut bytes, mut idle_ms) = (random.pick(&[300_000, 600_000]), random.pick(&[2000, 40_000]));
+    if queues {
+        // All wait at one core, and nobody is idle who waits.
+        broker.cores = vec![1];
+        (bytes, idle_ms) = (600_000, 40_000);
+    }
+    broker.request_memory = Some(bytes);
     // What somebody holds who is not there any more has to be free again before the run ends.
-    let idle_ms = random.pick(&[2000, 40_000]).to_string();
-    settings.insert("connections.max.idle.ms", idle_ms);
+    broker.settings.insert("connections.max.idle.ms", idle_ms.to_string());
 }
 
 pub(super) fn stranger(random: &mut Stream) -> StrangerShape {
@@ -99,10 +109,22 @@ pub(super) fn stranger(random: &mut Stream) -> StrangerShape {
     StrangerShape { pause: Duration::from_millis(random.pick(&[500, 2000, 5000])), oddities }
 }
 
+/// The topics that a client makes and deletes whose quota is of that: one for each of its connections,
+/// and one for when it has no quota.
+pub const LIMITED_TOPICS: [&str; 3] = ["limited-0", "limited-1", "limited-free"];
+
 pub(super) fn limited(random: &mut Stream) -> LimitedShape {
+    let quota = random.pick(&[
+        Quota::ProducerByteRate,
+        Quota::ConsumerByteRate,
+        Quota::ControllerMutationRate,
+    ]);
     LimitedShape {
-        quota: random.pick(&[Quota::ProducerByteRate, Quota::ConsumerByteRate]),
-        rates: vec![random.pick(&[400, 1000]), random.pick(&[1000, 3000])],
+        quota,
+        rates: match quota {
+            Quota::ControllerMutationRate => vec![random.pick(&[1, 2]), random.pick(&[2, 4])],
+            _ => vec![random.pick(&[400, 1000]), random.pick(&[1000, 3000])],
+        },
         changes_every: random.pick(&[u64::MAX, u64::MAX, 30]),
         connections: random.pick(&[1, 2]),
         size_max: random.pick(&[400, 1200]),

@@ -9,6 +9,12 @@ const FOR_EVER_MS: i64 = 1_000_000_000_000_000;
 /// What `delete.retention.ms` may be.
 const TOMBSTONES_KEPT_MS: [i64; 5] = [0, 500, 5000, FOR_EVER_MS, FOR_EVER_MS];
 
+/// How old records must be before compaction takes them.
+const LAG_MIN: &str = "min.compaction.lag.ms";
+
+/// How old they may be at most before it must.
+const LAG_MAX: &str = "max.compaction.lag.ms";
+
 /// One topic.
 #[derive(Clone, Debug)]
 pub struct TopicShape {
@@ -46,6 +52,20 @@ impl TopicShape {
     #[must_use]
     pub fn keeps_tombstones(&self) -> bool {
         self.configs.get("delete.retention.ms").is_some_and(|ms| *ms == FOR_EVER_MS.to_string())
+    }
+
+    /// How old records must be before compaction takes them, if that is said. Then nobody says otherwise.
+    #[must_use]
+    pub fn compaction_lag_ms(&self) -> Option<u32> {
+        self.configs.get(LAG_MIN).and_then(|ms| ms.parse().ok())
+    }
+
+    /// How old records may be before compaction must take them, if that is said and nothing stands
+    /// against it. Then nobody says otherwise.
+    #[must_use]
+    pub fn tidied_ms(&self) -> Option<u32> {
+        let most = self.configs.get(LAG_MAX).and_then(|ms| ms.parse().ok());
+        most.filter(|_| self.compaction_lag_ms().is_none())
     }
 
     /// Whether a client may delete its records. In the page cache it may do so to what is not flushed
@@ -99,12 +119,16 @@ impl TopicShape {
                 all.push(("retention.ms", &[Some("-1"), Some("500"), Some("20000")]));
             }
             Nature::Compacted => {
-                all.push(("cleanup.policy", &[Some("compact"), Some("compact,delete"), None]));
+                if self.tidied_ms().is_none() {
+                    all.push(("cleanup.policy", &[Some("compact"), Some("compact,delete"), None]));
+                }
                 all.push(("min.cleanable.dirty.ratio", &[None, Some("0.0"), Some("0.9")]));
                 if !self.keeps_tombstones() {
                     all.push(("delete.retention.ms", &[None, Some("0"), Some("3000")]));
                 }
-                all.push(("min.compaction.lag.ms", &[None, Some("0"), Some("2000")]));
+                if self.compaction_lag_ms().is_none() && self.tidied_ms().is_none() {
+                    all.push((LAG_MIN, &[None, Some("0"), Some("2000")]));
+                }
             }
         }
         all
@@ -204,13 +228,13 @@ fn configs(random: &mut Stream, nature: Nature) -> BTreeMap<String, String> {
             set("min.cleanable.dirty.ratio", random.pick(&["0.0", "0.3", "0.5"]).to_owned());
             set("delete.retention.ms", random.pick(&TOMBSTONES_KEPT_MS).to_string());
             let mut least = 0;
-            if random.chance(1, 4) {
-                least = random.pick(&[500, 5000]);
-                set("min.compaction.lag.ms", least.to_string());
+            if random.chance(1, 3) {
+                least = random.pick(&[500, 5000, 12_000]);
+                set(LAG_MIN, least.to_string());
             }
-            if random.chance(1, 4) {
+            if random.chance(1, 3) {
                 // Below the least a broker would refuse it.
-                set("max.compaction.lag.ms", random.pick(&[300, 3000]).max(least).to_string());
+                set(LAG_MAX, random.pick(&[300, 3000]).max(least).to_string());
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::seed::Stream;
 const RETENTION_VERSION: i16 = 4;
 
 /// The last version of OffsetCommit in which topics have names.
-const NAMED_VERSION: i16 = 9;
+pub const NAMED_VERSION: i16 = 9;
 
 /// A caretaker's program.
 pub async fn perform(actor: Actor, shape: CaretakerShape) {

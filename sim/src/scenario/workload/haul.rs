@@ -1,10 +1,11 @@
 //! A hauler: asks with requests that are so large that a broker has to find memory for them, several at
-//! once, of a broker that has little (`queued.max.request.bytes`).
+//! once, of a broker that has little (`queued.max.request.bytes`, by the fault `LittleMemory`).
 //!
 //! One that finds none waits, unread, and may be closed; some take very long to arrive and keep what they
 //! have meanwhile, and some are larger than what a core will ever have. Nothing of them is stored: they
 //! name a partition that is not there. Once all is healed, a request that fits must get its answer:
-//! whatever was taken for others was given back.
+//! whatever was taken for others was given back. Some haulers then ask for all memory several times at
+//! once, so evenly that nobody may be put out: who comes last waits in vain, and is closed.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use trialog_engine::wire::produce::{
 };
 
 use super::wire::{Wire, at_most};
-use crate::scenario::shape::{HaulerShape, REQUEST_MEMORY};
+use crate::scenario::shape::HaulerShape;
 use crate::scenario::stage::Actor;
 
 /// The newest version in which topics have names.
@@ -36,44 +37,86 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// The last part of a request that dawdles comes in so many pieces, so long apart.
 const PIECES: usize = 64;
 const DAWDLE: Duration = Duration::from_millis(520);
+/// How many requests queue, how long all of one takes to arrive once it is its turn, and in how many
+/// pieces: a little faster than memory may be kept, so that two of them keep it from the third for longer
+/// than anybody waits.
+const QUEUE: u32 = 3;
+const TURN: Duration = Duration::from_secs(18);
+const TURN_PIECES: u32 = 180;
+
+/// How a request comes.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// At once.
+    Whole,
+    /// At once, but for its last bytes.
+    Dawdling,
+    /// So much of it that it needs memory, and the rest evenly, after so long.
+    Queueing(Duration),
+}
 
 /// A hauler's program.
 pub async fn perform(actor: Actor, shape: HaulerShape) {
     super::admin::prepare(&actor).await;
     while !actor.stage.curtain() {
         let (mut random, left_out) = actor.step();
-        let hauls: Vec<(usize, bool)> = (0..shape.at_once)
+        let hauls: Vec<(usize, Pace)> = (0..shape.at_once)
             .map(|_| {
                 let bytes = random.within(LARGE_FRAME_BYTES as u64..BYTES_MAX as u64) as usize;
-                (bytes, random.chance(1, shape.dawdles_every))
+                let dawdles = random.chance(1, shape.dawdles_every);
+                (bytes, if dawdles { Pace::Dawdling } else { Pace::Whole })
             })
             .collect();
         if !left_out {
-            let hauls = hauls.iter().map(|&(bytes, dawdles)| haul(&actor, bytes, dawdles));
+            let hauls = hauls.iter().map(|&(bytes, pace)| haul(&actor, bytes, pace));
             join_all(hauls.collect::<Vec<_>>()).await;
         }
         actor.pause(&mut random, shape.pause).await;
     }
-    while haul(&actor, fitting(&actor), false).await.is_none() {
+    until_answered(&actor).await;
+    if shape.queues {
+        queue(&actor).await;
+        until_answered(&actor).await;
+    }
+}
+
+/// Asks with a request that fits, until it is answered.
+async fn until_answered(actor: &Actor) {
+    while haul(actor, fitting(actor), Pace::Whole).await.is_none() {
         actor.io.sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Requests for all memory that there is, which come one after the other.
+async fn queue(actor: &Actor) {
+    let hauls = (0..QUEUE).map(|place| async move {
+        // In this order they wait.
+        actor.io.sleep(place * Duration::from_millis(500)).await;
+        haul(actor, fitting(actor), Pace::Queueing(place * TURN)).await
+    });
+    join_all(hauls.collect::<Vec<_>>()).await;
 }
 
 /// The size of a request that each core of the broker may have, however many cores that has.
 fn fitting(actor: &Actor) -> usize {
     let broker = &actor.stage.shape.brokers[actor.shape().home];
-    let all: usize = broker.settings[REQUEST_MEMORY].parse().expect("drawn as a number");
+    let all = broker.request_memory.expect("there are haulers where it is little") as usize;
     let cores = broker.cores.iter().max().copied().unwrap_or(1);
     all / usize::from(cores) / REQUEST_MEMORY_UNIT * REQUEST_MEMORY_UNIT - AROUND
 }
 
-/// Sends one request of about so many bytes, at once or by and by; none if it was not answered.
-async fn haul(actor: &Actor, bytes: usize, dawdles: bool) -> Option<()> {
-    let patience = PATIENCE + if dawdles { PATIENCE } else { Duration::ZERO };
-    at_most(&actor.io, patience, exchange(actor, bytes, dawdles)).await
+/// Sends one request of about so many bytes; none if it was not answered.
+async fn haul(actor: &Actor, bytes: usize, pace: Pace) -> Option<()> {
+    let patience = PATIENCE
+        + match pace {
+            Pace::Whole => Duration::ZERO,
+            Pace::Dawdling => PATIENCE,
+            Pace::Queueing(pause) => pause + TURN,
+        };
+    at_most(&actor.io, patience, exchange(actor, bytes, pace)).await
 }
 
-async fn exchange(actor: &Actor, bytes: usize, dawdles: bool) -> Option<()> {
+async fn exchange(actor: &Actor, bytes: usize, pace: Pace) -> Option<()> {
     let mut batch = Builder::new();
     batch.push(actor.io.wall().0, None, Some(&vec![7; bytes - AROUND]), &[]);
     let records = batch.finish();
@@ -90,15 +133,20 @@ async fn exchange(actor: &Actor, bytes: usize, dawdles: bool) -> Option<()> {
     let mut wire = Wire::open(actor, "hauler").await?;
     let encode = |out: &mut Vec<u8>| request.encode(out, VERSION);
     let (asked, mut frame) = wire.frame(ApiKey::Produce, VERSION, encode);
-    if dawdles {
-        let rest = frame.split_off(frame.len() - PIECES);
-        wire.send(frame).await?;
-        for piece in rest {
-            actor.io.sleep(DAWDLE).await;
-            wire.send(vec![piece]).await?;
+    let (at_once, pause, piece, apart) = match pace {
+        Pace::Whole => (frame.len(), Duration::ZERO, 1, Duration::ZERO),
+        Pace::Dawdling => (frame.len() - PIECES, Duration::ZERO, 1, DAWDLE),
+        Pace::Queueing(pause) => {
+            let rest = frame.len() - LARGE_FRAME_BYTES;
+            (LARGE_FRAME_BYTES, pause, rest.div_ceil(TURN_PIECES as usize), TURN / TURN_PIECES)
         }
-    } else {
-        wire.send(frame).await?;
+    };
+    let rest = frame.split_off(at_once);
+    wire.send(frame).await?;
+    actor.io.sleep(pause).await;
+    for piece in rest.chunks(piece) {
+        actor.io.sleep(apart).await;
+        wire.send(piece.to_vec()).await?;
     }
     let answer = wire.hear().await?;
     let response = ProduceResponse::decode(answer.body(ApiKey::Produce, VERSION)?, VERSION).ok()?;

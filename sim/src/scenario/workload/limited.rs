@@ -1,8 +1,11 @@
 //! A client with a quota, made of nothing but frames: it sets its own quota, takes no notice of what
-//! it is told to wait, and asks again at once, on one connection or on two.
+//! it is told to wait, and asks again at once, on one connection or on two. It writes, it reads, or it
+//! makes and deletes topics of its own.
 //!
 //! What it is let through is what QUOTA-1 allows, by the clock of its broker. A second client that
-//! has no quota asks the same now and then: it must never be told to wait.
+//! has no quota asks the same now and then: it must never be told to wait. What a request to make or
+//! to delete something used is known from its answer only as long as none before it was lost, which may
+//! be carried out later.
 //!
 //! What is asked under one number is asked once: a change of the quota that was not answered may come
 //! about later, so that from then on the greater quota counts for good.
@@ -25,10 +28,11 @@ use trialog_engine::wire::produce::{
 };
 use trialog_jepsen::history::{Acks, Op, Phase, Value};
 
+use super::mutate::{Made, Mutation};
 use super::wire::{Wire, at_most};
 use crate::invariant::quota::{Allowance, Use};
 use crate::io::SimIo;
-use crate::scenario::shape::LimitedShape;
+use crate::scenario::shape::{LIMITED_TOPICS, LimitedShape};
 use crate::scenario::stage::{Actor, Voice};
 use crate::seed::Stream;
 use crate::world::Process;
@@ -69,6 +73,8 @@ struct Limited {
     free: Option<Connected>,
     /// What it was let through, since its quota or one of its connections is new.
     allowance: Option<(Process, Allowance)>,
+    /// Its topics: of each connection, and of the client without a quota.
+    made: [Made; LIMITED_TOPICS.len()],
 }
 
 /// A connection, and the process of the broker at its other end.
@@ -78,11 +84,13 @@ struct Connected {
 }
 
 /// What it asks for at a time.
-struct Demand {
-    /// A batch to write; else it reads.
-    batch: Option<(Value, Vec<u8>)>,
-    /// Bytes to read at most.
-    bytes_max: i32,
+enum Demand {
+    /// To write a batch.
+    Write(Value, Vec<u8>),
+    /// To read so many bytes at most.
+    Read(i32),
+    /// To make or delete something.
+    Mutate(Mutation),
 }
 
 /// How it was answered.
@@ -90,7 +98,7 @@ struct Told {
     /// When it asked, by the clock of the broker.
     asked: Instant,
     answered: Instant,
-    bytes: u64,
+    used: u64,
     wait: Duration,
     error: ErrorCode,
     base: Offset,
@@ -112,6 +120,7 @@ impl Limited {
             connections,
             free: None,
             allowance: None,
+            made: Default::default(),
             shape,
         }
     }
@@ -126,17 +135,18 @@ impl Limited {
             .map(|_| random.bits())
             .collect::<Vec<_>>()
             .into_iter()
-            .map(|draw| self.demand(draw))
+            .enumerate()
+            .map(|(place, draw)| self.demand(place, draw))
             .collect();
         let asks_free = random.chance(1, 4);
         let voice = self.voice.clone();
         let asked = self.connections.iter_mut().zip(&demands);
         let asked = asked.map(|(connection, demand)| exchange(&voice, connection, LIMITED, demand));
         let answers = join_all(asked).await;
-        for (number, (demand, told)) in demands.into_iter().zip(answers).enumerate() {
-            self.settle(&demand, told.as_ref().map(|(_, told)| told));
+        for (number, (demand, mut told)) in demands.into_iter().zip(answers).enumerate() {
+            self.settle(number, &demand, told.as_mut());
             match told {
-                Some((process, told)) => self.judge(number, process, &told),
+                Some((process, told)) => self.judge(number, process, &demand, &told),
                 None => self.allowance = None,
             }
         }
@@ -163,57 +173,79 @@ impl Limited {
         self.allowance = None;
     }
 
-    fn demand(&mut self, draw: u64) -> Demand {
+    /// What it asks for from one of its places.
+    fn demand(&mut self, place: usize, draw: u64) -> Demand {
         let size = self.shape.size_max / 4 + draw % (self.shape.size_max * 3 / 4);
-        let writes = self.shape.quota == Quota::ProducerByteRate;
-        let batch = writes.then(|| {
-            let value = self.voice.value(self.counter);
-            self.counter += 1;
-            let mut bytes = value.0.to_be_bytes().to_vec();
-            bytes.resize(size as usize, self.counter as u8);
-            let mut batch = Builder::new();
-            batch.push(self.voice.actor.io.wall().0, None, Some(&bytes), &[]);
-            self.record(Phase::Invoke, value, None);
-            (value, batch.finish())
-        });
-        Demand { batch, bytes_max: size as i32 }
+        match self.shape.quota {
+            Quota::ControllerMutationRate => Demand::Mutate(self.made[place].next(place, draw)),
+            Quota::ProducerByteRate => {
+                let value = self.voice.value(self.counter);
+                self.counter += 1;
+                let mut bytes = value.0.to_be_bytes().to_vec();
+                bytes.resize(size as usize, self.counter as u8);
+                let mut batch = Builder::new();
+                batch.push(self.voice.actor.io.wall().0, None, Some(&bytes), &[]);
+                self.record(Phase::Invoke, value, None);
+                Demand::Write(value, batch.finish())
+            }
+            _ => Demand::Read(size as i32),
+        }
     }
 
-    /// Records what became of a batch.
-    fn settle(&self, demand: &Demand, told: Option<&Told>) {
-        let Some((value, _)) = demand.batch else { return };
-        match told.map(|told| (told.error, told.base)) {
-            Some((ErrorCode::None, base)) if base.0 >= 0 => {
-                self.record(Phase::Ok, value, Some(base));
-                self.voice.actor.stage.advance(1);
-            }
-            _ => self.record(Phase::Info, value, None),
+    /// Takes note of what became of what was asked for.
+    fn settle(&mut self, place: usize, demand: &Demand, told: Option<&mut (Process, Told)>) {
+        match demand {
+            Demand::Read(_) => {}
+            Demand::Write(value, _) => match told.map(|(_, told)| (told.error, told.base)) {
+                Some((ErrorCode::None, base)) if base.0 >= 0 => {
+                    self.record(Phase::Ok, *value, Some(base));
+                    self.voice.actor.stage.advance(1);
+                }
+                _ => self.record(Phase::Info, *value, None),
+            },
+            Demand::Mutate(mutation) => match told {
+                Some((process, told)) => {
+                    told.used = self.made[place].heard(mutation, told.error, *process);
+                }
+                None => {
+                    let actor = &self.voice.actor;
+                    let running = actor.stage.broker_clock(actor.shape().home);
+                    self.made[place].lost(running.map(|(process, _)| process));
+                }
+            },
         }
     }
 
     /// QUOTA-1, for one that has a quota.
-    fn judge(&mut self, connection: usize, process: Process, told: &Told) {
+    fn judge(&mut self, connection: usize, process: Process, demand: &Demand, told: &Told) {
         let Some(rate) = self.rate else { return };
         let rate = rate.max(self.doubtful);
-        let count = self.connections.len();
+        let (quota, count) = (self.shape.quota, self.connections.len());
         let known = self.allowance.take().filter(|(of, _)| *of == process);
-        let (_, mut allowance) = known.unwrap_or_else(|| (process, Allowance::new(rate, count)));
-        let Told { asked, answered, bytes, wait, .. } = *told;
-        let now = Use { connection, asked, answered, bytes, told: wait };
+        let (_, mut allowance) =
+            known.unwrap_or_else(|| (process, Allowance::new(quota, rate, count)));
+        let Told { asked, answered, used, wait, .. } = *told;
+        let now = Use { connection, asked, answered, used, told: wait };
         if let Some(wrong) = allowance.let_through(now) {
-            self.accuse(&format!("its {} is {rate}: {wrong}", self.shape.quota.name()));
+            self.accuse(&format!("its {} is {rate}: {wrong}", quota.name()));
+        }
+        if let Demand::Mutate(mutation) = demand
+            && let Some(wrong) = mutation.contradiction(told.error, wait)
+        {
+            self.accuse(wrong);
         }
         self.allowance = Some((process, allowance));
     }
 
     /// QUOTA-1, for one that has none.
     async fn ask_freely(&mut self, draw: u64) {
-        let demand = self.demand(draw);
+        let place = LIMITED_TOPICS.len() - 1;
+        let demand = self.demand(place, draw);
         let voice = self.voice.clone();
-        let told = exchange(&voice, &mut self.free, FREE, &demand).await;
-        self.settle(&demand, told.as_ref().map(|(_, told)| told));
+        let mut told = exchange(&voice, &mut self.free, FREE, &demand).await;
+        self.settle(place, &demand, told.as_mut());
         if let Some((_, told)) = told
-            && !told.wait.is_zero()
+            && (!told.wait.is_zero() || told.error == ErrorCode::ThrottlingQuotaExceeded)
         {
             self.accuse(&format!("a client without a quota is told to wait {:?}", told.wait));
         }
@@ -269,13 +301,18 @@ async fn ask(
         return None;
     }
     let name = &actor.topic(actor.shape().topics[0]).name;
-    let (error, base, wait_ms, bytes) = match &demand.batch {
-        Some((_, batch)) => produce(wire, name, batch).await?,
-        None => fetch(wire, name, demand.bytes_max).await?,
+    let (error, base, wait_ms, used) = match demand {
+        Demand::Write(_, batch) => produce(wire, name, batch).await?,
+        Demand::Read(bytes_max) => fetch(wire, name, *bytes_max).await?,
+        Demand::Mutate(mutation) => {
+            let (error, wait_ms) = mutation.ask(wire).await?;
+            // What it used is known when it is compared with what is there.
+            (error, Offset(-1), wait_ms, 0)
+        }
     };
     let (_, answered) = stage.broker_clock(home).filter(|(now, _)| *now == process)?;
     let wait = Duration::from_millis(u64::try_from(wait_ms).ok()?);
-    Some((process, Told { asked, answered, bytes, wait, error, base }))
+    Some((process, Told { asked, answered, used, wait, error, base }))
 }
 
 /// What came of it, and what it used of a quota.

@@ -12,7 +12,9 @@ mod haul;
 mod inspect;
 mod keep;
 mod limited;
+mod lodge;
 mod member;
+mod mutate;
 mod operate;
 mod produce;
 mod puppet;
@@ -42,6 +44,7 @@ pub async fn perform(io: SimIo, stage: Stage) {
         Role::Member(shape) => member::perform(actor, shape).await,
         Role::Caretaker(shape) => caretaker::perform(actor, shape).await,
         Role::Limited(shape) => limited::perform(actor, shape).await,
+        Role::Lodger(shape) => lodge::perform(actor, shape).await,
         Role::Stranger(shape) => stranger::perform(actor, shape).await,
         Role::Session(shape) => session::perform(actor, shape).await,
         Role::Hauler(shape) => haul::perform(actor, shape).await,

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all, join3};
+use futures_util::future::{join, join_all};
 use trialog_engine::id::PartitionIndex;
 use trialog_engine::io::Io;
 use trialog_jepsen::history::END;
 
 use super::admin::Desk;
-use super::rush;
+use super::rush::rush;
 use crate::scenario::shape::{Moment, Nature, OperatorShape, TopicShape};
 use crate::scenario::stage::Actor;
 use crate::seed::Stream;
@@ -61,13 +61,14 @@ async fn stop(actor: &Actor, broker: usize, moment: Moment, random: &mut Stream)
             let at = random.pick(&fleeting);
             let mut desk = desk(actor, broker);
             desk.create(at).await;
-            let rushed = random.chance(1, 2);
-            let rush = async {
-                if rushed {
-                    rush::many(actor, broker, &actor.topic(at).name, random).await;
-                }
+            let ends = async {
+                join(desk.delete(at), now).await;
             };
-            join3(desk.delete(at), rush, now).await;
+            if random.chance(1, 2) {
+                rush(actor, broker, &actor.topic(at).name, random, ends).await;
+            } else {
+                ends.await;
+            }
         }
         Moment::Rush if !shortened.is_empty() && random.chance(2, 3) => {
             let at = random.pick(&shortened);
@@ -79,11 +80,14 @@ async fn stop(actor: &Actor, broker: usize, moment: Moment, random: &mut Stream)
                     desk.trim(at, index, place).await;
                 }
             };
-            join3(trim, rush::many(actor, broker, &actor.topic(at).name, random), now).await;
+            let ends = async {
+                join(trim, now).await;
+            };
+            rush(actor, broker, &actor.topic(at).name, random, ends).await;
         }
         Moment::Rush => {
             let name = &actor.topic(random.pick(&topics)).name;
-            join(rush::many(actor, broker, name, random), now).await;
+            rush(actor, broker, name, random, now).await;
         }
         Moment::Compaction if !compacted.is_empty() && compacts(actor, broker).await => {
             if random.chance(1, 2) {

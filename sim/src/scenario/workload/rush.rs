@@ -1,15 +1,17 @@
 //! A rush: more questions to one partition at once than may wait in its queue, as when everybody
 //! comes back at the same time.
 //!
-//! Each is a fetch that names the partition a thousand times, from a place that is nowhere, so that
-//! its answers are many and small; a few begin at the beginning, so that the partition has to look.
+//! Each client asks with a fetch that names the partition as often as a broker takes for honest: once for
+//! each partition that there is. Most ask for a place that is nowhere, so that their answers are small; the
+//! partition has to look for what some others ask, and all that comes meanwhile waits.
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
+use trialog_engine::client::Start;
 use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::limit::PARTITION_MESSAGES_MAX;
-use trialog_engine::wire::api::ApiKey;
+use trialog_engine::wire::api::{ApiKey, MetadataRequest};
 use trialog_engine::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 
 use super::wire::{Wire, at_most};
@@ -20,39 +22,59 @@ use crate::seed::Stream;
 const VERSION: i16 = 12;
 /// Behind the end of every log.
 const NOWHERE: Offset = Offset(1 << 50);
-/// How long the answers are waited for.
+/// Who is asked.
+const INDEX: PartitionIndex = PartitionIndex(0);
+/// Of how many clients a rush is at most.
+const CLIENTS_MAX: usize = 800;
+/// How long connecting may take, and how long the answers are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Asks on several connections at once.
-pub async fn many(actor: &Actor, broker: usize, topic: &str, random: &mut Stream) {
-    let count = random.within(2..7);
-    let all = (0..count).map(|_| {
-        let draw = random.bits();
-        async move { at_most(&actor.io, PATIENCE, one(actor, broker, topic, draw)).await }
+/// Has many clients ask at once, and does something else from that moment on.
+pub async fn rush(
+    actor: &Actor,
+    broker: usize,
+    topic: &str,
+    random: &mut Stream,
+    meanwhile: impl Future<Output = ()>,
+) {
+    let client = actor.client_of(broker, PATIENCE, [].into());
+    let told = async {
+        let every = MetadataRequest { topics: None, ..MetadataRequest::default() };
+        let told = client.call(&every).await.ok()?;
+        let (end, _) = client.admin().list_offset(topic, INDEX, Start::Latest).await.ok()??;
+        Some((told.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(), end.0))
+    };
+    let (partitions, end) = at_most(&actor.io, PATIENCE, told).await.unwrap_or((1, 0));
+    let partitions = partitions.max(1);
+    let questions = PARTITION_MESSAGES_MAX + random.within(100..600) as usize;
+    let clients = questions.div_ceil(partitions).min(CLIENTS_MAX);
+    let looks_every = random.pick(&[3, 10, 30]);
+    let wires =
+        (0..clients).map(|_| at_most(&actor.io, PATIENCE, Wire::open_to(actor, broker, "rush")));
+    let wires = join_all(wires.collect::<Vec<_>>()).await;
+    let asked = wires.into_iter().flatten().map(|wire| {
+        let from = random.chance(1, looks_every).then(|| random.below(end.max(1) as u64));
+        let request = request(topic, partitions, from.map_or(NOWHERE, |from| Offset(from as i64)));
+        at_most(&actor.io, PATIENCE, ask(wire, request))
     });
-    join_all(all.collect::<Vec<_>>()).await;
+    join(join_all(asked.collect::<Vec<_>>()), meanwhile).await;
 }
 
-/// Asks once, and hears the answer.
-pub async fn one(actor: &Actor, broker: usize, topic: &str, draw: u64) -> Option<()> {
-    let mut wire = Wire::open_to(actor, broker, "rush").await?;
-    let request = request(topic, &mut Stream::new(draw));
+/// Asks, and hears the answer.
+async fn ask(mut wire: Wire, request: FetchRequest) -> Option<()> {
     wire.ask(ApiKey::Fetch, VERSION, |out| request.encode(out, VERSION)).await?;
     wire.hear().await.map(|_| ())
 }
 
-fn request(topic: &str, random: &mut Stream) -> FetchRequest {
-    let index = PartitionIndex(random.pick(&[0, 0, 0, 1]));
-    let rows = PARTITION_MESSAGES_MAX as u64 + random.below(500);
-    // Only the first ones, or some in between.
-    let (first, every) = (random.pick(&[0, 3, 30]), random.pick(&[u64::MAX, u64::MAX, 60, 20]));
-    let partition = |row: u64| FetchPartition {
-        index,
-        fetch_offset: if row < first || row % every == 7 { Offset(0) } else { NOWHERE },
+/// Asks so often, first for what is at `from`.
+fn request(topic: &str, times: usize, from: Offset) -> FetchRequest {
+    let partition = |row| FetchPartition {
+        index: INDEX,
+        fetch_offset: if row == 0 { from } else { NOWHERE },
         max_bytes: 1,
         ..FetchPartition::default()
     };
-    let partitions = (0..rows).map(partition).collect();
+    let partitions = (0..times).map(partition).collect();
     let topic = FetchTopic { name: topic.to_owned(), partitions, ..FetchTopic::default() };
     FetchRequest {
         min_bytes: 0,

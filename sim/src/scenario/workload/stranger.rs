@@ -71,7 +71,7 @@ async fn make(voice: &Voice, oddity: Oddity, random: &mut Stream) -> Option<()> 
         }
         Oddity::Rush => {
             let home = voice.actor.shape().home;
-            super::rush::one(&voice.actor, home, topic(&voice.actor), random.bits()).await?;
+            super::rush::rush(&voice.actor, home, topic(&voice.actor), random, async {}).await;
         }
         Oddity::Diverging => {
             let name = topic(&voice.actor);
