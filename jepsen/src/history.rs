@@ -14,6 +14,7 @@
 //! {"time":11,"process":3,"type":"invoke","f":"create","topic":"a","count":2,"configs":{"cleanup.policy":"compact"}}
 //! {"time":12,"process":3,"type":"ok","f":"create","topic":"a","count":2,"configs":{"cleanup.policy":"compact"}}
 //! {"time":13,"process":0,"type":"info","f":"producer","acks":-1,"idempotent":true}
+//! {"time":13,"process":5,"type":"info","f":"producer","acks":-1,"idempotent":true,"identity":[17,2]}
 //! {"time":17,"process":0,"type":"invoke","f":"send","topic":"a","partition":0,"key":"k","value":4294967296,"timestamp":1700}
 //! {"time":19,"process":0,"type":"ok","f":"send","topic":"a","partition":0,"value":4294967296,"offset":3}
 //! {"time":19,"process":0,"type":"invoke","f":"send","topic":"a","partition":0,"key":"k","value":4294967297,"tombstone":true}
@@ -58,6 +59,7 @@
 //! | `records` | topic, partition, offset, value; in the order in which the consumer got them |
 //! | `partitions` | what the consumer reads from now on; replaces what it read before. A partition that stays keeps its position unless a seek follows. Of `revoked`: what it gives up. Of `forget`: whose offsets are deleted |
 //! | `acks`, `idempotent` | of a producer: 0, 1 or -1 (all), and whether the broker recognises its repetitions |
+//! | `identity` | of a producer: the number that the broker gave it, and its epoch (KIP-98); absent if nobody tells |
 //! | `ask` | of a list-offset: -2 the oldest record, -1 the end, else the first record of this time (ms) or later |
 //! | `count` | how many partitions a topic gets |
 //! | `configs` | settings by name; null is "not set on the topic". In `describe` only what was asked for |
@@ -71,7 +73,8 @@
 //! # Events
 //!
 //! * `producer` (info): how this process sends from now on; without it, idempotent and acks=all. A
-//!   send with acks=0 ends with `info`: nobody knows.
+//!   send with acks=0 ends with `info`: nobody knows. Whoever begins another epoch of its identity, or
+//!   sends in an old one, says so before the send.
 //! * `send`: may overlap; a completion belongs to its invocation by `value`. `fail` only if certain.
 //! * `assign`, `seek`, `poll` (ok): one consumer's moves. They need no `invoke`. A seek is recorded
 //!   before the consumer asks the broker anything because of it.
@@ -97,7 +100,7 @@ use std::fmt;
 use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
-use trialog_engine::id::{Offset, PartitionIndex};
+use trialog_engine::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
 
 pub use line::{FORMAT_VERSION, ReadError};
 
@@ -190,6 +193,13 @@ pub enum Acks {
     Leader,
     /// All in-sync replicas.
     All,
+}
+
+/// As whom a producer writes: later epochs of one number fence the earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
 }
 
 /// Settings of a topic by name.
@@ -286,6 +296,8 @@ pub enum Op {
     Producer {
         acks: Acks,
         idempotent: bool,
+        /// `None`: nobody tells.
+        identity: Option<Identity>,
     },
     Send {
         topic: Topic,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use trialog_engine::broker::SERVED;
 use trialog_engine::probe::Probe;
 use trialog_engine::wire::api::ApiKey;
@@ -18,27 +18,25 @@ use crate::scenario::{Pair, Size, pairs_possible, versions_possible};
 
 /// How many of a list that is long are named.
 const NAMED: usize = 40;
+/// Of pairs so many per cent must be reached where everything is demanded.
+const PAIRS_DEMANDED: usize = 99;
 
 /// What has been reached, and in how many seeds or how often.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Coverage {
     /// How large the runs were.
-    #[serde(skip)]
     size: Size,
     /// Seeds.
     pub seeds: u64,
     /// Kinds of faults, by the seeds in which they fired.
     pub faults: BTreeMap<String, u64>,
     /// Two kinds of faults in one seed.
-    #[serde(skip)]
     pairs: BTreeSet<(String, String)>,
     /// A kind of fault and an API in one seed.
-    #[serde(skip)]
     fault_apis: BTreeSet<(String, String)>,
     /// Answers (API, version, error code) by how many arrived.
     pub answers: BTreeMap<String, u64>,
     /// Two options of one client.
-    #[serde(skip)]
     option_pairs: BTreeSet<Pair>,
     /// Rare paths, by how often they were taken.
     pub probes: BTreeMap<String, u64>,
@@ -84,6 +82,23 @@ impl Coverage {
         }
     }
 
+    /// Adds what other runs of the same size have reached.
+    pub fn merge(&mut self, other: Coverage) {
+        self.seeds += other.seeds;
+        self.pairs.extend(other.pairs);
+        self.fault_apis.extend(other.fault_apis);
+        self.option_pairs.extend(other.option_pairs);
+        for (mine, theirs) in [
+            (&mut self.faults, other.faults),
+            (&mut self.answers, other.answers),
+            (&mut self.probes, other.probes),
+        ] {
+            for (name, count) in theirs {
+                *mine.entry(name).or_default() += count;
+            }
+        }
+    }
+
     /// Pairs of kinds of faults that fired in one seed.
     #[must_use]
     pub fn pairs(&self) -> Share {
@@ -115,6 +130,30 @@ impl Coverage {
         let missed = pairs_possible(self.size).into_iter();
         let missed = missed.filter(|pair| !self.option_pairs.contains(pair));
         missed.map(|(one, other)| format!("{one} with {other}")).collect()
+    }
+
+    /// What a long sweep must reach and this one has not, a sentence each: every kind of fault, every
+    /// rare path that can be taken, and of pairs almost all.
+    #[must_use]
+    pub fn unmet(&self) -> Vec<String> {
+        let mut unmet = Vec::new();
+        let mut never = |what: &str, names: Vec<String>| {
+            if !names.is_empty() {
+                unmet.push(format!("{what}: {}", named(names)));
+            }
+        };
+        never("faults that never fired", self.faults_missed());
+        let probes = self.probes_missed().into_iter().map(|probe| probe.name().to_owned());
+        never("rare paths never taken", probes.collect());
+        for (what, pairs) in [
+            ("pairs of faults in one seed", self.pairs()),
+            ("pairs of a fault and an API in one seed", self.fault_apis()),
+        ] {
+            if pairs.reached * 100 < pairs.all * PAIRS_DEMANDED {
+                unmet.push(format!("{what}: {pairs}, less than {PAIRS_DEMANDED} %"));
+            }
+        }
+        unmet
     }
 
     /// Kinds of faults that never fired.
@@ -248,15 +287,57 @@ fn list(f: &mut fmt::Formatter<'_>, what: &str, names: Vec<String>) -> fmt::Resu
     if names.is_empty() {
         return Ok(());
     }
+    writeln!(f, "  {what}: {}", named(names))
+}
+
+fn named(mut names: Vec<String>) -> String {
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    let named: Vec<String> = names.into_iter().take(NAMED).collect();
-    writeln!(f, "  {what}: {}{more}", named.join(", "))
+    names.truncate(NAMED);
+    names.join(", ") + &more
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Everything that is demanded, reached in one seed.
+    fn complete() -> Coverage {
+        let mut coverage = Coverage::default();
+        coverage.add(&Outcome {
+            faults: Kind::ALL.iter().map(|kind| (kind.to_string(), 1)).collect(),
+            answers: SERVED.iter().map(|(api, _)| (answer(*api, 0, ErrorCode::None), 1)).collect(),
+            probes: Probe::ALL.iter().map(|probe| (probe.name().to_owned(), 1)).collect(),
+            ..Outcome::default()
+        });
+        coverage
+    }
+
+    #[test]
+    fn what_is_demanded_is_every_fault_every_probe_and_almost_every_pair() {
+        assert_eq!(complete().unmet(), Vec::<String>::new());
+        let mut less = complete();
+        less.faults.remove("PowerLoss");
+        less.probes.remove(Probe::Duplicate.name());
+        // Nobody can take it, so nobody asks for it.
+        less.probes.remove(Probe::ProducersEvicted.name());
+        assert_eq!(
+            less.unmet(),
+            ["faults that never fired: PowerLoss", "rare paths never taken: Duplicate"]
+        );
+        let mut less = complete();
+        // As many as one per cent are forgiven.
+        for _ in 0..less.pairs().all / 100 {
+            less.pairs.pop_first();
+        }
+        assert_eq!(less.unmet(), Vec::<String>::new());
+        less.pairs.pop_first();
+        less.fault_apis.clear();
+        let unmet = less.unmet();
+        assert_eq!(unmet.len(), 2);
+        assert!(unmet[0].starts_with("pairs of faults in one seed: "), "{unmet:?}");
+        assert!(unmet[1].ends_with("(0.0 %), less than 99 %"), "{unmet:?}");
+    }
 
     #[test]
     fn pairs_count_once_whatever_their_order() {

@@ -7,7 +7,7 @@
 //!
 //! Around the runs stands the workbench, `cargo sim`: a [`crew`] of worker processes carries runs
 //! out and compares the second of two in a fresh process; [`sweep`] adds up, [`coverage`] says what
-//! was reached, [`timing`] how fast; [`shrink`] makes a failing run small, and [`report`] shows it on
+//! was reached, [`timing`] how fast; a [`tally`] holds it for machines that share a sweep; [`shrink`] makes a failing run small, and [`report`] shows it on
 //! one page, drawn from its [`tape`]. What arrived on the wire is heard by a [`tap`].
 //! `cargo sim --help` explains the commands and the exit codes.
 //!
@@ -47,6 +47,7 @@ pub mod seed;
 pub mod seeds;
 pub mod shrink;
 pub mod sweep;
+pub mod tally;
 pub mod tap;
 pub mod tape;
 pub mod timing;

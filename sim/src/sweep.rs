@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::outcome::Outcome;
 use crate::plan::Kind;
@@ -25,7 +25,7 @@ const UNDECIDED_ONE_IN: u64 = 1000;
 const UNDECIDED_NAMED: usize = 10;
 
 /// What a sweep came to.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
     /// It was told to end before all its seeds were run.
     pub interrupted: bool,
@@ -63,8 +63,7 @@ pub struct Totals {
     pub elapsed: Duration,
     /// The slowest seed and its real time.
     pub slowest: Option<(u64, Duration)>,
-    /// Real time of each seed in nanoseconds, in the order in which they ended.
-    #[serde(skip)]
+    /// Real time of each seed in nanoseconds, sorted in the end.
     pub took: Vec<u64>,
 }
 
@@ -147,6 +146,38 @@ impl Totals {
         self.acknowledged += acknowledged;
         self.crashes += crashes;
         self.read += read;
+    }
+
+    /// Adds another part of the same sweep, over as this one is: they were run beside each other.
+    pub fn merge(&mut self, other: Totals) {
+        self.interrupted |= other.interrupted;
+        self.twice += other.twice;
+        self.undecided += other.undecided;
+        self.events += other.events;
+        self.simulated += other.simulated;
+        self.cpu += other.cpu;
+        self.judged += other.judged;
+        for (kind, count) in other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        let least = |mine: u64, theirs: u64| match (self.passed, other.passed) {
+            (_, 0) => mine,
+            (0, _) => theirs,
+            _ => mine.min(theirs),
+        };
+        let acknowledged_min = least(self.acknowledged_min, other.acknowledged_min);
+        let crashes_min = least(self.crashes_min, other.crashes_min);
+        (self.acknowledged_min, self.crashes_min) = (acknowledged_min, crashes_min);
+        self.passed += other.passed;
+        self.acknowledged += other.acknowledged;
+        self.crashes += other.crashes;
+        self.read += other.read;
+        let both = self.slowest.into_iter().chain(other.slowest);
+        self.slowest = both.max_by_key(|(_, took)| *took);
+        self.failures.extend(other.failures);
+        self.undecided_seeds.extend(other.undecided_seeds);
+        self.took.extend(other.took);
+        self.finish(self.elapsed.max(other.elapsed));
     }
 
     /// The sweep is over, after `elapsed` of real time.

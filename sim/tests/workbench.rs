@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use trialog_jepsen::check::{self, Expect, call_kind};
 use trialog_jepsen::history::{Event, History, Op, Phase, Topic};
 use trialog_sim::invariant::Sighting;
+use trialog_sim::outcome::Outcome;
 use trialog_sim::plan::Kind;
 use trialog_sim::report::{self, Data};
 use trialog_sim::scenario::{self, BrokerDisk, Failed, Failure, Run, Size, Watch};
@@ -30,6 +31,65 @@ fn a_sweep_prints_its_totals_as_text_and_as_json() {
     let totals: Json = serde_json::from_slice(&json.stdout).expect("json and nothing else");
     assert_eq!((&totals["passed"], &totals["twice"]), (&Json::from(2), &Json::from(0)));
     assert!(totals["acknowledged_min"].as_u64().expect("a number") >= 200);
+}
+
+/// Machines that share a sweep say together what one says that runs it all.
+#[test]
+fn tallies_of_the_parts_of_a_sweep_add_up_to_it() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tallies");
+    std::fs::create_dir_all(&folder).expect("room");
+    let file = |name: &str| folder.join(name).to_str().expect("a plain path").to_owned();
+    let sweep = ["run", "--seeds", "5", "--from", "17", "--size", "small", "--coverage"];
+    let whole = sim(&sweep);
+    assert_eq!(whole.status.code(), Some(0), "{}", text(&whole.stderr));
+    let parts = [1, 2].map(|part| {
+        let (shard, file) = (format!("{part}/2"), file(&format!("{part}.json")));
+        let part = sim(&[&sweep[..], &["--shard", &shard, "--tally", &file]].concat());
+        assert_eq!(part.status.code(), Some(0), "{}", text(&part.stderr));
+        file
+    });
+    let sum = sim(&["sum", "--coverage", &parts[1], &parts[0]]);
+    assert_eq!(sum.status.code(), Some(0), "{}", text(&sum.stderr));
+    let told = |output: &Output| {
+        let lines = text(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
+        // But for two lines that tell how long it took.
+        [&lines[..1], &lines[3..]].concat()
+    };
+    assert!(told(&whole)[0].starts_with("5 seeds, 5 passed"), "{:?}", told(&whole));
+    assert_eq!(told(&sum), told(&whole));
+
+    let alone = sim(&["sum", &parts[1]]);
+    assert_eq!(alone.status.code(), Some(1));
+    let missing = "parts are missing: 1/2 of the 5 seeds from 17";
+    assert!(text(&alone.stderr).contains(missing), "{}", text(&alone.stderr));
+    let twice = sim(&["sum", &parts[0], &parts[0]]);
+    assert_eq!(twice.status.code(), Some(1));
+    assert!(text(&twice.stderr).contains("is in two tallies"), "{}", text(&twice.stderr));
+    // What failed anywhere has failed, whatever is missing besides.
+    let tally = std::fs::read(&parts[0]).expect("it was written");
+    let mut tally: Json = serde_json::from_slice(&tally).expect("json");
+    let stuck = Outcome::silent(&Run::new(19, Size::Small), Failed::Liveness, "stuck".to_owned());
+    tally["totals"]["failures"] = serde_json::to_value([&stuck]).expect("plain data");
+    let worse = file("worse.json");
+    std::fs::write(&worse, tally.to_string()).expect("room");
+    let sum = sim(&["sum", &worse]);
+    assert_eq!(sum.status.code(), Some(11), "{}", text(&sum.stderr));
+    assert!(text(&sum.stderr).contains(&stuck.command), "{}", text(&sum.stderr));
+    std::fs::remove_dir_all(&folder).expect("ours");
+}
+
+/// Two small seeds do not reach everything.
+#[test]
+fn a_sweep_that_does_not_reach_what_is_demanded_fails_by_a_code_of_its_own() {
+    let sweep = ["run", "--seeds", "2", "--from", "20", "--size", "small", "--coverage"];
+    assert_eq!(sim(&sweep).status.code(), Some(0));
+    let demanding = sim(&[&sweep[..], &["--demand"]].concat());
+    assert_eq!(demanding.status.code(), Some(16), "{}", text(&demanding.stderr));
+    let said = text(&demanding.stderr);
+    for what in ["faults that never fired: ", "rare paths never taken: ", "pairs of faults in one"]
+    {
+        assert!(said.contains(&format!("demanded, and not reached: {what}")), "{said}");
+    }
 }
 
 /// A sweep that is to end, told to the parent alone or, as a terminal does, to its workers as well.
@@ -89,6 +149,7 @@ fn what_makes_no_sense_is_refused() {
         &["replay", "3", "--without", "fish=1"],
         &["replay", "x"],
         &["run", "--time-limit", "5 minutes"],
+        &["run", "--demand"],
     ] {
         assert_eq!(sim(wrong).status.code(), Some(2), "{wrong:?}");
     }

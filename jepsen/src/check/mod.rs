@@ -34,6 +34,7 @@ mod unseen;
 mod view;
 mod walk;
 mod zombie_commit;
+mod zombie_write;
 
 use std::fmt;
 
@@ -70,6 +71,8 @@ pub enum Anomaly {
     PollSkip,
     /// A producer's later send landed before its earlier one.
     NonmonotonicSend,
+    /// A record of a producer's old epoch behind one of a newer epoch.
+    ZombieWrite,
     /// A hole in the offsets of a partition.
     OffsetsDense,
     /// A record that nobody sent, at least not there, or whose send had certainly failed.
@@ -95,7 +98,7 @@ pub enum Anomaly {
 }
 
 impl Anomaly {
-    pub const ALL: [Anomaly; 19] = [
+    pub const ALL: [Anomaly; 20] = [
         Anomaly::Malformed,
         Anomaly::LostWrite,
         Anomaly::Unseen,
@@ -104,6 +107,7 @@ impl Anomaly {
         Anomaly::NonmonotonicPoll,
         Anomaly::PollSkip,
         Anomaly::NonmonotonicSend,
+        Anomaly::ZombieWrite,
         Anomaly::OffsetsDense,
         Anomaly::Phantom,
         Anomaly::StartOffset,
@@ -129,6 +133,7 @@ impl Anomaly {
             Anomaly::NonmonotonicPoll => "nonmonotonic-poll",
             Anomaly::PollSkip => "poll-skip",
             Anomaly::NonmonotonicSend => "nonmonotonic-send",
+            Anomaly::ZombieWrite => "zombie-write",
             Anomaly::OffsetsDense => "offsets-dense",
             Anomaly::Phantom => "phantom",
             Anomaly::StartOffset => "start-offset",
@@ -281,6 +286,7 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     }
     duplicate::check(&view, &mut report);
     nonmonotonic_send::check(&view, &mut report);
+    zombie_write::check(&view, &mut report);
     let starts = Starts::new(&view, &calls);
     let Moves { jumps, lows, resumes } = walk::moves(&view, &gone, &starts);
     nonmonotonic_poll::check(&view, &jumps, &mut report);

@@ -11,7 +11,9 @@ use trialog_engine::id::{Offset, PartitionIndex};
 
 use super::expect::{Expect, Promise};
 use super::{Anomaly, Report, Tally};
-use crate::history::{Acks, Admin, Fault, History, Membership, Op, Phase, Process, Topic, Value};
+use crate::history::{
+    Acks, Admin, Fault, History, Identity, Membership, Op, Phase, Process, Topic, Value,
+};
 
 /// A partition of the history, numbered in the order of topic and index.
 pub type Part = u32;
@@ -40,6 +42,8 @@ pub struct Send<'a> {
     pub durable: bool,
     /// It is stored once at most, in the order of its producer.
     pub idempotent: bool,
+    /// As whom it was sent, if that is told.
+    pub identity: Option<Identity>,
     /// From the acknowledgement.
     pub offset: Option<Offset>,
     /// The event that asked.
@@ -239,11 +243,11 @@ impl<'a> View<'a> {
 
     /// All invocations, in order, and by value.
     fn gather_sends(&mut self, expect: &Expect, report: &mut Report) {
-        let mut manners: BTreeMap<Process, (Acks, bool)> = BTreeMap::new();
-        let strictest = (Acks::All, true);
+        let mut manners: BTreeMap<Process, (Acks, bool, Option<Identity>)> = BTreeMap::new();
+        let strictest = (Acks::All, true, None);
         for (at, event) in self.history.events().iter().enumerate() {
-            if let Op::Producer { acks, idempotent } = event.op {
-                manners.insert(event.process, (acks, idempotent));
+            if let Op::Producer { acks, idempotent, identity } = event.op {
+                manners.insert(event.process, (acks, idempotent, identity));
             }
             let Op::Send { topic, value, key, tombstone, timestamp_ms, .. } = &event.op else {
                 continue;
@@ -252,7 +256,7 @@ impl<'a> View<'a> {
                 continue;
             }
             let manner = manners.get(&event.process).copied();
-            let (acks, idempotent) = manner.unwrap_or(strictest);
+            let (acks, idempotent, identity) = manner.unwrap_or(strictest);
             let promise = expect.of(self.history.name(*topic));
             self.sends.push(Send {
                 value: *value,
@@ -266,6 +270,7 @@ impl<'a> View<'a> {
                 durable: acks > Acks::None
                     && promise.durable.is_some_and(|weakest| acks >= weakest),
                 idempotent: promise.idempotent && idempotent,
+                identity,
                 offset: None,
                 invoked: at,
                 ended: at,

@@ -10,11 +10,11 @@ use std::fmt;
 use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
-use trialog_engine::id::{Offset, PartitionIndex};
+use trialog_engine::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
 
 use super::{
-    Acks, Admin, Event, Fault, History, Leader, Membership, Op, Phase, Process, Record, Topic,
-    Value,
+    Acks, Admin, Event, Fault, History, Identity, Leader, Membership, Op, Phase, Process, Record,
+    Topic, Value,
 };
 
 /// The version of the file format that this library writes, and the newest that it reads.
@@ -194,6 +194,8 @@ struct Line<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     idempotent: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<(i64, i16)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     count: Option<i32>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     configs: Option<BTreeMap<Text<'a>, Option<Text<'a>>>>,
@@ -268,6 +270,7 @@ impl<'a> Line<'a> {
             offsets: None,
             acks: None,
             idempotent: None,
+            identity: None,
             count: None,
             configs: None,
             all: false,
@@ -283,13 +286,14 @@ impl<'a> Line<'a> {
     fn fill(&mut self, op: &'a Op, history: &'a History) {
         let text = |topic: Topic| Text(history.name(topic).into());
         match op {
-            Op::Producer { acks, idempotent } => {
+            Op::Producer { acks, idempotent, identity } => {
                 self.acks = Some(match acks {
                     Acks::None => 0,
                     Acks::Leader => 1,
                     Acks::All => -1,
                 });
                 self.idempotent = Some(*idempotent);
+                self.identity = identity.map(|Identity { id, epoch }| (id.0, epoch.0));
             }
             Op::Send { topic, partition, key, value, tombstone, timestamp_ms, offset } => {
                 self.topic = Some(text(*topic));
@@ -437,6 +441,10 @@ impl Line<'_> {
                     _ => Acks::All,
                 },
                 idempotent: self.idempotent.unwrap_or(true),
+                identity: self.identity.map(|(id, epoch)| Identity {
+                    id: ProducerId(id),
+                    epoch: ProducerEpoch(epoch),
+                }),
             },
             Verb::Send => Op::Send {
                 topic: self.topic(history)?,

@@ -12,7 +12,7 @@ fn the_documented_example_survives_a_round_trip() {
     let lines = source.lines().filter_map(|line| line.strip_prefix("//! {"));
     let text: String = lines.map(|line| format!("{{{line}\n")).collect();
     let history = parse(&text).expect("the documented example is valid");
-    assert_eq!(history.events().len(), 30);
+    assert_eq!(history.events().len(), 31);
     let mut written = Vec::new();
     history.write(&mut written).expect("memory takes everything");
     assert_eq!(String::from_utf8(written).expect("JSON is UTF-8"), text);

@@ -13,6 +13,7 @@ mod run;
 mod seeds;
 mod shrink;
 mod signal;
+mod sum;
 mod twice;
 
 use std::path::PathBuf;
@@ -24,12 +25,16 @@ use clap::{Args, Parser, Subcommand};
 use trialog_sim::crew::{self, Crew, Stop};
 use trialog_sim::scenario::{BrokerDisk, Cut, Failed, Run, Size};
 use trialog_sim::sweep::Totals;
+use trialog_sim::tally::Part;
 
 /// The exit code of what was told to end, as shells have it of SIGINT.
 const INTERRUPTED: u8 = 130;
 
 /// The exit code of what the judge left undecided too often.
 const UNDECIDED: u8 = 15;
+
+/// The exit code of what has not reached all that was demanded.
+const UNREACHED: u8 = 16;
 
 /// A run that takes longer than this, in real time, hangs.
 const HANG: Duration = Duration::from_secs(180);
@@ -48,6 +53,7 @@ const HANG: Duration = Duration::from_secs(180);
 ///   14  thin: a run proved too little
 ///   15  undecided: no run failed, and in more than one of 1,000 seeds (of fewer: in more than one seed)
 ///       the judge could not tell whether metadata was linearizable
+///   16  unreached: no run failed, and the sweep did not reach what --demand asks for
 ///  130  a sweep was told to end (Ctrl-C, SIGTERM), and nothing had failed until then
 #[derive(Parser)]
 #[command(name = "cargo sim", verbatim_doc_comment)]
@@ -60,6 +66,8 @@ struct Arguments {
 enum Command {
     /// Runs many seeds and prints a command for each that fails.
     Run(run::Arguments),
+    /// Adds up what `run --tally` has written on several machines, and ends as one sweep would.
+    Sum(sum::Arguments),
     /// Runs one seed, twice, in processes of their own, and compares.
     Replay(replay::Arguments),
     /// Leaves faults and client steps out of a failing seed while the same checker still fires.
@@ -137,6 +145,8 @@ enum Ended {
     Failed(Failed),
     /// None failed, and of too many the judge could not tell whether it did.
     Undecided,
+    /// None failed, and together they did not reach this.
+    Unreached(Vec<String>),
     /// It was told to end before it was done.
     Interrupted,
 }
@@ -145,6 +155,7 @@ enum Ended {
 pub fn run() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Sum(arguments) => sum::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments).map(Ended::from),
         Command::Shrink(arguments) => shrink::run(&arguments).map(Ended::from),
         Command::Report(arguments) => report::run(&arguments).map(Ended::from),
@@ -162,6 +173,12 @@ pub fn run() -> ExitCode {
                 "cargo sim: in more seeds than one in 1,000 the judge could not settle topics"
             );
             ExitCode::from(UNDECIDED)
+        }
+        Ok(Ended::Unreached(unmet)) => {
+            for what in unmet {
+                eprintln!("cargo sim: demanded, and not reached: {what}");
+            }
+            ExitCode::from(UNREACHED)
         }
         Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(reason) => {
@@ -189,10 +206,18 @@ impl From<Option<Failed>> for Ended {
 }
 
 impl From<&Totals> for Ended {
-    /// What failed counts more than that there was more to do.
     fn from(totals: &Totals) -> Ended {
+        Ended::of(totals, Vec::new())
+    }
+}
+
+impl Ended {
+    /// How a sweep ended that did not reach so much that was demanded. What failed counts more than
+    /// that there was more to do.
+    fn of(totals: &Totals, unmet: Vec<String>) -> Ended {
         match totals.gravest() {
             None if totals.too_undecided() => Ended::Undecided,
+            None if !unmet.is_empty() => Ended::Unreached(unmet),
             None if totals.interrupted => Ended::Interrupted,
             gravest => gravest.into(),
         }
@@ -224,6 +249,12 @@ impl Many {
         let seeds = self.seeds.unwrap_or(seeds);
         let Shard { part, parts } = self.shard;
         seeds / parts + u64::from(part <= seeds % parts)
+    }
+
+    /// Which part of which sweep it is.
+    fn part(&self, seeds: u64) -> Part {
+        let Shard { part, parts } = self.shard;
+        Part { from: self.from, seeds: self.seeds.unwrap_or(seeds), parts, part }
     }
 
     fn crew(&self) -> Result<Crew, String> {

@@ -4,14 +4,16 @@ use std::process::Command;
 
 use trialog_sim::scenario::Size;
 use trialog_sim::sweep::Totals;
+use trialog_sim::tally::Commit;
 
 use super::own_file;
 
 const HEAD: &str = "\
 # Seeds that have been run
 
-`cargo sim run --record` adds to this table: one row per commit and size, and a last row for all.
-A commit with a plus sign had uncommitted changes.
+`cargo sim run --record` adds to this table: one row per commit and size, and a last row for all. So
+does `cargo sim sum --record`, of what several machines have run. A commit with a plus sign had
+uncommitted changes.
 
 | commit | of | size | seeds | failed | run twice | simulated hours |
 |---|---|---|---:|---:|---:|---:|
@@ -29,21 +31,30 @@ struct Row {
     hours: f64,
 }
 
-/// Adds a sweep.
-pub fn add(size: Size, totals: &Totals) -> Result<(), String> {
+/// The commit of the sources as they are now.
+pub fn commit() -> Result<Commit, String> {
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    let name = git(&["rev-parse", "--short=10", "HEAD"])? + if changed { "+" } else { "" };
+    Ok(Commit { name, date: git(&["show", "--no-patch", "--format=%cs", "HEAD"])? })
+}
+
+/// Adds a sweep; returns its own row, whatever the table has of its commit besides.
+pub fn add(commit: &Commit, size: Size, totals: &Totals) -> Result<String, String> {
     let path = own_file("record.md");
     let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
     let row = Row {
-        commit: git(&["rev-parse", "--short=10", "HEAD"])? + if changed { "+" } else { "" },
-        date: git(&["show", "--no-patch", "--format=%cs", "HEAD"])?,
+        commit: commit.name.clone(),
+        date: commit.date.clone(),
         size: size.to_string(),
         seeds: totals.seeds(),
         failed: totals.failures.len() as u64,
         twice: totals.twice,
         hours: totals.simulated.as_secs_f64() / 3600.0,
     };
-    std::fs::write(&path, with(&text, row)).map_err(|error| format!("{}: {error}", path.display()))
+    let own = line(&row);
+    let text = with(&text, row);
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(own)
 }
 
 fn git(arguments: &[&str]) -> Result<String, String> {

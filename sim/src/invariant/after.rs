@@ -99,9 +99,7 @@ async fn examine_partition(
 ) -> Result<(), Wrong> {
     let unreadable =
         |what: &str, error: &dyn std::fmt::Display| ("LOG-6", format!("{what}: {error}"));
-    let mut torn = Model::default();
-    let report =
-        read(io, &dir, &mut torn, &mut None).await.map_err(|error| unreadable("dump", &error))?;
+    let report = log::verify(io, &dir).await.map_err(|error| unreadable("dump", &error))?;
     let damage = report.problems.iter().find(|problem| problem.severity == Severity::Damage);
     if let Some(problem) = damage {
         return Err(unreadable("damage", problem));

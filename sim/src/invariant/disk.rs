@@ -8,14 +8,13 @@ use super::{Violation, folder, name};
 use crate::atlas::promised;
 use crate::world::World;
 
-/// LOG-3, from below: while a log says that all it holds is flushed, no byte of its segments and no
-/// segment's name is only in the page cache.
-pub fn check(world: &World, machine: usize, data: &Path, now: &Reading) -> Option<Violation> {
+/// LOG-3, from below, in the folder `dir` of a partition: while a log says that all it holds is
+/// flushed, no byte of its segments and no segment's name is only in the page cache.
+pub fn check(world: &World, machine: usize, dir: &Path, now: &Reading) -> Option<Violation> {
     if now.flushed != now.end || now.waiting > 0 || now.failed || now.start == now.end {
         return None;
     }
-    let dir = folder(data, now);
-    let unflushed = world.machine(machine, |machine| machine.disk.unflushed(&dir));
+    let unflushed = world.machine(machine, |machine| machine.disk.unflushed(dir));
     // A folder that is not there is one that is being deleted.
     let mut segments = unflushed.ok()?;
     let base = |name: &str| name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok());

@@ -7,6 +7,9 @@
 //! `engine/docs/invariants.md`, and is kept as a [`Sighting`]: with the time and the machine at which
 //! it was seen. Where partitions have come to begin it tells, for the history and its judge.
 //!
+//! It looks some ten thousand times in a run, and between two looks most partitions stand still. One
+//! that stands where it stood, and of which nothing more is known to be there, was judged then.
+//!
 //! [`quota`] judges what clients with a quota were let through, and [`expiry`] how long an offset was
 //! kept; those who see it tell it themselves.
 //! [`after`] and [`groups`] look at what a last power cut left on the disks, without a broker.
@@ -66,16 +69,20 @@ pub(crate) type Part = (String, PartitionIndex);
 /// What is known of all brokers, and what was wrong. See the module's head.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Topics that flush before they acknowledge and are never deleted.
-    lasting: BTreeMap<String, ()>,
+    /// Topics that flush before they acknowledge and are never deleted, with the floors of their
+    /// partitions: below, everything was acknowledged or read.
+    lasting: BTreeMap<String, BTreeMap<PartitionIndex, Offset>>,
     /// Of topics that retention trims by size: how many bytes it must leave.
     kept_bytes: BTreeMap<String, u64>,
-    /// What the partitions of each broker's running process last stood at.
+    /// What each machine's broker showed when it was looked at last.
+    seen: BTreeMap<usize, Look>,
+    /// What the partitions of each broker's running process last stood at, those included that it
+    /// does not have any more.
     last: BTreeMap<(u64, Part), Reading>,
     /// The newest epoch that each partition of a lasting topic ever had, and whose it was.
     epochs: BTreeMap<Part, (i32, u64)>,
-    /// Below it, everything of a lasting topic was acknowledged or read.
-    floors: BTreeMap<Part, Offset>,
+    /// Partitions whose floor was raised since they were judged.
+    raised: Vec<Part>,
     /// At which points the checkpoints of lasting topics have been judged, by each process.
     points: BTreeMap<(u64, Part), Option<Offset>>,
     disk_seen: BTreeMap<usize, u64>,
@@ -88,6 +95,14 @@ pub struct Watch {
     violations: Vec<Sighting>,
 }
 
+/// All that one look at a broker was given.
+#[derive(Debug)]
+struct Look {
+    process: u64,
+    readings: Vec<Reading>,
+    hurt: bool,
+}
+
 impl Watch {
     /// A watch over brokers with these lasting topics, and with topics of which retention by size
     /// leaves so many bytes.
@@ -96,15 +111,21 @@ impl Watch {
         lasting: impl IntoIterator<Item = String>,
         kept_bytes: impl IntoIterator<Item = (String, u64)>,
     ) -> Watch {
-        let lasting = lasting.into_iter().map(|name| (name, ())).collect();
+        let lasting = lasting.into_iter().map(|name| (name, BTreeMap::new())).collect();
         Watch { lasting, kept_bytes: kept_bytes.into_iter().collect(), ..Watch::default() }
     }
 
     /// A record was acknowledged, or read: it is there from now on, if its topic is lasting.
     pub fn proven(&mut self, topic: &str, partition: PartitionIndex, offset: Offset) {
-        if self.lasting.contains_key(topic) {
-            let floor = self.floors.entry((topic.to_owned(), partition)).or_default();
-            *floor = (*floor).max(offset.plus(1));
+        let Some(floors) = self.lasting.get_mut(topic) else { return };
+        let floor = floors.entry(partition).or_default();
+        if *floor > offset {
+            return;
+        }
+        *floor = offset.plus(1);
+        let is_it = |part: &Part| part.1 == partition && part.0 == topic;
+        if !self.raised.iter().any(is_it) {
+            self.raised.push((topic.to_owned(), partition));
         }
     }
 
@@ -115,45 +136,73 @@ impl Watch {
         world: &World,
         broker: Process,
         data: &std::path::Path,
-        now: &[Reading],
+        now: Vec<Reading>,
         hurt: bool,
     ) {
         let at = world.now();
         let disk_due =
             self.disk_seen.get(&broker.machine).is_none_or(|seen| at >= seen + DISK_EVERY);
-        for reading in now {
-            let part = (reading.topic.to_string(), reading.partition);
-            let key = (broker.number, part);
-            let (number, part) = (key.0, &key.1);
-            let before = self.last.get(&key);
-            if before.map_or(Offset(0), |before| before.start) != reading.start {
-                self.moved.push((part.clone(), reading.start));
+        let before = self.seen.remove(&broker.machine);
+        let before = before.filter(|seen| (seen.process, seen.hurt) == (broker.number, hurt));
+        let before = before.map(|seen| seen.readings).unwrap_or_default();
+        for (place, reading) in now.iter().enumerate() {
+            let stands = before.get(place) == Some(reading) && !self.is_raised(reading);
+            if !stands || (disk_due && self.lasting.contains_key(&*reading.topic)) {
+                self.judge(world, broker, data, reading, hurt, disk_due);
             }
-            let mut wrong = offsets::check(reading, before);
-            if let Some(kept) = self.kept_bytes.get(&part.0) {
-                wrong.extend(offsets::check_kept(reading, before, *kept));
-            }
-            if self.lasting.contains_key(&part.0) {
-                let newest = self.epochs.entry(part.clone()).or_insert((reading.epoch.0, number));
-                wrong.extend(offsets::check_epoch(reading, number, newest));
-                wrong.extend(offsets::check_floor(reading, self.floors.get(part)));
-                if disk_due {
-                    wrong.extend(disk::check(world, broker.machine, data, reading));
-                    let judged = self.points.entry(key.clone()).or_default();
-                    wrong.extend(producers::check(world, broker.machine, data, reading, judged));
-                }
-            }
-            wrong.extend(disk::check_named(world, broker.machine, data, reading, before));
-            wrong.extend(check_bounds(reading));
-            wrong.extend(check_room(reading, hurt));
-            for violation in wrong {
-                self.report(at, broker.machine, violation);
-            }
-            self.last.insert(key, reading.clone());
         }
+        self.seen.insert(broker.machine, Look { process: broker.number, readings: now, hurt });
         if disk_due {
             self.disk_seen.insert(broker.machine, at);
         }
+    }
+
+    /// Whether more is known to be in a partition than when it was judged.
+    fn is_raised(&self, reading: &Reading) -> bool {
+        let mut raised = self.raised.iter();
+        raised.any(|(topic, index)| *index == reading.partition && **topic == *reading.topic)
+    }
+
+    /// Judges one partition.
+    fn judge(
+        &mut self,
+        world: &World,
+        broker: Process,
+        data: &std::path::Path,
+        reading: &Reading,
+        hurt: bool,
+        disk_due: bool,
+    ) {
+        let key = (broker.number, (reading.topic.to_string(), reading.partition));
+        let (number, part) = (key.0, &key.1);
+        self.raised.retain(|raised| raised != part);
+        let before = self.last.get(&key);
+        if before.map_or(Offset(0), |before| before.start) != reading.start {
+            self.moved.push((part.clone(), reading.start));
+        }
+        let mut wrong = offsets::check(reading, before);
+        if let Some(kept) = self.kept_bytes.get(&part.0) {
+            wrong.extend(offsets::check_kept(reading, before, *kept));
+        }
+        if let Some(floors) = self.lasting.get(&part.0) {
+            let newest = self.epochs.entry(part.clone()).or_insert((reading.epoch.0, number));
+            wrong.extend(offsets::check_epoch(reading, number, newest));
+            wrong.extend(offsets::check_floor(reading, floors.get(&part.1)));
+            if disk_due {
+                let dir = folder(data, reading);
+                wrong.extend(disk::check(world, broker.machine, &dir, reading));
+                let judged = self.points.entry(key.clone()).or_default();
+                wrong.extend(producers::check(world, broker.machine, &dir, reading, judged));
+            }
+        }
+        wrong.extend(disk::check_named(world, broker.machine, data, reading, before));
+        wrong.extend(check_bounds(reading));
+        wrong.extend(check_room(reading, hurt));
+        let at = world.now();
+        for violation in wrong {
+            self.report(at, broker.machine, violation);
+        }
+        self.last.insert(key, reading.clone());
     }
 
     /// The partitions whose start has moved since this was asked last, with where it is. A process

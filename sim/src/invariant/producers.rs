@@ -12,11 +12,13 @@ use trialog_engine::broker::Reading;
 use trialog_engine::id::{Offset, ProducerId};
 use trialog_engine::wire::batch::Header;
 
-use super::{Violation, folder, name};
+use super::{Violation, name};
 use crate::atlas::promised;
 use crate::disk::Disk;
 use crate::world::World;
 
+/// Where a checkpoint names the offset that it was written at.
+const POINT_AT: usize = 24;
 /// As many batches of a producer as the log remembers.
 const BATCHES_KEPT: usize = 5;
 
@@ -75,17 +77,16 @@ impl Producers {
     }
 }
 
-/// Compares the table in the checkpoint of a log of which nothing was ever removed with the batches
+/// Compares the table in the checkpoint in the folder `dir` of a log of which nothing was ever removed with the batches
 /// below the checkpoint's point, unless that was `judged` before.
 pub fn check(
     world: &World,
     machine: usize,
-    data: &Path,
+    dir: &Path,
     now: &Reading,
     judged: &mut Option<Offset>,
 ) -> Option<Violation> {
-    let dir = folder(data, now);
-    let saved = world.machine(machine, |machine| saved(&machine.disk, &dir, *judged))?;
+    let saved = world.machine(machine, |machine| saved(&machine.disk, dir, *judged))?;
     *judged = Some(saved.point);
     let Saved { point, told, by_batches } = saved;
     (told.as_ref() != Some(&by_batches)).then(|| Violation {
@@ -108,12 +109,13 @@ struct Saved {
 /// Reads both, unless the point is still the one that was `judged`. None as well if something of them
 /// is rotten or not there: what that means is for others to say.
 fn saved(disk: &Disk, dir: &Path, judged: Option<Offset>) -> Option<Saved> {
-    let checkpoint = disk.seen(dir, "checkpoint", u64::MAX)?;
-    let rows = promised(&checkpoint)?;
-    let point = Offset(i64::from_be_bytes(*checkpoint.get(24..)?.first_chunk()?));
+    let head = disk.seen(dir, "checkpoint", POINT_AT as u64 + 8)?;
+    let point = Offset(i64::from_be_bytes(*head.get(POINT_AT..)?.first_chunk()?));
     if judged == Some(point) {
         return None;
     }
+    let checkpoint = disk.seen(dir, "checkpoint", u64::MAX)?;
+    let rows = promised(&checkpoint)?;
     // Behind the segments come the leader epochs, of 12 bytes each, and then the table.
     let (count, epochs) = checkpoint.get(44 + 44 * rows.len()..)?.split_first_chunk()?;
     let table = epochs.get(12 * u32::from_be_bytes(*count) as usize..)?;

@@ -2,7 +2,7 @@
 
 use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_jepsen::history::{
-    Admin, BEGINNING, END, Group, History, Membership, Op, PartialConfigs, Topic,
+    Admin, BEGINNING, END, Group, History, Identity, Membership, Op, PartialConfigs, Topic,
 };
 
 /// Of a longer list, only the first ones are named.
@@ -12,9 +12,12 @@ const NAMED_MAX: usize = 8;
 pub fn of(history: &History, op: &Op) -> String {
     let at = |topic: Topic, partition| place(history, topic, partition);
     match op {
-        Op::Producer { acks, idempotent } => {
+        Op::Producer { acks, idempotent, identity } => {
             let how = if *idempotent { "idempotent" } else { "not idempotent" };
-            format!("sends with acks {acks:?}, {how}")
+            let whose = identity.map_or_else(String::new, |Identity { id, epoch }| {
+                format!(", as producer {id} in epoch {epoch}")
+            });
+            format!("sends with acks {acks:?}, {how}{whose}")
         }
         Op::Send { topic, partition, value, tombstone, offset, .. } => {
             let partition = partition.map_or_else(|| "?".to_owned(), |p| p.0.to_string());

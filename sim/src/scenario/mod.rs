@@ -54,7 +54,8 @@ pub struct Run {
 }
 
 /// How large a run is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Size {
     /// For `cargo test`: at least 200 acknowledged records and two broker crashes.
     Small,

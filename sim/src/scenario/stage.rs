@@ -281,22 +281,21 @@ impl Stage {
     /// Looks whether everything holds that must hold inside of the brokers: whenever a client is
     /// told something, and once a second, since all clients may hang.
     pub fn look(&self) {
-        let mut watch = self.kept.watch();
-        let world = self.recorder.world();
-        for (process, shared) in self.brokers.lock().expect("nobody panics with it").values() {
-            if world.is_alive(*process) {
-                let hurt = world.machine(process.machine, |machine| machine.disk.hurt);
-                crate::timing::judging(|| {
-                    watch.look(world, *process, Path::new(DATA), &shared.readings(), hurt);
+        let moved = crate::timing::judging(|| {
+            let mut watch = self.kept.watch();
+            let world = self.recorder.world();
+            for (process, shared) in self.brokers.lock().expect("nobody panics with it").values() {
+                if world.is_alive(*process) {
+                    let hurt = world.machine(process.machine, |machine| machine.disk.hurt);
+                    watch.look(world, *process, Path::new(DATA), shared.readings(), hurt);
                     watch.look_at_room(world, *process, shared.is_full());
-                });
-                if watch.lacks_memory(*process, shared.memory_waits()) {
-                    world.machine(process.machine, Machine::lacks_memory);
+                    if watch.lacks_memory(*process, shared.memory_waits()) {
+                        world.machine(process.machine, Machine::lacks_memory);
+                    }
                 }
             }
-        }
-        let moved = watch.take_moved();
-        drop(watch);
+            watch.take_moved()
+        });
         for ((name, partition), offset) in moved {
             let at = self.shape.topics.iter().position(|topic| topic.name == name);
             if let Some(at) = at {
@@ -358,14 +357,14 @@ impl Stage {
     /// an offset, or read.
     fn proven(&self, broker: usize) -> BTreeMap<(String, PartitionIndex), Proven> {
         let history = self.kept.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut proven: BTreeMap<(String, PartitionIndex), Proven> = BTreeMap::new();
+        let here = |shape: &TopicShape| shape.broker == broker && shape.nature == Nature::Lasting;
+        let here = self.topics.iter().zip(&self.shape.topics).filter(|(_, shape)| here(shape));
+        let names: BTreeMap<Topic, &str> =
+            here.map(|(&topic, shape)| (topic, shape.name.as_str())).collect();
+        let mut proven: BTreeMap<(Topic, PartitionIndex), Proven> = BTreeMap::new();
         let mut add = |topic, partition, offset, value| {
-            let at = self.topics.iter().position(|&known| known == topic);
-            let shape = at.map(|at| &self.shape.topics[at]);
-            let here =
-                |shape: &&TopicShape| shape.broker == broker && shape.nature == Nature::Lasting;
-            if let Some(shape) = shape.filter(here) {
-                proven.entry((shape.name.clone(), partition)).or_default().insert(offset, value);
+            if names.contains_key(&topic) {
+                proven.entry((topic, partition)).or_default().insert(offset, value);
             }
         };
         for event in history.events().iter().filter(|event| event.phase == Phase::Ok) {
@@ -381,7 +380,8 @@ impl Stage {
                 _ => {}
             }
         }
-        proven
+        let named = |(topic, partition)| (names[&topic].to_owned(), partition);
+        proven.into_iter().map(|(part, proven)| (named(part), proven)).collect()
     }
 
     /// The process of a broker and what its monotonic clock shows, if it runs.

@@ -43,7 +43,7 @@ impl Producer {
             Acks::All => history::Acks::All,
         };
         let idempotent = options.idempotent && options.acks == Acks::All;
-        node.record(process, Phase::Info, Op::Producer { acks, idempotent });
+        node.record(process, Phase::Info, Op::Producer { acks, idempotent, identity: None });
         let unheard = options.acks == Acks::None;
         Producer { node, inner, process, counter: Rc::default(), unheard }
     }

@@ -28,7 +28,7 @@ pub const ALL: [(&str, Anomaly, Inject); 14] = [
 type Part = (Topic, PartitionIndex);
 
 /// The events of a history, rewritten.
-fn rewrite(history: &mut History, mut change: impl FnMut(&mut Event)) {
+pub fn rewrite(history: &mut History, mut change: impl FnMut(&mut Event)) {
     let mut new = history.named_alike();
     for event in history.events() {
         let mut event = event.clone();

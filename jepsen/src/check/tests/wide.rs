@@ -1,18 +1,18 @@
 //! A correct broker beyond sends and polls, played from a seed: topics that come and go, settings,
-//! trims, retention, compaction, look-ups of offsets and times, and a group that rebalances and
-//! commits. Calls take their time: each is asked, takes effect, and is answered at moments of its
+//! trims, retention, compaction, look-ups of offsets and times, producers that begin a new epoch, and
+//! a group that rebalances and commits. Calls take their time: each is asked, takes effect, and is answered at moments of its
 //! own, and now and then the answer is lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trialog_engine::id::{Offset, PartitionIndex};
+use trialog_engine::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
 
 use super::world::Random;
 use crate::check::{Expect, Promise, Retention};
 use crate::history::{
-    Admin, BEGINNING, END, Event, Fault, Group, History, Leader, Membership, Op, Phase, Process,
-    Record, Topic, Value,
+    Acks, Admin, BEGINNING, END, Event, Fault, Group, History, Identity, Leader, Membership, Op,
+    Phase, Process, Record, Topic, Value,
 };
 
 /// Topics with records: flushed and trimmed; compacted; retained for nobody knows how long; in the
@@ -33,6 +33,8 @@ pub const NEMESIS: Process = Process(99);
 pub const FINAL_READER: Process = Process(50);
 const CALLERS: usize = 3;
 const MEMBERS: usize = 3;
+/// So many records, of all producers, before one of them begins a new epoch.
+const EPOCH_EVERY: u32 = 7;
 
 /// What the broker of [`run`] promises.
 pub fn promises() -> Expect {
@@ -74,6 +76,8 @@ struct World {
     history: History,
     logs: [Log; RECORDED.len()],
     counter: u32,
+    /// Of the producer of each topic.
+    epochs: [i16; RECORDED.len()],
     clock_ms: i64,
     topics: BTreeMap<Topic, (i32, BTreeMap<String, String>)>,
     epoch: i32,
@@ -97,6 +101,7 @@ pub fn run(seed: u64) -> History {
         history,
         logs: Default::default(),
         counter: 0,
+        epochs: [0; RECORDED.len()],
         clock_ms: 1_000,
         topics: BTreeMap::new(),
         epoch: 1,
@@ -141,6 +146,14 @@ impl World {
         self.clock_ms += self.random.below(40) as i64 - 10;
         let topic = RECORDED[self.random.below(RECORDED.len())];
         let process = Process(topic.0);
+        if self.counter.is_multiple_of(EPOCH_EVERY) {
+            let epoch = &mut self.epochs[topic.0 as usize];
+            *epoch += 1;
+            let (id, epoch) = (ProducerId(i64::from(topic.0)), ProducerEpoch(*epoch));
+            let identity = Some(Identity { id, epoch });
+            let manner = Op::Producer { acks: Acks::All, idempotent: true, identity };
+            self.push(process, Phase::Info, manner);
+        }
         let key = (topic == TABLE).then(|| self.random.below(6) as u32);
         let tombstone = key.is_some() && self.random.one_in(4);
         let (value, time_ms) = (Value::new(topic.0, self.counter), self.clock_ms);

@@ -2,9 +2,9 @@
 //!
 //! Most are told by new processes right before the final reading; some take records out of it.
 
-use trialog_engine::id::Offset;
+use trialog_engine::id::{Offset, ProducerEpoch};
 
-use super::inject::{Inject, for_records, pick};
+use super::inject::{Inject, for_records, pick, rewrite};
 use super::wide::{AGING, FINAL_READER, GROUP, KEPT, PART, PASSING, TABLE};
 use super::world::Random;
 use crate::check::Anomaly;
@@ -13,7 +13,8 @@ use crate::history::{
     Topic, Value,
 };
 
-pub const ALL: [(&str, Anomaly, Inject); 23] = [
+pub const ALL: [(&str, Anomaly, Inject); 24] = [
+    ("an epoch that was fenced", Anomaly::ZombieWrite, fenced_epoch),
     ("a start that goes back", Anomaly::StartOffset, start_back),
     ("a start that nobody moved", Anomaly::StartOffset, start_unasked),
     ("a trimmed record that is read", Anomaly::StartOffset, read_below),
@@ -66,6 +67,37 @@ fn call(ask: Op, answer: Op) -> Vec<(Process, Phase, Op)> {
 fn list_offset(topic: Topic, ask: i64, offset: i64) -> Vec<(Process, Phase, Op)> {
     let op = |offset| Op::ListOffset { topic, partition: PART, ask, offset };
     call(op(None), op(Some(Offset(offset))))
+}
+
+/// A producer that has begun an epoch, and whose records were acknowledged before and after, was in an
+/// older one after all.
+fn fenced_epoch(history: &mut History, random: &mut Random) -> bool {
+    let mut announced: Vec<usize> = Vec::new();
+    let mut acknowledged = Vec::new();
+    let own = history.events().iter().enumerate();
+    for (at, event) in own.filter(|(_, event)| event.process == Process(KEPT.0)) {
+        match (&event.op, event.phase) {
+            (Op::Producer { .. }, _) => announced.push(at),
+            (Op::Send { .. }, Phase::Ok) => acknowledged.push(at),
+            _ => {}
+        }
+    }
+    // The first one has nothing to be behind: before it, nobody says in which epoch it was.
+    let spans = announced.windows(2).zip(announced.get(2..).unwrap_or(&[]));
+    let any = |from: usize, to: usize| acknowledged.iter().any(|at| (from..to).contains(at));
+    let fits = spans.filter(|(pair, next)| any(pair[0], pair[1]) && any(pair[1], **next));
+    let candidates: Vec<usize> = fits.map(|(pair, _)| pair[1]).collect();
+    let Some(chosen) = pick(random, &candidates) else { return false };
+    let mut at = 0;
+    rewrite(history, |event| {
+        if let Op::Producer { identity: Some(identity), .. } = &mut event.op
+            && at == chosen
+        {
+            identity.epoch = ProducerEpoch(0);
+        }
+        at += 1;
+    });
+    true
 }
 
 /// What the final reading saw of a topic.

@@ -108,7 +108,8 @@ impl Limited {
     fn new(actor: &Actor, shape: LimitedShape) -> Limited {
         let voice = actor.voice();
         if shape.quota == Quota::ProducerByteRate {
-            voice.record(Phase::Info, Op::Producer { acks: Acks::All, idempotent: false });
+            let manner = Op::Producer { acks: Acks::All, idempotent: false, identity: None };
+            voice.record(Phase::Info, manner);
         }
         let connections = (0..shape.connections).map(|_| None).collect();
         Limited {

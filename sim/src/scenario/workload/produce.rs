@@ -163,7 +163,7 @@ fn announced(options: &ProducerOptions) -> Op {
         Acks::Leader => history::Acks::Leader,
         Acks::All => history::Acks::All,
     };
-    Op::Producer { acks, idempotent: is_idempotent(options) }
+    Op::Producer { acks, idempotent: is_idempotent(options), identity: None }
 }
 
 /// Whether each of its records is stored once at most.
