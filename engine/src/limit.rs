@@ -88,27 +88,28 @@ pub const RECORD_ERRORS_PER_REQUEST_MAX: usize = 1000;
 /// some of them again, or none that exist.
 pub const PRODUCED_UNKNOWN_MAX: usize = 1000;
 
-/// A connection's read buffer, in bytes: what an idle one holds at least, and up to which size a
-/// busy one's grows. What is larger than [`LARGE_FRAME_BYTES`] is charged to the core's request
-/// memory.
+/// A connection's read buffer, in bytes: what an idle one holds at least. A busy one's grows up to
+/// [`LARGE_FRAME_BYTES`].
 pub const READ_BUFFER_MIN: usize = 4 << 10;
-/// See [`READ_BUFFER_MIN`].
-pub const READ_BUFFER_MAX: usize = 1 << 20;
-/// A request that is larger gets a buffer of its own. Up to here a read buffer is a connection's own
-/// share of memory, and beyond it of what is common.
+/// A request that is larger gets a buffer of its own once it has begun to come. Up to here a read buffer is
+/// a connection's own share of memory, and beyond it of what is common: the core's request memory.
 pub const LARGE_FRAME_BYTES: usize = 128 << 10;
 /// What a connection may hold of requests without being charged, in bytes: a read buffer, and the one
-/// before it.
+/// before it. What is under way of its requests has no more than that either.
 pub const CONNECTION_BYTES_MAX: usize = 2 * LARGE_FRAME_BYTES;
 /// A read buffer above [`LARGE_FRAME_BYTES`] is at most this many times as large as what has arrived
 /// of the request that it is for.
 pub const READ_AHEAD_FACTOR: usize = 4;
-/// What is claimed for a request that is only expected to be larger than [`READ_BUFFER_MAX`].
-pub const EXPECTED_FRAME_BYTES: usize = 64 << 10;
+/// Where large requests follow each other, a buffer is also as large as the one before was if that is no
+/// more than this.
+pub const READ_AHEAD_MAX: usize = 1 << 20;
+/// Where requests from this size on follow each other, each is received by itself.
+pub const ALIKE_FRAME_BYTES: usize = 32 << 10;
 
-/// Memory of one core for read buffers above [`LARGE_FRAME_BYTES`], in bytes, if
+/// Memory of one core for read buffers above [`LARGE_FRAME_BYTES`], as the pool hands them out, and for
+/// smaller produces that are under way beside what a connection may hold by itself, in bytes, if
 /// `queued.max.request.bytes` does not say less. A connection whose request needs more waits, and is
-/// closed after [`REQUEST_MEMORY_WAIT`]; what is only expected gets at most half of it.
+/// closed after [`REQUEST_MEMORY_WAIT`].
 pub const REQUEST_MEMORY_MAX: usize = 512 << 20;
 /// The grain in which request memory is counted, in bytes.
 pub const REQUEST_MEMORY_UNIT: usize = 4 << 10;
@@ -118,6 +119,8 @@ pub const REQUEST_MEMORY_WAIT: std::time::Duration = std::time::Duration::from_s
 /// How long those that keep request memory may get nowhere while others wait for it. It is short because
 /// those that were put out may have many behind them that are no better.
 pub const REQUEST_MEMORY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+/// How often those that wait for request memory look who keeps it, at most, all of one core together.
+pub const REQUEST_MEMORY_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Lines in the log that one connection may cause at once with requests that are refused, and how soon
 /// it may cause another one.

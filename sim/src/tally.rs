@@ -125,7 +125,7 @@ mod tests {
     use crate::scenario::{Failed, Run};
 
     fn outcome(seed: u64) -> Outcome {
-        let faults = if seed % 2 == 0 { ["Kill", "Cut"] } else { ["Kill", "Reset"] };
+        let faults = if seed.is_multiple_of(2) { ["Kill", "Cut"] } else { ["Kill", "Reset"] };
         let good = Outcome {
             seed,
             acknowledged: 100 + seed,

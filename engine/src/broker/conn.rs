@@ -10,12 +10,11 @@
 //! arrive, and all frames of a core share one budget. Must not know what is in a frame.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
 use super::Core;
@@ -24,10 +23,10 @@ use super::link::Link;
 use super::memory::{Growing, Share};
 use super::reply::{Pending, Piece, Reply};
 use super::tally::{self, Slot};
-use crate::io::{self, Buf, Connection, Flow, Instant, Io};
+use crate::io::{self, Buf, Connection, Flow, Instant, Io, Pool};
 use crate::limit::{
-    ANSWERS_UNCOUNTED_MAX, CONNECTION_BYTES_MAX, EXPECTED_FRAME_BYTES, LARGE_FRAME_BYTES,
-    READ_AHEAD_FACTOR, READ_BUFFER_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES, REPLY_IDLE_BYTES,
+    ALIKE_FRAME_BYTES, ANSWERS_UNCOUNTED_MAX, CONNECTION_BYTES_MAX, LARGE_FRAME_BYTES,
+    READ_AHEAD_FACTOR, READ_AHEAD_MAX, READ_BUFFER_MIN, REPLY_GATHER_BYTES, REPLY_IDLE_BYTES,
     REQUEST_MEMORY_PATIENCE, REQUEST_MEMORY_WAIT,
 };
 use crate::log::{Slice, Slices};
@@ -35,23 +34,20 @@ use crate::probe::{self, Probe};
 use crate::wire::api::ApiKey;
 use crate::wire::frame;
 
-/// Shares of a core's request memory. What is answered together has one of them, or two, as a rule.
-type Shares = SmallVec<[Share; 2]>;
-
 /// Requests that wait for their answers, in order.
 struct Queue<F> {
     answers: mpsc::Sender<Queued<F>>,
-    room: Arc<Semaphore>,
+    link: Rc<Link>,
 }
 
 struct Queued<F> {
     pending: Pending<F>,
     asked: Asked,
-    /// Its places among the connection's requests in flight: one for each produce of a train, and for
-    /// any other request as its size wants.
+    /// Its places among the connection's requests in flight: as its size wants, or one for each produce of
+    /// a train that has a share.
     _places: OwnedSemaphorePermit,
     /// The share of the core's request memory that is free again once this is answered.
-    _memory: Shares,
+    _memory: Option<Share>,
 }
 
 /// What was asked, how often, and when it was received: for counting.
@@ -68,7 +64,7 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
     let link = Link::new(core.io.now(), in_flight_max);
     let client = Rc::new(Client::new(&core, &connection, link.clone()));
     let (answers, replies) = mpsc::channel(in_flight_max);
-    let queue = Queue { answers, room: link.room().clone() };
+    let queue = Queue { answers, link: link.clone() };
     let (done, mut writer_done) = tokio::sync::oneshot::channel();
     core.io.spawn({
         let (connection, core, link) = (connection.clone(), core.clone(), link.clone());
@@ -92,11 +88,7 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
         reason = read_requests(&core, &connection, &client, &queue, &link) => reason,
         put_out = enough => match put_out {
             None => "it was idle for longer than connections.max.idle.ms".to_owned(),
-            Some((why, bytes)) => {
-                warn!(client = %client.address, client_id = client.name(), bytes,
-                    reason = why.reason(),
-                    "closing: others wait for the memory for requests, and this connection keeps some \
-                     of it; look at the client and its network, or raise queued.max.request.bytes");
+            Some((why, _)) => {
                 // Also answers that are on their way have memory.
                 connection.close();
                 why.reason().to_owned()
@@ -118,6 +110,11 @@ pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
     };
     if let Ok(Err(error)) = written {
         debug!(client = %client.address, %error, "could not answer");
+    }
+    if let Some((why, bytes)) = link.why_put_out() {
+        warn!(client = %client.address, client_id = client.name(), bytes, reason = why.reason(),
+            "closed: others wait for the memory for requests, and this connection kept some of it; look \
+             at the client and its network, or raise queued.max.request.bytes");
     }
     debug!(client = %client.address, reason, "connection closed");
 }
@@ -206,11 +203,11 @@ impl<F> Queue<F> {
     /// So many places, once they are free.
     async fn places(&self, count: usize) -> OwnedSemaphorePermit {
         let count = u32::try_from(count).expect("no more than all places");
-        match self.room.clone().try_acquire_many_owned(count) {
+        match self.link.room().clone().try_acquire_many_owned(count) {
             Ok(places) => places,
             Err(_) => {
                 probe::hit(Probe::AnswersQueueFull);
-                let places = self.room.clone().acquire_many_owned(count).await;
+                let places = self.link.room().clone().acquire_many_owned(count).await;
                 places.expect("the connection never closes its semaphore")
             }
         }
@@ -224,24 +221,33 @@ impl<F> Queue<F> {
         places: OwnedSemaphorePermit,
         pending: Pending<F>,
         asked: Asked,
-        memory: &mut Shares,
+        memory: &mut Option<Share>,
     ) -> bool {
-        let queued = Queued { pending, asked, _places: places, _memory: std::mem::take(memory) };
+        let queued = Queued { pending, asked, _places: places, _memory: memory.take() };
         // Each has a place, and there are as many as the queue has room for.
         self.answers.try_send(queued).is_ok()
     }
 }
 
 /// Sends the train off, if there is one. False if answers cannot be written any more.
+///
+/// What is under way beside what the connection may hold by itself is charged like a large request; where
+/// there is no memory for it, it waits for those before it.
 async fn depart<I: Io>(
     core: &Rc<Core<I>>,
     queue: &Queue<I::File>,
     train: &mut Option<Train>,
-    memory: &mut Shares,
+    memory: &mut Option<Share>,
     received: Instant,
 ) -> bool {
-    let Some(requests) = train.as_ref().map(Train::len) else { return true };
-    let places = queue.places(requests).await;
+    let Some((requests, bytes)) = train.as_ref().map(|train| (train.len(), train.bytes())) else {
+        return true;
+    };
+    let as_large = places_of(bytes, core.shared.config.requests_in_flight_max).max(requests);
+    if memory.is_none() && queue.link.room().available_permits() < as_large {
+        *memory = core.request_memory.share(&queue.link, bytes);
+    }
+    let places = queue.places(if memory.is_some() { requests } else { as_large }).await;
     let Some((departed, unsent)) = train.take().map(|train| train.depart(core)) else {
         return true;
     };
@@ -261,7 +267,7 @@ async fn read_requests<I: Io>(
     queue: &Queue<I::File>,
     link: &Rc<Link>,
 ) -> String {
-    let (mut train, mut memory) = (None, Shares::new());
+    let (mut train, mut memory) = (None, None);
     let reading = (&mut train, &mut memory);
     let reason = read_until_end(core, connection, client, queue, link, reading).await;
     // What came whole before the end is answered before it.
@@ -275,13 +281,14 @@ async fn read_until_end<I: Io>(
     client: &Rc<Client>,
     queue: &Queue<I::File>,
     link: &Rc<Link>,
-    (train, memory): (&mut Option<Train>, &mut Shares),
+    (train, memory): (&mut Option<Train>, &mut Option<Share>),
 ) -> String {
     let mut buf = Buf::new();
-    // The share of the core's request memory that the buffer stands for, if it is a large one.
+    // The share of the core's request memory that the large frame in the buffer has.
     let mut held: Option<Growing> = None;
     let mut want = READ_BUFFER_MIN;
-    // The size of the last frame, if it was a large one: the next one is expected to be like it.
+    // The size of the last frame, if it was not small: the next one is expected to be like it, and to have
+    // a buffer of its own, so that the beginning of the one after it need not be moved.
     let mut alike = 0;
     // The buffer before this one, if it is small. As a rule its requests are answered by the time
     // that this one is full, and it takes its turn again.
@@ -291,14 +298,11 @@ async fn read_until_end<I: Io>(
         let missing = loop {
             if link.muted_until().is_some() {
                 let departed = depart(core, queue, train, memory, received).await;
-                // Its own use keeps it from going on: what it has of the memory counts meanwhile.
-                held.iter().for_each(|held| held.resume(core.io.now()));
                 if !departed || !unmuted(core, queue, link).await {
                     return UNWRITABLE.to_owned();
                 }
                 // Who waited for his quota did not wait for us.
                 received = core.io.now();
-                held.iter().for_each(|held| held.pause(received));
             }
             let size = match frame::frame_size(&buf) {
                 Ok(Some(size)) if size > core.shared.config.request_bytes_max => {
@@ -321,16 +325,14 @@ async fn read_until_end<I: Io>(
                 probe::hit(Probe::FrameInPieces);
                 break whole - buf.len();
             }
-            alike = if whole >= LARGE_FRAME_BYTES { whole } else { 0 };
+            alike = if whole >= ALIKE_FRAME_BYTES { whole } else { 0 };
             let mut request = buf.split_to(whole);
             request.advance(frame::SIZE_BYTES);
-            if held.is_some() && buf.is_empty() && alike == 0 {
-                // It was not what the buffer is for: who idles from now on keeps nothing from others.
-                buf = Buf::new();
-            }
-            if buf.capacity() == 0 {
-                // It took all of the buffer: the share is free once it is answered.
-                memory.extend(held.take().map(Growing::complete));
+            if let Some(held) = held.take() {
+                // It had the buffer for itself: its share is free again once it is answered.
+                assert_eq!(buf.capacity(), 0, "MEMORY-2: nothing else keeps the share");
+                assert!(train.is_none() && memory.is_none(), "MEMORY-2: it goes with its request");
+                *memory = Some(held.complete());
             }
             let mut request = match dispatch::couple(core, client, train, request) {
                 Ok(()) => continue,
@@ -375,25 +377,21 @@ async fn read_until_end<I: Io>(
         }
         let wished = if missing > 0 { missing.min(want) } else { want / 2 };
         if buf.spare().len() < wished {
-            // Room for all of a frame that has begun, but never more than a few times what has
-            // arrived. Where large frames follow each other, each gets a buffer of its own, so
-            // that the beginning of the next need not be moved.
             let whole = buf.len() + missing;
-            let least = alike.clamp(LARGE_FRAME_BYTES, READ_BUFFER_MAX);
-            let room = whole.min((READ_AHEAD_FACTOR * buf.len()).max(least));
-            let is_large = whole >= LARGE_FRAME_BYTES;
-            let expected = match alike {
-                _ if !buf.is_empty() => 0,
-                // Too large to be claimed before any of it has come.
-                READ_BUFFER_MAX.. => EXPECTED_FRAME_BYTES,
-                alike => alike,
+            // Room for all of a large frame that has begun, but never more than a few times what has
+            // arrived, or than the one before was, where they follow each other.
+            let room = if whole > LARGE_FRAME_BYTES {
+                let least = alike.clamp(LARGE_FRAME_BYTES, READ_AHEAD_MAX);
+                whole.min((READ_AHEAD_FACTOR * buf.len()).max(least))
+            } else if !buf.is_empty() || alike == 0 {
+                whole.max(want)
+            } else if alike > LARGE_FRAME_BYTES {
+                // Nothing common is claimed for what has not begun: little of it is moved later.
+                READ_BUFFER_MIN
+            } else {
+                alike
             };
-            let mut room = match expected.max(if is_large { room } else { 0 }) {
-                0 => room.max(want),
-                exact => exact,
-            };
-            let mut share = None;
-            if room > LARGE_FRAME_BYTES && is_large {
+            if room > LARGE_FRAME_BYTES {
                 if !core.request_memory.can_hold(whole) {
                     probe::hit(Probe::RequestTooLarge);
                     warn!(client = %client.address, bytes = whole,
@@ -401,36 +399,27 @@ async fn read_until_end<I: Io>(
                          queued.max.request.bytes; raise that setting, or send less at once");
                     return "its request is too large for the memory for requests".to_owned();
                 }
-                let sizes = (whole, room);
-                share = reserve(core, link, queue, &mut buf, (&mut held, memory), sizes).await;
-                if share.is_none() {
+                let charge = |bytes| core.request_memory.at_most(Pool::memory_for(bytes));
+                let begin = || core.request_memory.begin(link, charge(whole));
+                let share = held.take().unwrap_or_else(begin);
+                if !reserve(core, link, &share, charge(room)).await {
                     probe::hit(Probe::RequestMemoryNone);
                     warn!(client = %client.address, bytes = room,
                         "closing: the memory for requests is used up by other requests");
                     return "no memory for its request".to_owned();
                 }
-            } else if room > LARGE_FRAME_BYTES {
-                share = core.request_memory.expect(link, room, received);
-                if share.is_none() {
-                    room = LARGE_FRAME_BYTES;
-                }
+                held = Some(share);
             }
-            // Requests that are under way may still lie in the buffer before.
-            memory.extend(std::mem::replace(&mut held, share).map(Growing::complete));
             let mut larger = std::mem::take(&mut used);
             if !larger.reclaim(room) {
                 larger = core.pool.take(room);
             }
             larger.put(&buf);
             // Large memory was charged to its requests, and goes when they are answered.
-            if buf.memory() <= 2 * LARGE_FRAME_BYTES {
+            if buf.memory() <= LARGE_FRAME_BYTES {
                 used = std::mem::take(&mut buf);
             }
             buf = larger;
-        }
-        if let Some(held) = &held {
-            held.resume(core.io.now());
-            held.begun(!buf.is_empty());
         }
         let (result, returned) = connection.read(buf).await;
         buf = returned;
@@ -445,7 +434,7 @@ async fn read_until_end<I: Io>(
             Ok(read) => {
                 core.tally.received_bytes.add(read as u64);
                 if let Some(held) = &held {
-                    held.arrived(read, received);
+                    held.arrived(read);
                 }
                 want = next_want(want, read, missing);
             }
@@ -464,7 +453,7 @@ fn places_of(bytes: usize, most: usize) -> usize {
 /// The size of the next read buffer: grows with what arrives, shrinks when little does, so that
 /// idle connections hold little and large frames land in one piece.
 fn next_want(want: usize, read: usize, missing: usize) -> usize {
-    let larger = (2 * want).min(READ_BUFFER_MAX);
+    let larger = (2 * want).min(LARGE_FRAME_BYTES);
     if read >= want / 2 || missing > want {
         larger
     } else if read < want / 16 {
@@ -474,51 +463,26 @@ fn next_want(want: usize, read: usize, missing: usize) -> usize {
     }
 }
 
-/// Memory for so many bytes of a frame that will be `whole`; what `held` has counts, unless requests that
-/// are under way lie in that buffer.
-async fn reserve<I: Io>(
-    core: &Core<I>,
-    link: &Rc<Link>,
-    queue: &Queue<I::File>,
-    buf: &mut Buf,
-    (held, earlier): (&mut Option<Growing>, &mut Shares),
-    (whole, room): (usize, usize),
-) -> Option<Growing> {
+/// Waits until a frame's `share` is of so many bytes. False if it has waited for long enough.
+async fn reserve<I: Io>(core: &Core<I>, link: &Link, share: &Growing, bytes: usize) -> bool {
     let began = core.io.now();
-    let growing =
-        |held: Option<Growing>| held.unwrap_or_else(|| core.request_memory.begin(link, began));
-    let mut share = growing(if buf.is_alone() { held.take() } else { None });
-    if share.ask(whole, room, core.io.now()) {
-        return Some(share);
+    if share.ask(bytes, began) {
+        return true;
     }
     probe::hit(Probe::RequestMemoryUsedUp);
     core.tally.memory_waits.add(1);
-    if held.is_some() || !earlier.is_empty() {
-        // It would wait for itself: what it has besides goes with its earlier requests.
-        share.give_up();
-        let all = core.shared.config.requests_in_flight_max;
-        tokio::select! {
-            biased; // Who has been answered goes on.
-            places = queue.places(all) => drop(places),
-            () = core.io.sleep(REQUEST_MEMORY_WAIT) => return None,
-        }
-        earlier.clear();
-        if let Some(before) = held.take().filter(|_| buf.is_alone()) {
-            share = before;
-        }
-        if share.ask(whole, room, core.io.now()) {
-            return Some(share);
-        }
-    }
+    core.request_memory.look(began);
     loop {
+        // Who waits is not idle.
+        link.active(core.io.now().after(REQUEST_MEMORY_PATIENCE));
         tokio::select! {
             biased; // Memory that is there is taken, even at the last moment.
-            () = share.granted() => return Some(share),
+            () = share.granted() => return true,
             () = core.io.sleep(REQUEST_MEMORY_PATIENCE) => {}
         }
         let now = core.io.now();
         if now.since(began) >= REQUEST_MEMORY_WAIT {
-            return None;
+            return false;
         }
         core.request_memory.look(now);
     }
@@ -752,7 +716,7 @@ mod tests {
     #[test]
     fn read_buffers_follow_the_traffic() {
         let grown = (0..12).fold(READ_BUFFER_MIN, |want, _| next_want(want, want, 0));
-        assert_eq!(grown, READ_BUFFER_MAX);
+        assert_eq!(grown, LARGE_FRAME_BYTES);
         let shrunk = (0..12).fold(grown, |want, _| next_want(want, 10, 0));
         assert_eq!(shrunk, READ_BUFFER_MIN);
         assert_eq!(next_want(64 << 10, 10 << 10, 0), 64 << 10);

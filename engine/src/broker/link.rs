@@ -94,9 +94,9 @@ impl Link {
         self.last_active.get()
     }
 
-    /// Something has come or left.
+    /// Something has come or left, or it counts as if it had until then.
     pub fn active(&self, now: Instant) {
-        self.last_active.set(now);
+        self.last_active.set(self.last_active.get().max(now));
     }
 
     /// How writing goes.
@@ -143,10 +143,15 @@ impl Link {
         self.put_out.get().is_some()
     }
 
+    /// Why, and how many bytes it keeps, if it is to end for that.
+    pub fn why_put_out(&self) -> Option<(Why, usize)> {
+        self.put_out.get()
+    }
+
     /// Completes when it is to end for that: says why, and how many bytes it keeps.
     pub async fn until_put_out(&self) -> (Why, usize) {
         loop {
-            if let Some(put_out) = self.put_out.get() {
+            if let Some(put_out) = self.why_put_out() {
                 return put_out;
             }
             self.putting_out.notified().await;

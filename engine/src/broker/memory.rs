@@ -12,20 +12,24 @@
 //!   that holds requests and takes no answers, or has them wait for what others do. The slowest go first,
 //!   and no more than is wanted.
 //!
+//! Nothing is given for what has not begun to come: who has some has a request on its way, or under way.
+//!
 //! Who lacks least is served first, so that few large frames do not hold up many small ones; but one that has
-//! waited for long goes before all who have nothing yet, one at a time. What is complete is answered, and its
-//! memory given back, without any more of it. Lives on one core; must not know what is in a frame, nor how
-//! connections are closed.
+//! waited for long goes before all who have nothing yet, one at a time, until it is served. What is complete
+//! is answered, and its memory given back, without any more of it. Lives on one core; must not know what is
+//! in a frame, nor how connections are closed.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use tokio::sync::Notify;
 
 use super::link::Link;
 use crate::io::Instant;
-use crate::limit::{REQUEST_MEMORY_PATIENCE, REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT};
+use crate::limit::{
+    REQUEST_MEMORY_LOOK_INTERVAL, REQUEST_MEMORY_PATIENCE, REQUEST_MEMORY_UNIT, REQUEST_MEMORY_WAIT,
+};
 use crate::probe::{self, Probe};
 
 /// The memory of one core. See the module's head.
@@ -44,10 +48,19 @@ struct State {
     next: u64,
     frames: BTreeMap<u64, Frame>,
     complete: BTreeMap<u64, Complete>,
-    waiting: BTreeMap<u64, Waiting>,
-    /// The frame that has waited for long and goes first, until it is complete.
+    /// The frames that wait, in the order in which they are served.
+    waiting: BTreeSet<Turn>,
+    /// The one of them that has waited for long and goes first.
     first: Option<u64>,
+    /// When somebody last looked who keeps what others wait for.
+    looked: Option<Instant>,
 }
+
+/// When a waiting frame has its turn: those that have some come before those that have nothing, and then
+/// those that lack less.
+type Turn = (bool, usize, u64);
+/// Before the turns of those that have nothing.
+const NEWCOMERS: Turn = (true, 0, 0);
 
 /// What a frame waits for.
 #[derive(Clone, Copy)]
@@ -57,20 +70,16 @@ struct Waiting {
     since: Instant,
 }
 
-/// What a read buffer has for the frame in it, or for one that is expected.
+/// What a read buffer has for the frame in it.
 struct Frame {
     link: Rc<Link>,
     units: usize,
-    /// What it has when it is complete. One that is only expected has all of it.
+    /// What it has when it is complete.
     most: usize,
-    /// Whether any of it has come.
-    has_begun: bool,
-    /// Bytes that came since `since`.
+    /// When its pace was first looked at, since it was last given some; and the bytes that came since.
+    watched: Option<Instant>,
     arrived: u64,
-    since: Instant,
-    /// Since when nothing could arrive because the connection was not read.
-    paused: Option<Instant>,
-    seen: Seen,
+    waits: Option<Waiting>,
     granted: Rc<Notify>,
 }
 
@@ -92,8 +101,6 @@ pub enum Why {
     Slow,
     /// It has large requests and its answers get nowhere.
     Still,
-    /// Frames wait for each other.
-    Entangled,
 }
 
 impl Why {
@@ -104,13 +111,12 @@ impl Why {
             Why::Still => {
                 "it keeps memory for requests, and their answers are not taken or put off"
             }
-            Why::Entangled => "its request and others wait for each other's memory",
         }
     }
 }
 
-/// Who keeps memory that others wait for, and how many units.
-type Keeper = (Why, Rc<Link>, usize);
+/// Who keeps memory that others wait for.
+type Keeper = (Why, Rc<Link>);
 
 /// A frame's part of the memory. Dropped, it is free again.
 pub struct Growing {
@@ -143,19 +149,23 @@ impl Memory {
         units_of(bytes) <= self.units
     }
 
-    /// The part of a frame that has nothing yet.
-    pub fn begin(self: &Rc<Memory>, link: &Rc<Link>, now: Instant) -> Growing {
+    /// So many bytes, or all there are.
+    pub fn at_most(&self, bytes: usize) -> usize {
+        bytes.min(self.units * REQUEST_MEMORY_UNIT)
+    }
+
+    /// The part of a frame of `whole` bytes. It has nothing yet.
+    pub fn begin(self: &Rc<Memory>, link: &Rc<Link>, whole: usize) -> Growing {
+        assert!(self.can_hold(whole), "MEMORY-1: it can be finished");
         let state = &mut *self.state.borrow_mut();
         let granted = Rc::new(Notify::new());
         let frame = Frame {
             link: link.clone(),
             units: 0,
-            most: 0,
-            has_begun: true,
+            most: units_of(whole),
+            watched: None,
             arrived: 0,
-            since: now,
-            paused: Some(now),
-            seen: Seen::default(),
+            waits: None,
             granted: granted.clone(),
         };
         let number = state.number();
@@ -163,42 +173,50 @@ impl Memory {
         Growing { memory: self.clone(), number, granted }
     }
 
-    /// So many bytes for a frame that is only expected: nothing of the second half of what there is, and
-    /// nothing that somebody waits for.
-    pub fn expect(
-        self: &Rc<Memory>,
-        link: &Rc<Link>,
-        bytes: usize,
-        now: Instant,
-    ) -> Option<Growing> {
+    /// The part of a request of so many bytes that is complete, if it is free and nobody waits.
+    pub fn share(self: &Rc<Memory>, link: &Rc<Link>, bytes: usize) -> Option<Share> {
+        let state = &mut *self.state.borrow_mut();
         let units = units_of(bytes);
-        {
-            let state = self.state.borrow();
-            let has_room = state.free >= self.units / 2 + units;
-            if !has_room || !state.waiting.is_empty() || !state.is_safe(self.units, None, units) {
-                return None;
-            }
+        if units > state.free || !state.waiting.is_empty() {
+            return None;
         }
-        let growing = self.begin(link, now);
-        let is_given = growing.ask(bytes, bytes, now);
-        assert!(is_given, "MEMORY-1: it was free just now");
-        Some(growing)
+        // MEMORY-1: it is given back in any case, and what is complete counts as free.
+        state.free -= units;
+        let number = state.number();
+        let complete = Complete { link: link.clone(), units, seen: Seen::default() };
+        state.complete.insert(number, complete);
+        Some(Share { memory: self.clone(), number })
     }
 
-    /// Puts out whoever keeps what others wait for. Whoever waits calls it, from time to time.
+    /// Puts out whoever keeps what others wait for. Whoever waits calls it, from time to time; where many
+    /// do, one looks for them all.
     pub fn look(&self, now: Instant) {
         let state = &mut *self.state.borrow_mut();
+        if state.looked.is_some_and(|before| now.since(before) < REQUEST_MEMORY_LOOK_INTERVAL) {
+            return;
+        }
+        state.looked = Some(now);
         state.age(now);
         state.give(self.units);
+        let keepers = state.keepers(now);
         let mut missing = state.missing();
-        for (why, link, units) in state.keepers(now) {
+        if keepers.is_empty() || missing == 0 {
+            return;
+        }
+        // With a connection goes all that it has.
+        let mut kept: BTreeMap<*const Link, usize> = BTreeMap::new();
+        for (link, units) in state.holders() {
+            *kept.entry(Rc::as_ptr(link)).or_default() += units;
+        }
+        for (why, link) in keepers {
             if missing == 0 {
                 break;
             }
+            let units = kept[&Rc::as_ptr(&link)];
             if link.put_out(why, units * REQUEST_MEMORY_UNIT) {
                 probe::hit(Probe::RequestMemoryTakenBack);
+                missing = missing.saturating_sub(units);
             }
-            missing = missing.saturating_sub(units);
         }
     }
 
@@ -228,28 +246,28 @@ impl Frame {
         self.most - self.units
     }
 
-    /// Whether it keeps its memory for too long: why, and how fast it comes, in parts of a million of what
-    /// others can wait for.
-    fn keeps(&mut self, now: Instant) -> Option<(u128, Why)> {
-        // Nothing is to come while it is not read, or its peer waits for an answer.
-        if self.paused.is_some() || !self.has_begun && self.link.awaits_answer() {
-            if self.paused.is_none() {
-                (self.arrived, self.since) = (0, now);
-            }
-            // Unless that gets nowhere because of the peer, or of others.
-            return self.seen.stands_still(&self.link, now).then_some((0, Why::Still));
-        }
-        let time = now.since(self.since);
+    fn turn(&self, number: u64) -> Turn {
+        (self.units == 0, self.lacks(), number)
+    }
+
+    /// Whether it keeps its memory for too long: how fast it comes, in parts of a million of what others can
+    /// wait for. Its own quota may be what keeps it from coming.
+    fn keeps(&mut self, now: Instant) -> Option<u128> {
+        let Some(watched) = self.watched else {
+            (self.arrived, self.watched) = (0, Some(now));
+            return None;
+        };
+        let time = now.since(watched);
         if time < REQUEST_MEMORY_PATIENCE {
             return None;
         }
         let should = (self.units * REQUEST_MEMORY_UNIT) as u128 * time.as_millis();
         let came = u128::from(self.arrived) * REQUEST_MEMORY_WAIT.as_millis();
         if came >= should {
-            (self.arrived, self.since) = (0, now);
+            (self.arrived, self.watched) = (0, Some(now));
             return None;
         }
-        Some((came * 1_000_000 / should, Why::Slow))
+        Some(came * 1_000_000 / should)
     }
 }
 
@@ -285,20 +303,23 @@ impl State {
         })
     }
 
+    fn is_waiting(&self, number: u64) -> bool {
+        self.frames[&number].waits.is_some()
+    }
+
+    /// How many units a frame waits for.
+    fn wanted(&self, number: u64) -> usize {
+        self.frames[&number].waits.expect("it waits").units
+    }
+
     /// Who is to be given what it waits for.
     fn next_served(&self, all: usize) -> Option<u64> {
-        let fits = |number: u64| self.waiting[&number].units <= self.free;
-        let is_safe = |number: u64| self.is_safe(all, Some(number), self.waiting[&number].units);
-        let first = self.first.filter(|first| self.waiting.contains_key(first));
-        if let Some(first) = first.filter(|first| fits(*first) && is_safe(*first)) {
+        let fits = |number: u64| self.wanted(number) <= self.free;
+        let is_safe = |number: u64| self.is_safe(all, Some(number), self.wanted(number));
+        if let Some(first) = self.first.filter(|first| fits(*first) && is_safe(*first)) {
             return Some(first);
         }
-        let least = |has_some: bool| {
-            let numbers = self.waiting.keys().copied();
-            let of_kind = numbers.filter(|number| (self.frames[number].units > 0) == has_some);
-            of_kind.min_by_key(|number| (self.frames[number].lacks(), *number))
-        };
-        if let Some(growing) = least(true) {
+        if let Some(&(false, _, growing)) = self.waiting.first() {
             if !fits(growing) {
                 // What others give back is for it.
                 return None;
@@ -307,20 +328,22 @@ impl State {
                 return Some(growing);
             }
         }
-        if first.is_some() {
+        if self.first.is_some() {
             return None;
         }
-        least(false).filter(|newcomer| fits(*newcomer) && is_safe(*newcomer))
+        let newcomer = self.waiting.range(NEWCOMERS..).next().map(|(_, _, number)| *number);
+        newcomer.filter(|newcomer| fits(*newcomer) && is_safe(*newcomer))
     }
 
     /// Gives to those who wait for as long as there is enough.
     fn give(&mut self, all: usize) {
         while let Some(number) = self.next_served(all) {
-            let more = self.waiting.remove(&number).expect("it waits").units;
+            let more = self.waits_no_more(number).expect("it waits").units;
             self.free -= more;
             self.growing += more;
             let frame = self.frames.get_mut(&number).expect("it waits");
             frame.units += more;
+            frame.watched = None;
             frame.granted.notify_waiters();
         }
         assert!(self.free + self.growing <= all, "MEMORY-1: no more is there than there is");
@@ -329,149 +352,116 @@ impl State {
     /// Whoever has waited for longest goes first if that is long, and nobody else does.
     fn age(&mut self, now: Instant) {
         if self.first.is_none() {
-            let mut old = self.waiting.iter();
-            let old = old.find(|(_, one)| now.since(one.since) >= REQUEST_MEMORY_WAIT / 3);
-            self.first = old.map(|(number, _)| *number);
+            let waiting =
+                self.frames.iter().filter_map(|(number, frame)| Some((frame.waits?, number)));
+            let oldest = waiting.min_by_key(|(waits, number)| (waits.since, **number));
+            let old = oldest.filter(|(one, _)| now.since(one.since) >= REQUEST_MEMORY_WAIT / 3);
+            self.first = old.map(|(_, number)| *number);
         }
+    }
+
+    /// The frame waits for so many units.
+    fn waits(&mut self, number: u64, waits: Waiting) {
+        let frame = self.frames.get_mut(&number).expect("it holds a part");
+        assert!(frame.waits.replace(waits).is_none(), "MEMORY-1: it waits for one thing");
+        self.waiting.insert(frame.turn(number));
+    }
+
+    /// The frame has what it waited for, or does not want it any more.
+    fn waits_no_more(&mut self, number: u64) -> Option<Waiting> {
+        let frame = self.frames.get_mut(&number).expect("it holds a part");
+        let waited = frame.waits.take()?;
+        assert!(self.waiting.remove(&frame.turn(number)), "MEMORY-1: it had its turn");
+        self.first = self.first.filter(|first| *first != number);
+        Some(waited)
     }
 
     /// The frame is complete, or gone.
     fn remove(&mut self, number: u64) -> Option<Frame> {
+        if !self.frames.contains_key(&number) {
+            return None;
+        }
+        self.waits_no_more(number);
         let frame = self.frames.remove(&number)?;
-        self.waiting.remove(&number);
-        self.first = self.first.filter(|first| *first != number);
         self.growing -= frame.units;
         Some(frame)
     }
 
     /// How many units those who wait lack, beside what is about to be given back.
     fn missing(&self) -> usize {
-        let wanted: usize = self.waiting.values().map(|one| one.units).sum();
+        let wanted = || self.waiting.iter().map(|(_, _, number)| self.wanted(*number));
         // Where there is enough for somebody who has none of it, frames that have some may need it to be
         // finished: those have to go, or enough beside them.
-        let free = match self.waiting.values().any(|one| one.units <= self.free) {
-            true => 0,
-            false => self.free,
-        };
-        wanted.saturating_sub(free + self.leaving())
+        let free = if wanted().any(|units| units <= self.free) { 0 } else { self.free };
+        let leaving = self.holders().filter(|(link, _)| link.is_put_out());
+        let leaving: usize = leaving.map(|(_, units)| units).sum();
+        wanted().sum::<usize>().saturating_sub(free + leaving)
     }
 
-    /// How many units are about to be given back, because those that have them were put out.
-    fn leaving(&self) -> usize {
+    /// All parts, and whose they are.
+    fn holders(&self) -> impl Iterator<Item = (&Rc<Link>, usize)> {
         let frames = self.frames.values().map(|frame| (&frame.link, frame.units));
-        let complete = self.complete.values().map(|one| (&one.link, one.units));
-        let leaving = frames.chain(complete).filter(|(link, _)| link.is_put_out());
-        leaving.map(|(_, units)| units).sum()
+        frames.chain(self.complete.values().map(|one| (&one.link, one.units)))
     }
 
-    /// Who keeps what others wait for, and how much, in the order in which they are to go. Notes how
-    /// everybody got on meanwhile.
+    /// Who keeps what others wait for, in the order in which they are to go. Notes how everybody got on
+    /// meanwhile.
     fn keepers(&mut self, now: Instant) -> Vec<Keeper> {
-        let (mut found, mut idle) = (Vec::new(), Vec::new());
-        let mut others = self.complete.len();
+        let mut found = Vec::new();
         for (number, frame) in &mut self.frames {
-            if frame.units == 0 || self.waiting.contains_key(number) {
+            if frame.units == 0 || frame.waits.is_some() || frame.link.is_put_out() {
                 continue;
             }
-            others += usize::from(frame.has_begun);
-            if frame.link.is_put_out() {
-                continue;
-            }
-            if let Some((pace, why)) = frame.keeps(now) {
-                let who = if frame.has_begun { &mut found } else { &mut idle };
-                who.push(((pace, *number), (why, frame.link.clone(), frame.units)));
+            if let Some(pace) = frame.keeps(now) {
+                found.push(((pace, *number), (Why::Slow, frame.link.clone())));
             }
         }
         for (number, one) in &mut self.complete {
             if !one.link.is_put_out() && one.seen.stands_still(&one.link, now) {
-                found.push(((0, *number), (Why::Still, one.link.clone(), one.units)));
+                found.push(((0, *number), (Why::Still, one.link.clone())));
             }
         }
-        if others == 0 {
-            // Who has done nothing but expect more goes only where nobody else has anything.
-            found = idle;
-        }
         found.sort_by_key(|(key, _)| *key);
-        let mut keepers: Vec<Keeper> = found.into_iter().map(|(_, keeper)| keeper).collect();
-        // A frame that became larger than expected asks for more than was known when others were given
-        // theirs: all may wait for each other then, and the last has to begin again.
-        let all_wait = self.waiting.len() == self.frames.len() && self.complete.is_empty();
-        if keepers.is_empty() && all_wait {
-            let last = self.frames.values().rev().find(|frame| frame.units > 0);
-            keepers.extend(last.map(|last| (Why::Entangled, last.link.clone(), last.units)));
-        }
-        keepers
+        found.into_iter().map(|(_, keeper)| keeper).collect()
     }
 }
 
 impl Growing {
-    /// Asks for as much as makes `bytes` of it, for a frame of `whole` bytes. Whether it has them; else it
-    /// waits until [`Growing::granted`].
-    pub fn ask(&self, whole: usize, bytes: usize, now: Instant) -> bool {
+    /// Asks for as much as makes `bytes` of it. Whether it has them; else it waits until
+    /// [`Growing::granted`].
+    pub fn ask(&self, bytes: usize, now: Instant) -> bool {
         let state = &mut *self.memory.state.borrow_mut();
-        let frame = state.frames.get_mut(&self.number).expect("it holds a part");
+        let frame = &state.frames[&self.number];
         let wanted = units_of(bytes);
-        frame.most = units_of(whole).max(wanted).max(frame.units);
+        assert!(wanted <= frame.most, "MEMORY-1: it wants no more than was known");
         let units = wanted.saturating_sub(frame.units);
-        assert!(frame.most <= self.memory.units, "MEMORY-1: it can be finished");
         if units > 0 {
-            state.waiting.insert(self.number, Waiting { units, since: now });
+            state.waits(self.number, Waiting { units, since: now });
             state.give(self.memory.units);
         }
-        !state.waiting.contains_key(&self.number)
-    }
-
-    /// Asks no more.
-    pub fn give_up(&self) {
-        let state = &mut *self.memory.state.borrow_mut();
-        state.waiting.remove(&self.number);
-        state.give(self.memory.units);
+        !state.is_waiting(self.number)
     }
 
     /// Completes when it has what it asked for.
     pub async fn granted(&self) {
-        while self.memory.state.borrow().waiting.contains_key(&self.number) {
+        while self.memory.state.borrow().is_waiting(self.number) {
             self.granted.notified().await;
         }
     }
 
-    /// From now on bytes can arrive.
-    pub fn resume(&self, now: Instant) {
-        self.change(|frame| {
-            if let Some(paused) = frame.paused.take() {
-                frame.since = frame.since.after(now.since(paused));
-            }
-        });
-    }
-
-    /// Nothing is read from now on.
-    pub fn pause(&self, now: Instant) {
-        self.change(|frame| frame.paused = frame.paused.or(Some(now)));
-    }
-
-    /// Whether any of the frame has come.
-    pub fn begun(&self, has_begun: bool) {
-        self.change(|frame| frame.has_begun = has_begun);
-    }
-
-    /// So much has arrived, and nothing is read for now.
-    pub fn arrived(&self, bytes: usize, now: Instant) {
-        self.change(|frame| frame.arrived += bytes as u64);
-        self.pause(now);
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Frame)) {
+    /// So much more of it has arrived.
+    pub fn arrived(&self, bytes: usize) {
         let state = &mut *self.memory.state.borrow_mut();
-        change(state.frames.get_mut(&self.number).expect("it holds a part"));
+        state.frames.get_mut(&self.number).expect("it holds a part").arrived += bytes as u64;
     }
 
-    /// The frame is complete, or requests that are under way lie in its buffer.
+    /// The frame is complete.
     pub fn complete(self) -> Share {
         let state = &mut *self.memory.state.borrow_mut();
-        assert!(!state.waiting.contains_key(&self.number), "MEMORY-1: who waits is not complete");
+        assert!(!state.is_waiting(self.number), "MEMORY-1: who waits is not complete");
         let frame = state.remove(self.number).expect("it holds a part");
-        let Frame { link, units, seen, .. } = frame;
-        let complete = Complete { link, units, seen };
+        let Frame { link, units, .. } = frame;
+        let complete = Complete { link, units, seen: Seen::default() };
         state.complete.insert(self.number, complete);
         state.give(self.memory.units);
         Share { memory: self.memory.clone(), number: self.number }

@@ -61,7 +61,7 @@ impl Meters {
 
     /// Notes that `own.0` used `amount` of a quota of `rate`; returns how long it has to wait.
     fn charge(&self, now: Instant, own: (Entity, Quota), rate: Rate, amount: f64) -> Duration {
-        self.with_meter(now, own, |paid_until| {
+        self.with_meter(now, own, |paid_until, now| {
             *paid_until = paid_until.after(worth(rate, amount));
             paid_until.since(now).min(THROTTLE_MAX)
         })
@@ -76,7 +76,7 @@ impl Meters {
         rate: Rate,
         amount: f64,
     ) -> Result<(), Duration> {
-        self.with_meter(now, own, |paid_until| {
+        self.with_meter(now, own, |paid_until, now| {
             let owed = paid_until.since(now);
             if !owed.is_zero() {
                 return Err(owed.min(THROTTLE_MAX));
@@ -86,19 +86,21 @@ impl Meters {
         })
     }
 
-    /// What `change` makes of a meter, which lies no further back than its burst.
+    /// What `change` makes of a meter, which lies no further back than its burst, and of the time by
+    /// which meters go: ahead of the clock, which may have begun less than a burst ago.
     fn with_meter<T>(
         &self,
         now: Instant,
         own: (Entity, Quota),
-        change: impl FnOnce(&mut Instant) -> T,
+        change: impl FnOnce(&mut Instant, Instant) -> T,
     ) -> T {
+        let now = now.after(MUTATION_BURST);
         let earliest = Instant(now.0.saturating_sub(nanos(burst(own.1))));
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
         let key = paid.key(now, own);
         let meter = paid.until.entry(key).or_insert(earliest);
         *meter = (*meter).max(earliest);
-        change(meter)
+        change(meter, now)
     }
 }
 

@@ -19,7 +19,7 @@ use super::sync::{Arc, ArrayQueue};
 use crate::limit::POOL_BUFFERS_MAX;
 
 /// Sizes that a pool keeps. A larger request is served by the allocator alone.
-const CLASSES: [usize; 5] = [4 << 10, 64 << 10, 256 << 10, 1 << 20, 2 << 20];
+const CLASSES: [usize; 7] = [4 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20];
 
 /// Chunks without a home, each held by nobody else.
 type Queue = ArrayQueue<Arc<Chunk>>;
@@ -75,6 +75,12 @@ impl Pool {
         let alone = Arc::get_mut(&mut chunk).expect("nobody else has a chunk that was at home");
         alone.home = Some((self.clone(), class));
         Buf::over(chunk, 0, capacity)
+    }
+
+    /// How much memory a buffer takes that has room for `capacity` bytes.
+    #[must_use]
+    pub fn memory_for(capacity: usize) -> usize {
+        CLASSES.into_iter().find(|&size| capacity <= size).unwrap_or(capacity)
     }
 
     /// How many chunks wait in it to be used again.

@@ -119,3 +119,12 @@ fn large_and_empty_buffers_work() {
     assert!(Buf::new().spare().is_empty());
     assert_eq!(&*Buf::from(&b"xyz"[..]), b"xyz");
 }
+
+#[test]
+fn the_memory_of_a_buffer_is_known_before_it_is_taken() {
+    for capacity in [1, 4096, 70_000, 128 << 10, 300_000, (2 << 20) + 1] {
+        assert_eq!(Pool::new().take(capacity).memory(), Pool::memory_for(capacity), "{capacity}");
+    }
+    // Not much more than was asked for, where much is.
+    assert_eq!(Pool::memory_for((256 << 10) + 1), 512 << 10);
+}

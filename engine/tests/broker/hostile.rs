@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::peer::{Peer, To, batch, fetch_request, values};
-use super::{topic, with_broker};
+use super::{offset_at, topic, with_broker};
 use crate::meter;
 use trialog_engine::broker::Shared;
 use trialog_engine::id::{CorrelationId, PartitionIndex};
@@ -183,6 +183,95 @@ fn large_requests_that_come_together_are_all_answered() {
         for (number, answered) in answers.into_iter().enumerate() {
             assert!(answered.await.expect("it ran").0, "{number} was closed");
         }
+    });
+}
+
+/// A large request is as a rule followed by another one, but it may be long until then: who has been answered
+/// keeps nothing from others, and is not closed for their sake.
+#[test]
+fn who_is_between_two_large_requests_keeps_no_memory() {
+    with_broker(1, &SCARCE, async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "large", &[("max.message.bytes", "4000000")]).await;
+        let mut idle = Vec::new();
+        for _ in 0..4 {
+            let mut peer = Peer::connect(&ram, &shared).await;
+            for bytes in [900_000, 850_000] {
+                peer.send_raw(&produce_frame(&to, bytes)).await;
+                assert!(peer.receive().await.is_some());
+            }
+            idle.push(peer);
+        }
+        ram.sleep(Duration::from_secs(60)).await;
+        let began = ram.now();
+        let mut other = Peer::connect(&ram, &shared).await;
+        other.send_raw(&produce_frame(&to, 3_900_000)).await;
+        assert!(other.receive().await.is_some());
+        let took = ram.now().since(began);
+        assert!(took < Duration::from_secs(1), "it took {took:?}");
+        for mut peer in idle {
+            peer.send_raw(&produce_frame(&to, 900_000)).await;
+            assert!(peer.receive().await.is_some(), "an idle one was closed");
+        }
+    });
+}
+
+/// Produces of any size are charged beside the few that a connection may have under way by itself: one that
+/// takes no answers is not read for ever, and gives way to who needs memory.
+#[test]
+fn produces_that_wait_for_their_answers_are_charged() {
+    with_broker(1, &SCARCE, async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "bystander", &[]).await;
+        for _ in 0..8 {
+            assert_eq!(
+                peer.produce(9, &to, &batch(&[&"x".repeat(500_000)])).await.error,
+                ErrorCode::None
+            );
+        }
+        let elsewhere = To { index: PartitionIndex(2), ..to };
+        let mut greedy = Peer::connect(&ram, &shared).await;
+        for _ in 0..16 {
+            greedy.send_fetch(12, &fetch_request(&to, 0, 0)).await;
+        }
+        let (frame, world) = (produce_frame(&elsewhere, 100_000), ram.clone());
+        ram.spawn(async move {
+            for _ in 0..200 {
+                greedy.send_raw(&frame).await;
+            }
+            world.sleep(Duration::from_secs(3600)).await;
+        });
+        ram.sleep(Duration::from_secs(1)).await;
+        let (_, taken, _) = offset_at(&mut peer, 5, &elsewhere, -1).await;
+        // A few more than the memory is for: what the connection has by itself.
+        assert!((10..50).contains(&taken), "{taken} produces were taken");
+        let began = ram.now();
+        let mut honest = Peer::connect(&ram, &shared).await;
+        honest.send_raw(&produce_frame(&to, 900_000)).await;
+        assert!(honest.receive().await.is_some(), "an honest request was closed");
+        let took = ram.now().since(began);
+        assert!(took < Duration::from_secs(10), "it took {took:?}");
+    });
+}
+
+/// Who waits for memory is not idle, however long it has to.
+#[test]
+fn who_waits_for_memory_is_not_closed_as_idle() {
+    let settings = [SCARCE[0], ("connections.max.idle.ms", "5000")];
+    with_broker(1, &settings, async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "large", &[("max.message.bytes", "4000000")]).await;
+        let slow = Peer::connect(&ram, &shared).await;
+        // 150 KB a second.
+        let slowly = vec![(produce_frame(&to, 3_900_000), 15_000, Duration::from_millis(100))];
+        let slow = send_and_wait(&ram, slow, slowly);
+        // All of its memory has been given to it by now.
+        ram.sleep(Duration::from_secs(18)).await;
+        let peer = Peer::connect(&ram, &shared).await;
+        let waits = send_and_wait(&ram, peer, at_once(produce_frame(&to, 900_000)));
+        let began = ram.now();
+        let (is_answered, at) = waits.await.expect("it ran");
+        assert!(is_answered, "it was closed");
+        let took = at.since(began);
+        assert!(took > Duration::from_secs(6), "it took {took:?}");
+        assert!(slow.await.expect("it ran").0, "the slow one was closed");
     });
 }
 

@@ -1,8 +1,9 @@
 //! What the log says about requests that are refused: the reason, the client, and what would help.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
 use trialog_engine::id::{PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 use trialog_engine::limit::REFUSALS_LOGGED_MAX;
@@ -39,8 +40,16 @@ impl Said {
     }
 }
 
+/// Somebody who never goes away and would hear everything. What nobody listens to is not said, and who
+/// listens is looked up anew, beside the other tests, whenever somebody comes or goes.
+static LISTENER: LazyLock<Dispatch> = LazyLock::new(|| {
+    let log = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG);
+    Dispatch::new(log.with_writer(std::io::sink).finish())
+});
+
 /// Runs `body` with a broker whose log is heard.
 fn overheard(body: impl AsyncFnOnce(Said, Peer)) {
+    LazyLock::force(&LISTENER);
     let said = Said::default();
     let writer = said.clone();
     let log = tracing_subscriber::fmt()

@@ -401,7 +401,7 @@ fn silence_leaves_a_sent_record_unknown_and_an_unsent_one_failed() {
 fn outcomes_are_true_on_a_bad_network() {
     let seeds = std::env::var("TRIALOG_CLIENT_SEEDS").ok().and_then(|text| text.parse().ok());
     let mut totals = [0u64; 4];
-    for seed in 0..seeds.unwrap_or(400) {
+    for seed in 0..seeds.unwrap_or(150) {
         with_client(seed, Options::default(), async |ram, direct| {
             create(&direct, "t", 2).await;
             // Every other network is so bad that batches are given up.
@@ -478,7 +478,7 @@ fn outcomes_are_true_on_a_bad_network() {
 #[test]
 fn a_consumer_on_a_bad_network_reads_on_where_it_was() {
     let mut cuts = 0;
-    for seed in 0..40 {
+    for seed in 0..15 {
         with_client(seed, Options::default(), async |ram, direct| {
             create(&direct, "t", 3).await;
             let producer =

@@ -3,7 +3,9 @@
 //! A naive model beside the broker's meters: it keeps what was asked and answered, and looks at
 //! every stretch of time between a request and an answer. In each of them the broker may have let
 //! through the quota's rate, one burst, and one request of each connection, since a connection is
-//! read until one of its requests is too much.
+//! read until one of its requests is too much. What a client makes or deletes in a version that knows of
+//! being refused is too much only for whoever comes next (KIP-599), and its connection is read on: that is
+//! one request more.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -37,7 +39,8 @@ pub struct Use {
 pub struct Allowance {
     rate: u64,
     burst: Duration,
-    connections: u64,
+    /// Requests that are let through although they are too much.
+    excess: u64,
     used: VecDeque<Use>,
 }
 
@@ -45,11 +48,11 @@ impl Allowance {
     /// Of so much of a quota in a second, for a client with so many connections.
     #[must_use]
     pub fn new(quota: Quota, rate: u64, connections: usize) -> Allowance {
-        let burst = match quota {
-            Quota::ControllerMutationRate => MUTATION_BURST,
-            _ => QUOTA_BURST,
+        let (burst, strict) = match quota {
+            Quota::ControllerMutationRate => (MUTATION_BURST, 1),
+            _ => (QUOTA_BURST, 0),
         };
-        Allowance { rate, burst, connections: connections as u64, used: VecDeque::new() }
+        Allowance { rate, burst, excess: connections as u64 + strict, used: VecDeque::new() }
     }
 
     /// A request was let through. Says what is wrong with that.
@@ -78,7 +81,7 @@ impl Allowance {
         }
         let time = to.since(from);
         let paid = self.rate as f64 * (time + self.burst + SLACK).as_secs_f64();
-        let most = paid + (self.connections * largest) as f64;
+        let most = paid + (self.excess * largest) as f64;
         let rate = self.rate;
         (used as f64 > most).then(|| format!("{used} in {time:?} at {rate} a second and a burst"))
     }
@@ -117,11 +120,11 @@ mod tests {
     #[test]
     fn of_partitions_a_burst_is_larger() {
         let mut maker = Allowance::new(Quota::ControllerMutationRate, 2, 1);
-        // Eleven seconds' worth, one request, and what half a second brings.
-        for step in 0..26 {
+        // Eleven seconds' worth, and two requests.
+        for step in 0..24 {
             assert_eq!(maker.let_through(used(step * 10, step * 10 + 5, 1, 0)), None, "{step}");
         }
-        assert!(maker.let_through(used(260, 265, 1, 0)).is_some());
+        assert!(maker.let_through(used(240, 245, 1, 0)).is_some());
     }
 
     #[test]

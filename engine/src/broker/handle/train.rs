@@ -162,6 +162,11 @@ impl Train {
         self.requests.len()
     }
 
+    /// How large their batches are together.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.len()).sum()
+    }
+
     /// Hands everything to the partition, or gives back what has to wait for that.
     pub fn depart<I: Io>(self, core: &Rc<Core<I>>) -> (Departed, Option<Unsent<I::File>>) {
         let Train { route, batches, requests, .. } = self;

@@ -265,7 +265,7 @@ fn abandon(carrier: Carrier) {
         .expect("a core");
         // All are back: those that waited for a peer at the same time, and at most all others.
         let idle = format!("{pool:?}");
-        let expected = |count| format!("Pool {{ idle: [{count}, 0, 0, 0, 0] }}");
+        let expected = |count| format!("Pool {{ idle: [{count}, 0, 0, 0, 0, 0, 0] }}");
         assert!((EACH..=2 * EACH).any(|count| idle == expected(count)), "{idle}");
     }
 }

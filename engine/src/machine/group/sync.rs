@@ -2,13 +2,19 @@
 
 use super::classic::{Classic, Round, State, refused_sync};
 use super::command::{Decision, Now, Reply, Ticket};
-use super::{Group, Groups, weight};
+use super::{Group, Groups};
 use crate::probe::{self, Probe};
 use crate::wire::api::{
     HeartbeatRequest, LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse,
     SyncGroupRequest, SyncGroupResponse,
 };
 use crate::wire::code::ErrorCode;
+
+/// What a SyncGroup brings: how many bytes of shares, and whether the group may take as much.
+struct Shares {
+    bytes: usize,
+    has_room: bool,
+}
 
 impl Groups {
     pub(super) fn sync(
@@ -23,10 +29,14 @@ impl Groups {
         let outcome = match self.groups.get_mut(&id) {
             _ if id.is_empty() => Err(ErrorCode::InvalidGroupId),
             None => Err(ErrorCode::UnknownMemberId),
-            Some(Group { classic, recorded, .. }) => {
-                let (settings, recorded) = (&self.settings, recorded.as_ref());
+            Some(group) => {
+                // The leader brings all shares, the others none.
+                let bytes = request.assignments.iter().map(|share| share.assignment.len()).sum();
+                let more = if bytes > 0 { group.more_with_shares(bytes) } else { 0 };
+                let shares = Shares { bytes, has_room: more <= room };
+                let (settings, recorded) = (&self.settings, group.recorded.as_ref());
                 let mut round = Round { settings, id: &id, recorded, now, out };
-                classic.sync(ticket, request, room, &mut round)
+                group.classic.sync(ticket, request, shares, &mut round)
             }
         };
         if let Err(code) = outcome {
@@ -96,7 +106,7 @@ impl Classic {
         &mut self,
         ticket: Ticket,
         request: SyncGroupRequest,
-        room: usize,
+        shares: Shares,
         round: &mut Round<'_>,
     ) -> Result<(), ErrorCode> {
         let id = &request.member_id;
@@ -115,15 +125,13 @@ impl Classic {
             State::Empty => return Err(ErrorCode::UnknownMemberId),
             State::Preparing { .. } => return Err(ErrorCode::RebalanceInProgress),
             State::Completing => {
-                let given = request.assignments.iter();
-                let bytes: usize = given.map(|share| share.assignment.len()).sum();
-                let weight = weight::share(bytes);
-                if bytes > round.settings.group_bytes_max || (weight > room && bytes > 0) {
+                let Shares { bytes, has_room } = shares;
+                if bytes > round.settings.group_bytes_max || !has_room {
                     probe::hit(Probe::GroupSharesTooLarge);
                     tracing::warn!(
                         group = round.id,
                         bytes,
-                        room,
+                        has_room,
                         "an assignment is refused: it is too large for a record, or the members of this \
                          partition's groups take all the memory that they may; assign fewer partitions \
                          to a group, or spread groups over more partitions (offsets.topic.num.partitions)"

@@ -61,11 +61,6 @@ pub(super) fn generation(recorded: &Generation) -> usize {
     recorded.members.iter().map(member).sum()
 }
 
-/// A share of so many bytes: with its member, and in the record.
-pub(super) fn share(bytes: usize) -> usize {
-    2 * bytes
-}
-
 /// A member: as it is, and as a part of the next record.
 struct Parts {
     live: usize,
@@ -94,10 +89,6 @@ impl Parts {
             recorded: RECORDED + id + instance + client + said.largest + share,
         }
     }
-
-    fn sum(&self) -> usize {
-        self.live + self.recorded
-    }
 }
 
 struct Said {
@@ -125,17 +116,27 @@ impl Group {
         if self.recorded.is_none() && self.classic.is_vacant() && self.classic.members.is_empty() {
             return 0;
         }
+        let Parts { live, recorded } = self.parts();
+        let promised: usize = self.classic.promised.keys().map(|id| PROMISE + id.len()).sum();
+        GROUP + 4 * id.len() + live + promised + recorded.max(self.recorded_bytes)
+    }
+
+    /// All its members.
+    fn parts(&self) -> Parts {
         let kind = self.classic.protocol_type.as_deref();
         let members = self.classic.members.iter();
-        let (mut live, mut next) = (0, 0);
-        for Parts { live: one, recorded } in
-            members.map(|(id, member)| Parts::of(id.len(), member, kind))
-        {
-            live += one;
-            next += recorded;
-        }
-        let promised: usize = self.classic.promised.keys().map(|id| PROMISE + id.len()).sum();
-        GROUP + 4 * id.len() + live + promised + next.max(self.recorded_bytes)
+        let members = members.map(|(id, member)| Parts::of(id.len(), member, kind));
+        members.fold(Parts { live: 0, recorded: 0 }, |all, one| Parts {
+            live: all.live + one.live,
+            recorded: all.recorded + one.recorded,
+        })
+    }
+
+    /// How much more it takes at most once its members, who have none yet, have shares of so many bytes. What
+    /// is recorded may be as large already.
+    pub(super) fn more_with_shares(&self, bytes: usize) -> usize {
+        let next = self.parts().recorded;
+        bytes + (next + bytes).max(self.recorded_bytes) - next.max(self.recorded_bytes)
     }
 
     /// How much more the group takes at most once it has let `join` in.
@@ -151,13 +152,16 @@ impl Group {
         let known = known.and_then(|id| self.classic.members.get_key_value(id));
         match known {
             Some((id, member)) => {
-                let before = Parts::of(id.len(), member, kind).sum();
-                let now = Parts::with(id.len(), join, member.assignment.len()).sum();
-                now.saturating_sub(before)
+                let before = Parts::of(id.len(), member, kind);
+                let now = Parts::with(id.len(), join, member.assignment.len());
+                // What is recorded stays as large as it is until the next record.
+                let recorded = now.recorded.saturating_sub(before.recorded);
+                (now.live + recorded).saturating_sub(before.live)
             }
             None => {
                 let group = if self.members_weight(id) == 0 { GROUP + 4 * id.len() } else { 0 };
-                group + Parts::with(FRESH_ID, join, 0).sum()
+                let Parts { live, recorded } = Parts::with(FRESH_ID, join, 0);
+                group + live + recorded
             }
         }
     }

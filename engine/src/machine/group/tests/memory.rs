@@ -111,6 +111,47 @@ fn shares_have_a_bound_and_an_allowance_of_their_own() {
     assert!(desk.groups.weight().members <= 400_000);
 }
 
+/// What is recorded counts until the next record, and is as large as that already.
+#[test]
+fn shares_that_do_not_grow_are_never_refused() {
+    let mut desk = Desk::new();
+    let mut who = large("x", 1000);
+    let ticket = desk.join(&who);
+    desk.pass(DELAY_MS);
+    let joined = desk.joined(ticket);
+    who.id = joined.member_id;
+    let ticket = desk.sync(&who.id, joined.generation_id, &[(&who.id, &[7; 90_000])]);
+    assert_eq!(desk.synced(ticket).error_code, 0);
+    let all = desk.groups.weight().members;
+    desk.groups.allow(Allowance { joins: all, members: all, offsets: 0 });
+    let ticket = desk.join(&who);
+    let generation = desk.joined(ticket).generation_id;
+    let ticket = desk.sync(&who.id, generation, &[(&who.id, &[7; 90_001])]);
+    assert_eq!(desk.synced(ticket).error_code, ErrorCode::UnknownServerError.code());
+    let ticket = desk.sync(&who.id, generation, &[(&who.id, &[7; 90_000])]);
+    assert_eq!(desk.synced(ticket).error_code, 0);
+    assert_eq!(desk.groups.weight().members, all);
+}
+
+/// Who says more, but less for each strategy, makes the next record smaller; the last one is there until then.
+#[test]
+fn a_join_takes_no_more_than_was_allowed_for_it() {
+    let mut desk = Desk::new();
+    let mut who = large("x", 100_000);
+    let ticket = desk.join(&who);
+    desk.pass(DELAY_MS);
+    let joined = desk.joined(ticket);
+    who.id = joined.member_id;
+    let ticket = desk.sync(&who.id, joined.generation_id, &[(&who.id, &[7])]);
+    assert_eq!(desk.synced(ticket).error_code, 0);
+    let most = desk.groups.weight().members + 60_000;
+    desk.groups.allow(Allowance { joins: most, members: most, offsets: 0 });
+    who.protocols = ["a", "b", "c"].map(|name| (name, vec![1; 60_000])).into();
+    let ticket = desk.join(&who);
+    assert_eq!(desk.joined(ticket).error_code, ErrorCode::GroupMaxSizeReached.code());
+    assert!(desk.groups.weight().members <= most, "GROUP-7");
+}
+
 #[test]
 fn offsets_have_a_bound_together_and_those_that_are_there_may_change() {
     let mut desk = allowing(1_000_000, 1_000_000, 3000);
