@@ -34,6 +34,15 @@ fn join(desk: &mut Desk, group: &str, who: &Who) -> Option<JoinGroupResponse> {
     desk.answers.contains_key(&ticket).then(|| desk.joined(ticket))
 }
 
+/// Has `who` join a group of his own, and tells him his id; the generation.
+fn alone(desk: &mut Desk, who: &mut Who) -> i32 {
+    let ticket = desk.join(who);
+    desk.pass(DELAY_MS);
+    let joined = desk.joined(ticket);
+    who.id = joined.member_id;
+    joined.generation_id
+}
+
 #[test]
 fn joins_have_a_bound_together() {
     let mut desk = allowing(1_000_000, 1_000_000, 0);
@@ -76,11 +85,8 @@ fn promised_ids_have_the_same_bound() {
 fn who_is_in_joins_again_however_little_is_allowed() {
     let mut desk = Desk::new();
     let mut who = large("x", 100_000);
-    let ticket = desk.join(&who);
-    desk.pass(DELAY_MS);
-    let joined = desk.joined(ticket);
-    who.id = joined.member_id;
-    let ticket = desk.sync(&who.id, joined.generation_id, &[(&who.id, &[7; 1000])]);
+    let generation = alone(&mut desk, &mut who);
+    let ticket = desk.sync(&who.id, generation, &[(&who.id, &[7; 1000])]);
     assert_eq!(desk.synced(ticket).error_code, 0);
     desk.groups.allow(Allowance { joins: 0, members: 0, offsets: 0 });
     // A crash takes nothing from it either.
@@ -98,15 +104,12 @@ fn who_is_in_joins_again_however_little_is_allowed() {
 fn shares_have_a_bound_and_an_allowance_of_their_own() {
     let mut desk = allowing(300_000, 400_000, 0);
     let mut who = large("x", 100_000);
-    let ticket = desk.join(&who);
-    desk.pass(DELAY_MS);
-    let joined = desk.joined(ticket);
-    who.id = joined.member_id;
+    let generation = alone(&mut desk, &mut who);
     let refused = join(&mut desk, "other", &large("x", 50_000)).expect("an answer at once");
     assert_eq!(refused.error_code, ErrorCode::GroupMaxSizeReached.code());
-    let ticket = desk.sync(&who.id, joined.generation_id, &[(&who.id, &[7; 100_000])]);
+    let ticket = desk.sync(&who.id, generation, &[(&who.id, &[7; 100_000])]);
     assert_eq!(desk.synced(ticket).error_code, ErrorCode::UnknownServerError.code());
-    let ticket = desk.sync(&who.id, joined.generation_id, &[(&who.id, &[7; 90_000])]);
+    let ticket = desk.sync(&who.id, generation, &[(&who.id, &[7; 90_000])]);
     assert_eq!(desk.synced(ticket).error_code, 0);
     assert!(desk.groups.weight().members <= 400_000);
 }
@@ -116,11 +119,8 @@ fn shares_have_a_bound_and_an_allowance_of_their_own() {
 fn shares_that_do_not_grow_are_never_refused() {
     let mut desk = Desk::new();
     let mut who = large("x", 1000);
-    let ticket = desk.join(&who);
-    desk.pass(DELAY_MS);
-    let joined = desk.joined(ticket);
-    who.id = joined.member_id;
-    let ticket = desk.sync(&who.id, joined.generation_id, &[(&who.id, &[7; 90_000])]);
+    let generation = alone(&mut desk, &mut who);
+    let ticket = desk.sync(&who.id, generation, &[(&who.id, &[7; 90_000])]);
     assert_eq!(desk.synced(ticket).error_code, 0);
     let all = desk.groups.weight().members;
     desk.groups.allow(Allowance { joins: all, members: all, offsets: 0 });
@@ -138,11 +138,8 @@ fn shares_that_do_not_grow_are_never_refused() {
 fn a_join_takes_no_more_than_was_allowed_for_it() {
     let mut desk = Desk::new();
     let mut who = large("x", 100_000);
-    let ticket = desk.join(&who);
-    desk.pass(DELAY_MS);
-    let joined = desk.joined(ticket);
-    who.id = joined.member_id;
-    let ticket = desk.sync(&who.id, joined.generation_id, &[(&who.id, &[7])]);
+    let generation = alone(&mut desk, &mut who);
+    let ticket = desk.sync(&who.id, generation, &[(&who.id, &[7])]);
     assert_eq!(desk.synced(ticket).error_code, 0);
     let most = desk.groups.weight().members + 60_000;
     desk.groups.allow(Allowance { joins: most, members: most, offsets: 0 });
