@@ -69,6 +69,7 @@ pub struct Outcome<T> {
 }
 
 type Program = Arc<dyn Fn(SimIo) -> LocalBoxFuture<'static, ()> + Send + Sync>;
+type Body = Box<dyn FnOnce(Cluster) -> LocalBoxFuture<'static, ()> + Send>;
 
 impl Frame {
     /// An unwatched run of `seed` with a limit of ten simulated minutes.
@@ -82,15 +83,32 @@ impl Frame {
 ///
 /// # Errors
 /// A panic, of the body or of any simulated program.
-#[allow(clippy::disallowed_methods, reason = "a world is run by a real thread")]
 pub fn simulate<T, F>(
     frame: Frame,
     body: impl FnOnce(Cluster) -> F + Send + 'static,
 ) -> Result<Outcome<T>, Panicked>
 where
     T: Send + 'static,
-    F: Future<Output = T>,
+    F: Future<Output = T> + 'static,
 {
+    let value = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&value);
+    let body = move |cluster: Cluster| {
+        let body = async move {
+            let value = body(cluster).await;
+            kept.lock().expect("nobody panics with it").replace(value);
+        };
+        body.boxed_local()
+    };
+    let Outcome { digest, simulated, probes, cpu, judged, .. } = run(frame, Box::new(body))?;
+    let value = value.lock().expect("nobody panics with it").take();
+    let value = value.expect("a body that has not panicked has ended");
+    Ok(Outcome { value, digest, simulated, probes, cpu, judged })
+}
+
+/// [`simulate`], compiled once for all bodies, of which there are many in tests.
+#[allow(clippy::disallowed_methods, reason = "a world is run by a real thread")]
+fn run(frame: Frame, body: Body) -> Result<Outcome<()>, Panicked> {
     panicked::listen();
     let thread = std::thread::Builder::new().name(format!("seed-{}", frame.seed.0));
     let run = move || {
@@ -109,11 +127,11 @@ where
             let cluster = Cluster { world: world.clone(), handle, nodes, tasks, looks };
             cluster.spawn(world.clone().drive());
             cluster.spawn(cluster.clone().each_second());
-            let value = body(cluster.clone()).await;
+            body(cluster.clone()).await;
             let (digest, simulated) = (world.digest(), Duration::from_nanos(world.now()));
             cluster.stop().await;
             kept.take();
-            (value, digest, simulated)
+            (digest, simulated)
         };
         catch_unwind(AssertUnwindSafe(|| runtime.block_on(played))).map_err(|payload| {
             let world: Option<World> = left.take();
@@ -122,9 +140,9 @@ where
         })
     };
     let run = move || {
-        let (value, digest, simulated) = run()?;
+        let (digest, simulated) = run()?;
         let (cpu, judged) = (timing::thread_cpu(), timing::judged());
-        Ok(Outcome { value, digest, simulated, probes: probe::take(), cpu, judged })
+        Ok(Outcome { value: (), digest, simulated, probes: probe::take(), cpu, judged })
     };
     let thread = thread.spawn(run).expect("a thread can be started");
     thread.join().unwrap_or_else(|payload| Err(Panicked::with(&*payload, None, Duration::ZERO)))
@@ -147,7 +165,10 @@ impl Cluster {
     where
         F: Future<Output = ()> + 'static,
     {
-        let program: Program = Arc::new(move |io| program(io).boxed_local());
+        self.add_program(name, disk_bytes, Arc::new(move |io| program(io).boxed_local()))
+    }
+
+    fn add_program(&self, name: &str, disk_bytes: u64, program: Program) -> usize {
         let machine = self.world.add_machine(name, disk_bytes);
         let world = self.world.clone();
         let boot = move || {
@@ -206,7 +227,8 @@ impl Cluster {
 
     /// Runs a task beside the machines, until the run ends.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let handle = madsim::task::spawn_local(task).abort_handle();
+        // In a box, or each kind of task would be compiled with all of the executor.
+        let handle = madsim::task::spawn_local(task.boxed_local()).abort_handle();
         self.tasks.lock().expect("nobody panics with it").push(handle);
     }
 

@@ -70,7 +70,9 @@ fn taken<T>(notes: &Notes<T>) -> Vec<T> {
 }
 
 /// Runs `body` for several seeds, each twice, and insists on equal hashes.
-fn each_seed<F: Future<Output = ()>>(body: impl Fn(Cluster) -> F + Send + Copy + 'static) {
+fn each_seed<F: Future<Output = ()> + 'static>(
+    body: impl Fn(Cluster) -> F + Send + Copy + 'static,
+) {
     for seed in 0..4 {
         let run = || simulate(Frame::new(seed), body).expect("no panic").digest;
         assert_eq!(run(), run(), "seed {seed}");

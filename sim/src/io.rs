@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use trialog_engine::id::CoreId;
 use trialog_engine::io::{
     Buf, Connection, Entry, File, Flow, Instant, Io, Listener, Open, Space, Wall,
@@ -193,7 +194,8 @@ impl Io for SimIo {
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         if self.world.is_alive(self.process) {
-            madsim::task::spawn_local(task);
+            // In a box, or each kind of task would be compiled with all of the executor.
+            madsim::task::spawn_local(task.boxed_local());
         }
     }
 

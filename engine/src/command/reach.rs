@@ -34,7 +34,7 @@ pub enum Missing {
 }
 
 /// Connects to the first of the brokers that answers.
-pub async fn reach(io: KernelIo, bootstrap: &Bootstrap) -> Result<Reached, Failure> {
+pub(crate) async fn reach(io: KernelIo, bootstrap: &Bootstrap) -> Result<Reached, Failure> {
     let timeout = Duration::from_secs(bootstrap.timeout);
     let options = Options {
         client_id: "trialog".to_owned(),

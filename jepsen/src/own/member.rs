@@ -21,7 +21,7 @@ const LIFE: u32 = 1000;
 const LIVES_MAX: u32 = 8;
 
 /// All lives of one member.
-pub async fn run(stage: Stage, number: u32, seed: u64) {
+pub(crate) async fn run(stage: Stage, number: u32, seed: u64) {
     let process = MEMBERS_FROM + number;
     let mut random = Random::new(seed * 1000 + u64::from(process));
     // All members of a group must agree on how they share.
@@ -136,7 +136,7 @@ impl<'s> Member<'s> {
 }
 
 /// Records what the group has committed in the end.
-pub async fn look(stage: &Stage) -> Result<(), Stop> {
+pub(crate) async fn look(stage: &Stage) -> Result<(), Stop> {
     let group = stage.notes.borrow_mut().history.group(GROUP);
     let record = |phase, offsets| {
         let look = Membership::Committed { offsets };

@@ -25,7 +25,7 @@ pub type Proven = BTreeMap<Offset, Value>;
 /// topics must hold. What cannot be read of topics that come and go (`fleeting`) is no matter: a
 /// deletion may have got no further, and the next start would end it. Returns what is wrong, and what
 /// groups have committed.
-pub async fn examine(
+pub(crate) async fn examine(
     io: &SimIo,
     data: &Path,
     proven: &BTreeMap<Part, Proven>,

@@ -18,7 +18,7 @@ use crate::timing::judging_in_turns;
 pub const DATA: &str = "/data";
 
 /// Runs broker number `broker` until it stops or cannot start; after the run, examines its disk.
-pub async fn serve(io: SimIo, stage: Stage, broker: usize) {
+pub(crate) async fn serve(io: SimIo, stage: Stage, broker: usize) {
     if stage.is_examined() {
         return judging_in_turns(stage.examine(&io, broker)).await;
     }

@@ -46,12 +46,7 @@ impl Seen {
         let mut seen = Seen::default();
         for client in &shape.clients {
             let options = options(client);
-            for (number, one) in options.iter().enumerate() {
-                for other in &options[number + 1..] {
-                    let (one, other) = (one.min(other), one.max(other));
-                    seen.pairs.insert((one.clone(), other.clone()));
-                }
-            }
+            seen.pairs.extend(pairs(&options).map(|(one, other)| pair(one, other)));
         }
         seen
     }
@@ -73,8 +68,35 @@ pub fn versions_possible() -> impl Iterator<Item = (ApiKey, i16)> {
 /// The pairs of options that seeds of a size draw, as far as many shapes tell.
 #[must_use]
 pub fn pairs_possible(size: Size) -> BTreeSet<Pair> {
-    let shapes = (0..SHAPES_DRAWN).map(|seed| Shape::draw(Seed(seed), size));
-    shapes.flat_map(|shape| Seen::of_shape(&shape).pairs).collect()
+    // All these shapes have some hundred options, and millions of pairs that are mostly the same: as
+    // numbers they are compared in no time.
+    let mut numbers = BTreeMap::new();
+    let mut possible = BTreeSet::new();
+    for seed in 0..SHAPES_DRAWN {
+        for client in &Shape::draw(Seed(seed), size).clients {
+            let options = options(client).into_iter().map(|option| {
+                let next = numbers.len();
+                *numbers.entry(option).or_insert(next)
+            });
+            let options: Vec<usize> = options.collect();
+            possible.extend(pairs(&options).map(|(one, other)| (*one.min(other), *one.max(other))));
+        }
+    }
+    let mut names = vec![""; numbers.len()];
+    for (name, number) in &numbers {
+        names[*number] = name;
+    }
+    possible.into_iter().map(|(one, other)| pair(names[one], names[other])).collect()
+}
+
+/// Every two of a client's options.
+fn pairs<T>(options: &[T]) -> impl Iterator<Item = (&T, &T)> {
+    let each = options.iter().enumerate();
+    each.flat_map(|(at, one)| options[at + 1..].iter().map(move |other| (one, other)))
+}
+
+fn pair(one: &str, other: &str) -> Pair {
+    (one.min(other).to_owned(), one.max(other).to_owned())
 }
 
 /// The options of a client that are drawn from a few values each.

@@ -23,7 +23,7 @@ pub fn address() -> SocketAddr {
 }
 
 /// Its program.
-pub async fn serve(io: SimIo) {
+pub(crate) async fn serve(io: SimIo) {
     let settings = [
         ("trialog.disk.free.min.bytes", "0"),
         ("group.initial.rebalance.delay.ms", "0"),

@@ -17,7 +17,7 @@ use super::{Target, reading};
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Reads everything there is, at most `records` records.
-pub async fn run(
+pub(crate) async fn run(
     io: &KernelIo,
     reached: &Reached,
     target: &Target,

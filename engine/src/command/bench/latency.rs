@@ -38,7 +38,7 @@ struct Writing {
 }
 
 /// Writes at a rate by way of `writer` and reads along.
-pub async fn run(
+pub(crate) async fn run(
     io: &KernelIo,
     reached: &Reached,
     writer: &Reached,

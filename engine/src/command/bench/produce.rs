@@ -21,7 +21,7 @@ const AWAITED_MAX: usize = 100_000;
 type Awaited = mpsc::Sender<(Instant, Ticket)>;
 
 /// Writes as `load` says.
-pub async fn run(
+pub(crate) async fn run(
     io: &KernelIo,
     reached: &Reached,
     target: &Target,

@@ -26,7 +26,7 @@ use crate::scenario::stage::{Actor, Voice};
 use crate::seed::Stream;
 
 /// An admin's program.
-pub async fn perform(actor: Actor, shape: AdminShape) {
+pub(super) async fn perform(actor: Actor, shape: AdminShape) {
     let mut desk = Desk::new(&actor);
     while !actor.stage.curtain() {
         let (mut random, left_out) = actor.step();
@@ -40,7 +40,7 @@ pub async fn perform(actor: Actor, shape: AdminShape) {
 
 /// Makes the topics of a client that are not there; whoever comes first does. Those that come and
 /// go need not be there in the end.
-pub async fn prepare(actor: &Actor) {
+pub(super) async fn prepare(actor: &Actor) {
     let mut desk = Desk::new(actor);
     for &at in &actor.shape().topics {
         let needed = || actor.topic(at).nature != Nature::Fleeting || !actor.stage.curtain();
@@ -52,7 +52,7 @@ pub async fn prepare(actor: &Actor) {
 }
 
 /// Tries once to make a topic.
-pub async fn create(actor: &Actor, at: usize) {
+pub(super) async fn create(actor: &Actor, at: usize) {
     Desk::new(actor).create(at).await;
 }
 

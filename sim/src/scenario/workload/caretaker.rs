@@ -27,7 +27,7 @@ const RETENTION_VERSION: i16 = 4;
 pub const NAMED_VERSION: i16 = 9;
 
 /// A caretaker's program.
-pub async fn perform(actor: Actor, shape: CaretakerShape) {
+pub(super) async fn perform(actor: Actor, shape: CaretakerShape) {
     super::admin::prepare(&actor).await;
     let group = actor.stage.shape.groups[shape.group].clone();
     let desk = Desk::new(&actor, &group);

@@ -24,7 +24,7 @@ const SET: i8 = 0;
 const DELETE: i8 = 1;
 
 /// A changer's program.
-pub async fn perform(actor: Actor, shape: ChangerShape) {
+pub(super) async fn perform(actor: Actor, shape: ChangerShape) {
     super::admin::prepare(&actor).await;
     let mut desk = Desk::new(&actor);
     while !actor.stage.curtain() {

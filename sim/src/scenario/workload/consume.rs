@@ -26,7 +26,7 @@ pub const VALUE_HEADER: &str = "value";
 pub type Part = (usize, PartitionIndex);
 
 /// A consumer's program.
-pub async fn perform(actor: Actor, shape: ConsumerShape) {
+pub(super) async fn perform(actor: Actor, shape: ConsumerShape) {
     super::admin::prepare(&actor).await;
     let mut keep = if shape.keeps { Some(Keep::open(&actor).await) } else { None };
     let mut reader = Reader::new(&actor, &shape, keep.as_ref());
@@ -57,7 +57,7 @@ const WALKS_MAX: u32 = 10;
 
 /// The program of the last reader of a broker: everything from its beginning to its end, and again if
 /// compaction went on meanwhile. What is read of a log is then what it was at one time.
-pub async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
+pub(crate) async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
     let Some(actor) = Actor::new(io, stage) else { return };
     let asking = actor.client_of(broker, Duration::from_secs(2), BTreeMap::new());
     let mut walks = 0;

@@ -56,7 +56,7 @@ enum Pace {
 }
 
 /// A hauler's program.
-pub async fn perform(actor: Actor, shape: HaulerShape) {
+pub(super) async fn perform(actor: Actor, shape: HaulerShape) {
     super::admin::prepare(&actor).await;
     while !actor.stage.curtain() {
         let (mut random, left_out) = actor.step();

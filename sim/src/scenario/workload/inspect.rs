@@ -24,7 +24,7 @@ use crate::seed::Stream;
 const STRANGE_ANSWER: &str = "strange-answer";
 
 /// Asks one thing.
-pub async fn inspect(client: &Client<SimIo>, actor: &Actor, random: &mut Stream) {
+pub(super) async fn inspect(client: &Client<SimIo>, actor: &Actor, random: &mut Stream) {
     let at = random.pick(&actor.shape().topics);
     let shape = actor.topic(at);
     let known = shape.name.clone();

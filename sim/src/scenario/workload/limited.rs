@@ -47,7 +47,7 @@ const FREE: &str = "free";
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The program of a client with a quota.
-pub async fn perform(actor: Actor, shape: LimitedShape) {
+pub(super) async fn perform(actor: Actor, shape: LimitedShape) {
     super::admin::prepare(&actor).await;
     let mut limited = Limited::new(&actor, shape);
     while !actor.stage.curtain() {

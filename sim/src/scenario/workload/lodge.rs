@@ -34,7 +34,7 @@ const LINGER: Duration = Duration::from_secs(50);
 const PROOF: Duration = Duration::from_secs(6);
 
 /// A lodger's program.
-pub async fn perform(actor: Actor, shape: LodgerShape) {
+pub(super) async fn perform(actor: Actor, shape: LodgerShape) {
     super::admin::prepare(&actor).await;
     let mut lodger = Lodger::new(&actor, shape);
     while !lodger.is_done() {

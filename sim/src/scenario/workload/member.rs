@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const HURRY: Duration = Duration::from_millis(50);
 
 /// A member's program.
-pub async fn perform(actor: Actor, shape: MemberShape) {
+pub(super) async fn perform(actor: Actor, shape: MemberShape) {
     super::admin::prepare(&actor).await;
     let group = actor.stage.shape.groups[shape.group].clone();
     let asking = actor.client().admin();

@@ -29,11 +29,11 @@ use super::shape::Role;
 use super::stage::{Actor, Stage};
 use crate::io::SimIo;
 
-pub use consume::read_everything;
+pub(crate) use consume::read_everything;
 pub use keep::Ledgers;
 
 /// The program of a client.
-pub async fn perform(io: SimIo, stage: Stage) {
+pub(crate) async fn perform(io: SimIo, stage: Stage) {
     let Some(actor) = Actor::new(io, stage) else { return };
     match actor.shape().role.clone() {
         Role::Producer(shape) => produce::perform(actor, shape).await,

@@ -21,7 +21,7 @@ const COMPACTION_MAX: Duration = Duration::from_secs(4);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// An operator's program. What stops is started again by the nemesis, as whatever ends is.
-pub async fn perform(actor: Actor, shape: OperatorShape) {
+pub(super) async fn perform(actor: Actor, shape: OperatorShape) {
     let brokers = actor.stage.shape.brokers.len();
     let mut next = actor.shape().home;
     while !actor.stage.curtain() {

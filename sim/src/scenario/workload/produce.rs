@@ -31,7 +31,7 @@ const REST_MAX: Duration = Duration::from_millis(300);
 const HURRY: Duration = Duration::from_millis(20);
 
 /// A producer's program.
-pub async fn perform(actor: Actor, shape: ProducerShape) {
+pub(super) async fn perform(actor: Actor, shape: ProducerShape) {
     super::admin::prepare(&actor).await;
     let pending = Rc::new(Cell::new(0_u64));
     let mut writer = Writer::new(&actor, &shape, &pending);

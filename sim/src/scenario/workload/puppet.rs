@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const STRATEGY: &str = "by-hand";
 
 /// One life of a puppet in `group`.
-pub async fn play(actor: &Actor, group: &str, random: &mut Stream) {
+pub(super) async fn play(actor: &Actor, group: &str, random: &mut Stream) {
     let client = client(actor);
     let Some(id) = promised(&client, group).await else { return };
     let join = join_request(group, &id);

@@ -30,7 +30,7 @@ const CLIENTS_MAX: usize = 800;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Has many clients ask at once, and does something else from that moment on.
-pub async fn rush(
+pub(super) async fn rush(
     actor: &Actor,
     broker: usize,
     topic: &str,

@@ -22,7 +22,7 @@ const KNOCKS_MAX: u32 = 300;
 const KNOCK_EVERY: Duration = Duration::from_millis(5);
 
 /// Asks the actor's broker once.
-pub async fn scrape(actor: &Actor, random: &mut Stream) {
+pub(super) async fn scrape(actor: &Actor, random: &mut Stream) {
     let path = random.pick(&["/metrics", "/livez", "/readyz", "/startupz"]);
     let length = if random.chance(1, 4) { random.below(20) as usize } else { usize::MAX };
     let asking = pin!(ask(actor, path, length));

@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 type Part = (usize, PartitionIndex);
 
 /// A session's program.
-pub async fn perform(actor: Actor, shape: SessionShape) {
+pub(super) async fn perform(actor: Actor, shape: SessionShape) {
     super::admin::prepare(&actor).await;
     let mut reader = Reader::new(&actor, shape);
     let mut goal: Option<BTreeMap<Part, Offset>> = None;

@@ -23,7 +23,7 @@ const VERSION: i16 = 12;
 const NO_SESSION: i32 = 7_777_777;
 
 /// A stranger's program.
-pub async fn perform(actor: Actor, shape: StrangerShape) {
+pub(super) async fn perform(actor: Actor, shape: StrangerShape) {
     super::admin::prepare(&actor).await;
     let voice = actor.voice();
     while !actor.stage.curtain() {

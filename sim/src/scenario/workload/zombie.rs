@@ -42,7 +42,7 @@ const KEPT: u32 = 5;
 const BROKEN_EVERY: u64 = 6;
 
 /// A zombie's program.
-pub async fn perform(actor: Actor, shape: ZombieShape) {
+pub(super) async fn perform(actor: Actor, shape: ZombieShape) {
     super::admin::prepare(&actor).await;
     let mut zombie: Option<Zombie> = None;
     while !actor.stage.curtain() {
