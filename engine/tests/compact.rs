@@ -641,7 +641,7 @@ fn a_power_cut_at_every_even_change_while_compacting() {
 
 /// Cuts the power at every second change from the one of this number on.
 fn power_cuts_while_compacting(first: u64) {
-    let result = runner(2).run(&script(17), |script| {
+    let result = runner(10).run(&script(19), |script| {
         let (ops, _) = script.lives.last().expect("a script has lives");
         let (ram, witness) = lead_up(&script);
         ram.block_on(live(&ram, &script, &witness, ops, false));
