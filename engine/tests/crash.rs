@@ -682,7 +682,7 @@ pub fn runner(default: u32) -> TestRunner {
 
 #[test]
 fn a_power_cut_at_every_change_of_the_disk() {
-    let mut runner = runner(40);
+    let mut runner = runner(30);
     let result = runner.run(&script(14), |script| {
         cut_everywhere(&script);
         Ok(())
@@ -709,7 +709,7 @@ fn every_failure_of_the_disk() {
         (Call::Length, Effect::Eio),
     ];
     let hits = Rc::new(RefCell::new(vec![0; calls.len()]));
-    let mut runner = runner(25);
+    let mut runner = runner(20);
     let counted = hits.clone();
     let result = runner.run(&(script(14), 0u64..4, 1u64..4), move |(script, step, times)| {
         for (number, &(call, effect)) in calls.iter().enumerate() {
