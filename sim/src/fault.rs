@@ -22,7 +22,7 @@ use crate::machine::Crash;
 use crate::net::link::Hindrance;
 
 pub use draw::{draw, suspension};
-pub use kind::{Kind, Pairs};
+pub use kind::Kind;
 
 /// One thing that goes wrong. Machines are named by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]

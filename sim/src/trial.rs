@@ -17,6 +17,7 @@ mod play;
 mod scene;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,11 +142,15 @@ impl Trial {
     ///
     /// # Errors
     /// The first failure.
+    ///
+    /// # Panics
+    /// If there are no seeds to run, or the environment names something that is no number.
     pub fn find(&self) -> Result<Summary, Box<Failure>> {
         let range = match number("TRIALOG_SEED") {
             Some(seed) => seed..seed.saturating_add(1),
             None => 0..number("TRIALOG_SEEDS").unwrap_or(self.seeds),
         };
+        assert!(!range.is_empty(), "a trial of no seeds shows nothing: ask for one at least");
         let single = range.end - range.start == 1;
         let mut summary = Summary::default();
         for seed in range {
@@ -189,17 +194,30 @@ fn different(one: &Played, other: &Played) -> String {
     )
 }
 
-/// The command that runs one seed of the test that is running.
+/// The command that runs one seed of the test or of the example that is running.
 fn command(seed: u64) -> String {
     let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}"));
+    let package = package.unwrap_or_default();
     // A test's thread has its test's name.
     let thread = std::thread::current();
     let test = thread.name().filter(|name| *name != "main").map(|name| format!(" {name}"));
-    format!(
-        "TRIALOG_SEED={seed} cargo test{}{}",
-        package.unwrap_or_default(),
-        test.unwrap_or_default()
-    )
+    let example = std::env::current_exe().ok().and_then(|program| example(&program));
+    match (test, example) {
+        (None, Some(name)) => {
+            format!("TRIALOG_SEED={seed} cargo run{package} --example {name}")
+        }
+        (test, _) => format!("TRIALOG_SEED={seed} cargo test{package}{}", test.unwrap_or_default()),
+    }
+}
+
+/// The name of the example that a program is, if it is one. Cargo gives its tests, and those of
+/// examples, names that end with a hash.
+fn example(program: &Path) -> Option<String> {
+    let name = program.file_stem()?.to_str()?;
+    let folder = program.parent()?.file_name()?;
+    let is_hash = |end: &str| end.len() == 16 && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hashed = name.rsplit_once('-').is_some_and(|(_, end)| is_hash(end));
+    (folder == "examples" && !hashed).then(|| name.to_owned())
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -227,5 +245,26 @@ impl fmt::Display for Failure {
         let Failure { seed, tried, what, text, command } = self;
         let text = text.trim_end();
         write!(f, "seed {seed} (number {tried}) failed: {what}\n{text}\n\n  {command}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_example_is_told_from_a_test_by_where_it_is_and_what_it_is_called() {
+        let name = |program: &str| example(Path::new(program));
+        assert_eq!(name("target/debug/examples/orders"), Some("orders".to_owned()));
+        assert_eq!(name("target/debug/examples/two-crews"), Some("two-crews".to_owned()));
+        assert_eq!(name("target/debug/examples/orders-0123456789abcdef"), None);
+        assert_eq!(name("target/debug/deps/orders-0123456789abcdef"), None);
+        assert_eq!(name("target/debug/orders"), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "a trial of no seeds shows nothing")]
+    fn a_trial_of_no_seeds_is_refused() {
+        let _ = Trial::new(|_| ()).seeds(0).find();
     }
 }

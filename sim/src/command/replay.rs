@@ -16,7 +16,8 @@ use super::{One, crew};
 pub struct Arguments {
     #[command(flatten)]
     one: One,
-    /// Print every event to standard error.
+    /// Print every event to standard error, and of what brokers and clients report that which
+    /// TRIALOG_LOG names: info, or trialog_engine::machine=debug.
     #[arg(long)]
     trace: bool,
     /// Run it once only, without comparing.
@@ -28,6 +29,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
     let run = arguments.one.run();
     let watch = if arguments.trace { Watch::Loud } else { Watch::Quiet };
+    if arguments.trace {
+        show_reports()?;
+    }
     // The outcome carries a panic's text.
     panicked::hush();
     let begun = Instant::now();
@@ -52,4 +56,18 @@ pub fn run(arguments: &Arguments) -> Result<Option<Failed>, String> {
         }
     }
     Ok(outcome.wrong.map(|Wrong { how, .. }| how))
+}
+
+/// Shows what the engine reports in between the events, whose times are the simulated ones.
+fn show_reports() -> Result<(), String> {
+    let Ok(directives) = std::env::var("TRIALOG_LOG") else { return Ok(()) };
+    let filter = tracing_subscriber::EnvFilter::try_new(&directives)
+        .map_err(|error| format!("TRIALOG_LOG={directives}: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    Ok(())
 }

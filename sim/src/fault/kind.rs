@@ -1,6 +1,5 @@
 //! The kinds of faults, and which of them were seen in one seed together.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// Declares the kinds, with a list of all.
@@ -236,65 +235,5 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
-    }
-}
-
-/// In how many seeds each pair of kinds fired together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pairs {
-    seeds: BTreeMap<(Kind, Kind), u64>,
-}
-
-impl Pairs {
-    /// All pairs that there are.
-    pub const TOTAL: usize = Kind::ALL.len() * (Kind::ALL.len() - 1) / 2;
-
-    /// Takes in what fired in one seed.
-    pub fn add(&mut self, fired: &BTreeMap<Kind, u64>) {
-        let kinds: Vec<Kind> =
-            fired.iter().filter(|(_, count)| **count > 0).map(|(kind, _)| *kind).collect();
-        for (place, one) in kinds.iter().enumerate() {
-            for other in &kinds[place + 1..] {
-                *self.seeds.entry((*one, *other)).or_default() += 1;
-            }
-        }
-    }
-
-    /// In how many seeds these two fired together.
-    #[must_use]
-    pub fn of(&self, one: Kind, other: Kind) -> u64 {
-        self.seeds.get(&(one.min(other), one.max(other))).copied().unwrap_or(0)
-    }
-
-    /// How many pairs have been seen.
-    #[must_use]
-    pub fn seen(&self) -> usize {
-        self.seeds.len()
-    }
-
-    /// The pairs that have not.
-    #[must_use]
-    pub fn unseen(&self) -> Vec<(Kind, Kind)> {
-        let places = Kind::ALL.iter().enumerate();
-        let all = places.flat_map(|(place, one)| {
-            Kind::ALL[place + 1..].iter().map(move |other| (*one, *other))
-        });
-        all.filter(|pair| !self.seeds.contains_key(pair)).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pairs_are_those_that_fired_in_one_seed() {
-        let mut pairs = Pairs::default();
-        pairs.add(&BTreeMap::from([(Kind::Kill, 2), (Kind::Cut, 1), (Kind::Pause, 0)]));
-        pairs.add(&BTreeMap::from([(Kind::Cut, 1), (Kind::Kill, 1)]));
-        assert_eq!(pairs.of(Kind::Cut, Kind::Kill), 2);
-        assert_eq!(pairs.of(Kind::Pause, Kind::Kill), 0);
-        assert_eq!(pairs.seen(), 1);
-        assert_eq!(pairs.unseen().len(), Pairs::TOTAL - 1);
     }
 }

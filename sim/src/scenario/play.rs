@@ -226,10 +226,8 @@ async fn play(
     let waited = acted.as_ref().copied().unwrap_or_default();
     // The last power cuts, behind which the disks are examined, meet nobody: they do not count.
     let counts = nemesis.counts();
-    let acted = match acted {
-        Ok(_) => examine(&cluster, &stage).await,
-        Err(stuck) => Err(stuck),
-    };
+    let examined = examine(&cluster, &stage).await;
+    let acted = acted.and(examined);
     stage.forget_brokers();
     let expect = promise::expect(&shape, cluster.world(), &plan, waited);
     let report = stage.recorder.judge(&Expect { caught_up: caught_up(&acted), ..expect });

@@ -27,6 +27,10 @@ use crate::wire::subscription::{
 /// The first version of JoinGroup in which a member may have a name of its own (KIP-345).
 const STATIC_VERSION: i16 = 5;
 
+/// How much longer than a rebalance may take a join is waited for, as the Java client does: an empty
+/// group first waits for `group.initial.rebalance.delay.ms`, whatever its members say.
+const JOIN_LAPSE: Duration = Duration::from_secs(5);
+
 /// A place in a generation.
 pub struct Seat<I: Io> {
     /// Says that it is taken, on a connection of the member's own, because a join holds up what is
@@ -215,7 +219,7 @@ async fn ask_to_join<I: Io>(
         protocols: vec![protocol],
         reason: None,
     };
-    call(cluster, link, &request, patience(options)).await
+    call(cluster, link, &request, patience(options).saturating_add(JOIN_LAPSE)).await
 }
 
 /// How long a rebalance may take. A member whose client is of the first hour tells no time for it, and
