@@ -327,6 +327,37 @@ mod tests {
         }
     }
 
+    /// As version 1 had it: without generations, and without how far the log is compacted.
+    #[test]
+    fn version_1_is_read_and_written_anew() {
+        let mut old = [MAGIC.as_slice(), &1u32.to_be_bytes(), &[0; 8]].concat();
+        let Checkpoint { start, point, rows, epochs, producers, .. } = sample();
+        old.extend([start.0.to_be_bytes(), point.0.to_be_bytes()].concat());
+        old.extend((rows.len() as u32).to_be_bytes());
+        for row in &rows {
+            old.extend([row.base.0.to_be_bytes(), row.end.0.to_be_bytes()].concat());
+            old.extend(row.size.to_be_bytes());
+            old.extend([row.max_timestamp.to_be_bytes(), row.created_ms.to_be_bytes()].concat());
+        }
+        old.extend((epochs.len() as u32).to_be_bytes());
+        for (epoch, start) in &epochs {
+            old.extend(epoch.0.to_be_bytes());
+            old.extend(start.0.to_be_bytes());
+        }
+        old.extend(producers);
+        let length = old.len() as u32 - 16;
+        old[12..16].copy_from_slice(&length.to_be_bytes());
+        let sum = crc(&[&old[12..]]);
+        old[8..12].copy_from_slice(&sum.to_be_bytes());
+
+        let mut expected = Checkpoint { compacted: Offset(0), ..sample() };
+        expected.rows.iter_mut().for_each(|row| row.generation = 0);
+        assert_eq!(Checkpoint::decode(&old), Ok(expected.clone()));
+        let new = expected.encode();
+        assert_eq!(new[4..8], VERSION.to_be_bytes());
+        assert_eq!(Checkpoint::decode(&new), Ok(expected));
+    }
+
     #[test]
     fn a_newer_version_is_named() {
         let mut bytes = sample().encode();

@@ -27,6 +27,12 @@ impl Epochs {
         self.entries.last().map_or(LeaderEpoch::NONE, |entry| entry.0)
     }
 
+    /// Whose `offset` is, if anything is known of it.
+    pub(super) fn at(&self, offset: Offset) -> LeaderEpoch {
+        let after = self.entries.partition_point(|entry| entry.1 <= offset);
+        after.checked_sub(1).map_or(LeaderEpoch::NONE, |entry| self.entries[entry].0)
+    }
+
     /// `epoch` writes from `start` on. An epoch that is not newer than the latest changes nothing.
     pub(super) fn begin(&mut self, epoch: LeaderEpoch, start: Offset) {
         if epoch <= self.latest() {
@@ -105,6 +111,13 @@ mod tests {
         assert_eq!(end_of(&epochs, 5), (3, 50));
         assert_eq!(end_of(&epochs, 2), (2, 20));
         assert_eq!(end_of(&epochs, 1), (1, 10));
+    }
+
+    #[test]
+    fn offsets_are_of_the_epoch_that_began_last_before_them() {
+        let epochs = table(&[(2, 10), (3, 20)]);
+        let at = |offset| epochs.at(Offset(offset)).0;
+        assert_eq!([9, 10, 19, 20, 99].map(at), [-1, 2, 2, 3, 3]);
     }
 
     #[test]

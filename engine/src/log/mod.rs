@@ -272,6 +272,12 @@ impl<I: Io> Log<I> {
         self.epochs.end_of(epoch, self.end())
     }
 
+    /// The epoch that began at the log's start or before it, and wrote what stands there now;
+    /// [`LeaderEpoch::NONE`] if none is known.
+    pub fn start_epoch(&self) -> LeaderEpoch {
+        self.epochs.at(self.start())
+    }
+
     /// The newest epoch begun or appended, [`LeaderEpoch::NONE`] if there is none.
     pub fn latest_epoch(&self) -> LeaderEpoch {
         self.epochs.latest()

@@ -1,8 +1,8 @@
 //! Produce (key 0), versions 3 to 13, by hand: the request is a view into the frame it came in,
 //! and the record batches in it are ranges, so that they can be split off without a copy.
 //!
-//! Versions 0 to 2 are advertised (librdkafka needs to see them) and not decoded: a broker answers
-//! `UNSUPPORTED_VERSION`, as Kafka 4 does.
+//! Versions 0 to 2 are advertised (librdkafka needs to see them: KAFKA-18659) and not decoded: like a
+//! version of any API that it does not serve, they make a broker close the connection, as in Kafka 4.
 //!
 //! ```text
 //! request   transactional id | acks i16 | timeout ms i32

@@ -153,6 +153,8 @@ fn bodies(api: ApiKey, version: i16, to: &To<'_>) -> Vec<Vec<u8>> {
                 SyncGroupRequestAssignment { member_id: "me".into(), assignment: vec![1; 9] };
             let request = SyncGroupRequest {
                 group_id: group(),
+                protocol_type: Some("consumer".into()),
+                protocol_name: Some("range".into()),
                 assignments: many(share),
                 ..Default::default()
             };

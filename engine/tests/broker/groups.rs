@@ -133,11 +133,38 @@ async fn sync(
         group_id: group.to_owned(),
         generation_id: member.1,
         member_id: member.0.to_owned(),
+        protocol_type: Some("consumer".to_owned()),
+        protocol_name: Some("range".to_owned()),
         assignments: share.into_iter().collect(),
         ..SyncGroupRequest::default()
     };
     let answer = peer.call(version, &request).await;
     (answer.error_code, answer.assignment)
+}
+
+/// KIP-559: from version 5 on a member says what its group is for, and how it shares.
+#[test]
+fn a_sync_of_version_5_says_its_protocol() {
+    with_broker(1, QUICK, async |_, _, mut peer| {
+        coordinator(&mut peer, 4, "nobody").await;
+        for (kind, name) in [(None, None), (Some("consumer"), None), (None, Some("range"))] {
+            for version in [4, 5] {
+                let request = SyncGroupRequest {
+                    group_id: "nobody".to_owned(),
+                    member_id: "me".to_owned(),
+                    protocol_type: kind.map(str::to_owned),
+                    protocol_name: name.map(str::to_owned),
+                    ..SyncGroupRequest::default()
+                };
+                let expected = match version {
+                    5 => ErrorCode::InconsistentGroupProtocol,
+                    _ => ErrorCode::UnknownMemberId,
+                };
+                let answer = peer.call(version, &request).await.error_code;
+                assert_eq!(answer, expected.code(), "{kind:?}, {name:?}, version {version}");
+            }
+        }
+    });
 }
 
 async fn beat(peer: &mut Peer, version: i16, group: &str, member: (&str, i32)) -> i16 {

@@ -3,14 +3,16 @@
 use trialog_engine::id::{LeaderEpoch, NodeId, PartitionIndex};
 use trialog_engine::io::ram::{Loss, Ram};
 use trialog_engine::wire::api::{
-    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, MetadataRequest,
-    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, OffsetForLeaderEpochRequest,
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use trialog_engine::wire::code::ErrorCode;
 
 use super::peer::{Peer, To, batch, fetch_request, start};
 use super::{metadata, offset_at, topic, with_broker};
 
+const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
@@ -48,6 +50,36 @@ fn offsets_of_tiers_are_known_from_their_versions_on() {
                 let found = offset_at(&mut peer, version, &to, name).await;
                 assert_eq!(found, expected, "version {version}, {name}");
             }
+        }
+    });
+}
+
+/// The first offset is told with the epoch that wrote it, which a consumer says again when it asks
+/// whether its log was cut (KIP-320).
+#[test]
+fn the_first_offset_is_of_the_first_epoch() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        let to = topic(&mut peer, "first", &[]).await;
+        peer.produce(9, &to, &batch(&["a", "b"])).await;
+        for version in 4..=11 {
+            let mut epoch = async |timestamp| {
+                let partition = ListOffsetsPartition {
+                    partition_index: to.index.0,
+                    current_leader_epoch: -1,
+                    timestamp,
+                };
+                let topic =
+                    ListOffsetsTopic { name: to.name.to_owned(), partitions: vec![partition] };
+                let request = ListOffsetsRequest {
+                    replica_id: -1,
+                    topics: vec![topic],
+                    ..Default::default()
+                };
+                peer.call(version, &request).await.topics[0].partitions[0].leader_epoch
+            };
+            let newest = epoch(LATEST).await;
+            assert!(newest >= 0, "version {version}");
+            assert_eq!(epoch(EARLIEST).await, newest, "version {version}: there is one epoch only");
         }
     });
 }

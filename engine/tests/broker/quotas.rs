@@ -148,8 +148,10 @@ fn what_cannot_be_is_refused_with_a_reason() {
             assert!(message.contains(reason), "{message}");
         }
         assert_eq!(told(&mut peer, 1, &[], false).await, Ok(vec![]), "nothing was set");
+        assert_eq!(told(&mut peer, 1, &[("ip", 2, None)], false).await, Ok(vec![]));
         for components in [
-            &[("ip", 2, None)][..],
+            &[("ip", 2, None), (USER, 2, None)][..],
+            &[("ip", 0, None)],
             &[(USER, 0, None)],
             &[(USER, 3, None)],
             &[(USER, 2, None), (USER, 1, None)],

@@ -38,9 +38,13 @@ pub async fn cluster<I: Io>(
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
     const BROKERS: i8 = 1;
+    const CONTROLLERS: i8 = 2;
     if request.endpoint_type != BROKERS {
-        // Controllers have no listener of their own here (KIP-919).
-        let code = ErrorCode::MismatchedEndpointType;
+        let code = match request.endpoint_type {
+            // They have no listener of their own here (KIP-919).
+            CONTROLLERS => ErrorCode::MismatchedEndpointType,
+            _ => ErrorCode::UnsupportedEndpointType,
+        };
         incoming.refused(code, code.message());
         return DescribeClusterResponse {
             error_code: code.code(),

@@ -18,6 +18,9 @@ use crate::wire::code::ErrorCode;
 /// The first version of LeaveGroup that names several members.
 const LEAVE_BATCHED: i16 = 3;
 
+/// The first version of SyncGroup that has to say what the group is for, and how it shares (KIP-559).
+const SYNC_SAYS_PROTOCOL: i16 = 5;
+
 /// Takes a member into the group's next generation.
 pub async fn join<I: Io>(
     core: Rc<Core<I>>,
@@ -52,6 +55,12 @@ pub async fn sync<I: Io>(
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
     let group = request.group_id.clone();
+    let says_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if incoming.version >= SYNC_SAYS_PROTOCOL && !says_protocol {
+        let code = ErrorCode::InconsistentGroupProtocol;
+        group_said(&incoming, &group, code.code());
+        return SyncGroupResponse { error_code: code.code(), ..SyncGroupResponse::default() };
+    }
     let command = Command::Sync { ticket: core.ticket(), request };
     let response = match asked(&core, &incoming, &group, command).await {
         Ok(Reply::Synced(response)) => response,

@@ -34,7 +34,11 @@ pub async fn init<I: Io>(
         incoming.warn(&what, "send both, or -1 for both");
         return refuse(ErrorCode::InvalidRequest);
     }
-    if request.transactional_id.as_ref().is_some_and(|id| !id.is_empty()) {
+    if request.transactional_id.as_ref().is_some_and(String::is_empty) {
+        incoming.warn("InitProducerId with an empty transactional id", "leave it unset");
+        return refuse(ErrorCode::InvalidRequest);
+    }
+    if request.transactional_id.is_some() {
         incoming.warn("transactions are not served", "leave transactional.id unset");
         return refuse(ErrorCode::CoordinatorNotAvailable);
     }

@@ -21,6 +21,8 @@ use crate::wire::code::ErrorCode;
 
 const USER: &str = "user";
 const CLIENT_ID: &str = "client-id";
+/// Kafka has quotas of addresses, too (KIP-612): here nobody has one.
+const IP: &str = "ip";
 
 /// Why a request is refused, for its answer.
 type Failure = (ErrorCode, String);
@@ -35,7 +37,7 @@ fn invalid(message: &str) -> Failure {
 }
 
 fn unknown_type(name: &str) -> Failure {
-    let what = if name == "ip" { "quotas of addresses are" } else { "such an entity type is" };
+    let what = if name == IP { "quotas of addresses are" } else { "such an entity type is" };
     invalid(&format!("'{name}': {what} not known here; there are {USER} and {CLIENT_ID}"))
 }
 
@@ -98,6 +100,10 @@ fn described<I: Io>(
         let place = match component.entity_type.as_str() {
             USER => &mut user,
             CLIENT_ID => &mut client_id,
+            IP if request.components.len() == 1 => {
+                return Match::of(component).map(|_| Vec::new());
+            }
+            IP => return Err(invalid("an ip is not combined with other entity types")),
             other => return Err(unknown_type(other)),
         };
         if place.replace(Match::of(component)?).is_some() {

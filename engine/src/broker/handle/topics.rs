@@ -246,6 +246,10 @@ async fn delete_one<I: Io>(
         let message = "give a name or an id, not both".to_owned();
         return Err((ErrorCode::InvalidRequest, message));
     }
+    if name.is_none() && id == TopicId::NONE {
+        let message = "give a name or an id".to_owned();
+        return Err((ErrorCode::InvalidRequest, message));
+    }
     let image = core.shared.image();
     let client = &incoming.client;
     let topic = super::find_topic(&image, client, Operation::Delete, name.unwrap_or(""), id)

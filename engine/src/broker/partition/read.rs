@@ -110,7 +110,7 @@ impl<I: Io> Owner<I> {
         let found = match timestamp {
             timestamp::LATEST => return Ok(named(end, self.epoch)),
             timestamp::EARLIEST | timestamp::EARLIEST_LOCAL => {
-                return Ok(named(self.log.start(), LeaderEpoch::NONE));
+                return Ok(named(self.log.start(), self.log.start_epoch()));
             }
             timestamp::MAX => self.log.max_timestamp(end).await,
             timestamp::LATEST_TIERED | timestamp::EARLIEST_PENDING_UPLOAD => Ok(None),
