@@ -63,7 +63,7 @@ impl Broker {
         let shared = Shared::new(Options {
             config: config::Broker::parse::<&str, &str>([]).expect("the defaults are legal"),
             data: dir.join("data"),
-            listen: "127.0.0.1:0".parse().expect("an address"),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             admin: None,
             cores: 1,
         });
@@ -128,7 +128,7 @@ pub fn serve(data: &Path, settings: &[(&str, &str)]) {
     let shared = Shared::new(Options {
         config: config::Broker::parse(settings.iter().copied()).expect("settings are legal"),
         data: data.to_owned(),
-        listen: "127.0.0.1:0".parse().expect("an address"),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         cores: 1,
         admin: Some(AdminWish {
             address: "127.0.0.1:0".parse().expect("an address"),

@@ -416,6 +416,10 @@ probes! {
     /// A connection could not be accepted.
     #[beyond = "simulated machines have as many sockets as they like"]
     AcceptFailed,
+    /// A connection is closed because its address has as many as it may.
+    AddressTurnedAway,
+    /// A connection waits because there are as many as there may be.
+    DoorFull,
     /// A produce is answered before its flush, because its time is up.
     ProduceLate,
     /// A batch is refused for what is in it.

@@ -9,16 +9,17 @@ use super::dispatch::Client;
 use crate::io::Io;
 
 /// This broker as the client can reach it: at the address that it used, unless another one is
-/// configured.
+/// configured for the listener that it came through.
 pub fn address<I: Io>(core: &Core<I>, client: &Client) -> (String, u16) {
-    match core.shared.config.advertised_listeners.first() {
+    let mut advertised = core.shared.config.advertised_listeners.iter();
+    match advertised.find(|one| *one.name == *client.listener) {
         Some(advertised) => (advertised.host.clone(), advertised.port),
         None => {
             if looks_mapped(client.local, client.address) && !core.hinted_mapping.replace(true) {
                 info!(local = %client.local, client = %client.address,
                     "clients seem to come through a port mapping; if they cannot connect a \
                      second time, give the address they use with \
-                     --set advertised.listeners=PLAINTEXT://HOST:PORT");
+                     --set advertised.listeners={}://HOST:PORT", client.listener);
             }
             (client.local.ip().to_string(), client.local.port())
         }

@@ -10,6 +10,7 @@
 //! arrive, and all frames of a core share one budget. Must not know what is in a frame.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -58,11 +59,11 @@ struct Asked {
     received: Instant,
 }
 
-/// Serves `connection` until it ends. Returns when nothing of it is left.
-pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection) {
+/// Serves `connection`, which came in through the listener of that name, until it ends. Returns when nothing of it is left.
+pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection, listener: Arc<str>) {
     let in_flight_max = core.shared.config.requests_in_flight_max;
     let link = Link::new(core.io.now(), in_flight_max);
-    let client = Rc::new(Client::new(&core, &connection, link.clone()));
+    let client = Rc::new(Client::new(&core, &connection, listener, link.clone()));
     let (answers, replies) = mpsc::channel(in_flight_max);
     let queue = Queue { answers, link: link.clone() };
     let (done, mut writer_done) = tokio::sync::oneshot::channel();

@@ -80,7 +80,7 @@ pub struct Client {
     /// Kafka.
     pub principal: &'static str,
     /// The listener it came through.
-    pub listener: &'static str,
+    pub listener: Arc<str>,
     /// Its address.
     pub address: SocketAddr,
     /// The address it reached this broker at.
@@ -115,10 +115,15 @@ pub struct Incoming {
 
 impl Client {
     /// Somebody who has just connected.
-    pub fn new<I: Io>(core: &Core<I>, connection: &I::Connection, link: Rc<Link>) -> Self {
+    pub fn new<I: Io>(
+        core: &Core<I>,
+        connection: &I::Connection,
+        listener: Arc<str>,
+        link: Rc<Link>,
+    ) -> Self {
         let client = Client {
             principal: "User:ANONYMOUS",
-            listener: "PLAINTEXT",
+            listener,
             address: connection.peer_address(),
             local: connection.local_address(),
             link,
@@ -128,7 +133,7 @@ impl Client {
             name: RefCell::default(),
             measured: Cell::default(),
         };
-        trace!(core = %core.id, client = %client.address, listener = client.listener, "connected");
+        trace!(core = %core.id, client = %client.address, listener = %client.listener, "connected");
         client
     }
 

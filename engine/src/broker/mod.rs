@@ -18,6 +18,7 @@ mod compacting;
 mod conn;
 mod data;
 mod dispatch;
+mod door;
 mod gauge;
 mod handle;
 mod host;
@@ -48,6 +49,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{error, info, warn};
 
@@ -61,8 +63,8 @@ use crate::config;
 use crate::id::{CoreId, NodeId};
 use crate::io::{self, Connection, Io, Listener, Pool, watch};
 use crate::limit::{
-    CONNECTIONS_MAX, INBOX_MESSAGES_MAX, LOGS_CLOSED_AT_ONCE_MAX, METADATA_ORDERS_MAX,
-    REQUEST_MEMORY_MAX, ROOM_RETRY_PAUSE, TURN_INTERVAL,
+    CONNECTIONS_MAX, DOOR_RETRY_PAUSE, INBOX_MESSAGES_MAX, LOGS_CLOSED_AT_ONCE_MAX,
+    METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX, ROOM_RETRY_PAUSE, TURN_INTERVAL,
 };
 use crate::machine::group::Ticket;
 use crate::machine::{BrokerConfigs, Command, Image, Refusal, Reply, Topic, place};
@@ -78,12 +80,35 @@ pub struct Options {
     pub config: config::Broker,
     /// Its data folder.
     pub data: PathBuf,
-    /// Where it listens.
-    pub listen: SocketAddr,
+    /// Where it listens for clients, in one place at least.
+    pub listen: Vec<Listen>,
     /// Where it answers operators over HTTP, if anywhere.
     pub admin: Option<AdminWish>,
     /// How many cores it runs on, 1 or more.
     pub cores: u16,
+}
+
+/// Where a broker listens for clients, and what that is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+impl From<SocketAddr> for Listen {
+    /// A listener with Kafka's usual name.
+    fn from(address: SocketAddr) -> Listen {
+        Listen { name: "PLAINTEXT".into(), address }
+    }
+}
+
+/// A listener that is open.
+#[derive(Clone)]
+struct Open<L> {
+    name: Arc<str>,
+    listener: L,
 }
 
 /// Why a broker did not start, or ended.
@@ -99,7 +124,10 @@ pub enum BrokerError {
     #[error("the broker cannot join its cluster: {0}")]
     Register(String),
     /// The listening socket could not be opened.
-    #[error("cannot listen on {address}: {error}; choose another address with --listen")]
+    #[error(
+        "cannot listen on {address}: {error}; choose another address with --listen, or with the \
+         setting listeners"
+    )]
     Listen {
         /// The address asked for.
         address: SocketAddr,
@@ -128,7 +156,7 @@ pub enum BrokerError {
 pub struct Shared<I: Io> {
     config: config::Broker,
     data: PathBuf,
-    listen: SocketAddr,
+    listen: Vec<Listen>,
     node: NodeId,
     inboxes: Vec<inbox::Sender<shard::Message<I::File>>>,
     group_inboxes: Vec<inbox::Sender<group::Ask>>,
@@ -137,7 +165,7 @@ pub struct Shared<I: Io> {
     images: watch::Sender<Arc<Image>>,
     orders: mpsc::Sender<Order>,
     orders_taken: Mutex<Option<mpsc::Receiver<Order>>>,
-    listener: watch::Sender<Option<I::Listener>>,
+    listeners: watch::Sender<Option<Vec<Open<I::Listener>>>>,
     admin: Option<AdminWish>,
     /// Where the admin listener is.
     admin_address: watch::Sender<Option<SocketAddr>>,
@@ -151,6 +179,7 @@ pub struct Shared<I: Io> {
     /// One for each core.
     tallies: Vec<Arc<tally::Tally>>,
     room: room::Room,
+    door: door::Door,
     has_listened: AtomicBool,
     meters: quota::Meters,
     /// Where partitions stand: at the start what the last clean stop told, at the end what the cores
@@ -254,10 +283,11 @@ impl<I: Io> Shared<I> {
     /// A broker that has not started. Every core then calls [`run`] with it.
     ///
     /// # Panics
-    /// If there are no cores.
+    /// If there are no cores, or no listeners.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
         assert!(options.cores > 0, "a broker has at least one core");
+        assert!(!options.listen.is_empty(), "a broker has at least one listener");
         let mut inboxes = Vec::new();
         let mut group_inboxes = Vec::new();
         let mut receivers = Vec::new();
@@ -280,12 +310,13 @@ impl<I: Io> Shared<I> {
             images: watch::channel(Arc::new(Image::default())).0,
             orders,
             orders_taken: Mutex::new(Some(taken)),
-            listener: watch::channel(None).0,
+            listeners: watch::channel(None).0,
             admin: options.admin,
             admin_address: watch::channel(None).0,
             ended: watch::channel(false).0,
             tallies: (0..options.cores).map(|_| Arc::default()).collect(),
             room: room::Room::default(),
+            door: door::Door::default(),
             has_listened: AtomicBool::new(false),
             stop: watch::channel(false).0,
             running: watch::channel(0).0,
@@ -302,11 +333,21 @@ impl<I: Io> Shared<I> {
         self.stop.send_replace(true);
     }
 
-    /// The address it listens on, once it does.
+    /// The address it listens on, once it does: the first one of several.
     pub async fn listening(&self) -> Option<SocketAddr> {
-        let mut listener = self.listener.subscribe();
-        let open = listener.wait_for(Option::is_some).await.ok()?;
-        open.as_ref().map(Listener::local_address)
+        let all = self.listening_everywhere().await?;
+        all.first().map(|listen| listen.address)
+    }
+
+    /// Everywhere it listens, once it does, with the real ports.
+    pub async fn listening_everywhere(&self) -> Option<Vec<Listen>> {
+        let mut listeners = self.listeners.subscribe();
+        let open = listeners.wait_for(Option::is_some).await.ok()?;
+        let listen = |open: &Open<I::Listener>| Listen {
+            name: open.name.clone(),
+            address: open.listener.local_address(),
+        };
+        open.as_ref().map(|open| open.iter().map(listen).collect())
     }
 
     /// The address at which it answers operators over HTTP, if it does.
@@ -473,8 +514,8 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
     } else {
         None
     };
-    let listener = {
-        let mut opened = core.shared.listener.subscribe();
+    let listeners = {
+        let mut opened = core.shared.listeners.subscribe();
         let opened = tokio::select! {
             biased; // A broker that is told to stop does not begin.
             _ = stop.wait_for(|stop| *stop) => return Err(BrokerError::NotStarted),
@@ -499,9 +540,9 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
     tokio::select! {
         biased; // A stop ends accepting at once.
         _ = stop.wait_for(|stop| *stop) => {}
-        () = accept(&core, listener) => {}
+        _ = join_all(listeners.into_iter().map(|open| accept(&core, open))) => {}
     }
-    core.shared.listener.send_replace(None);
+    core.shared.listeners.send_replace(None);
     shard::close(&core).await;
     core.shared.lock_rows().extend(core.shard.take_rows());
     core.shared.running.send_modify(|running| *running -= 1);
@@ -555,10 +596,12 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
     }
     *shared.lock_rows() = stood.unwrap_or_default();
     shared.publish(host.image());
-    let listener = io
-        .listen(shared.listen)
-        .await
-        .map_err(|error| BrokerError::Listen { address: shared.listen, error })?;
+    let mut listeners = Vec::new();
+    for Listen { name, address } in &shared.listen {
+        let failed = |error| BrokerError::Listen { address: *address, error };
+        let listener = io.listen(*address).await.map_err(failed)?;
+        listeners.push(Open { name: name.clone(), listener });
+    }
     let orders = {
         let mut taken = shared.orders_taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.take().expect("core 0 runs once")
@@ -572,7 +615,7 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
         }
     });
     shared.has_listened.store(true, Ordering::Relaxed);
-    shared.listener.send_replace(Some(listener));
+    shared.listeners.send_replace(Some(listeners));
     Ok((claim, host_done))
 }
 
@@ -610,31 +653,64 @@ async fn register<I: Io>(
     }
 }
 
-async fn accept<I: Io>(core: &Rc<Core<I>>, listener: I::Listener) {
+async fn accept<I: Io>(core: &Rc<Core<I>>, Open { name, listener }: Open<I::Listener>) {
     loop {
-        match listener.accept().await {
-            Ok(connection) if core.connections.get() >= CONNECTIONS_MAX => {
-                warn!(client = %connection.peer_address(), limit = CONNECTIONS_MAX,
-                    "closing a new connection: this core has as many as it takes");
-                core.tally.turned_away.add(1);
-                connection.close();
-            }
-            Ok(connection) => {
-                core.connections.set(core.connections.get() + 1);
-                core.tally.accepted.add(1);
-                core.tally.connections.set(core.connections.get() as u64);
-                let core = core.clone();
-                let io = core.io.clone();
-                io.spawn(async move {
-                    conn::serve(core.clone(), connection).await;
-                    core.connections.set(core.connections.get() - 1);
-                    core.tally.connections.set(core.connections.get() as u64);
-                });
-            }
+        let connection = match listener.accept().await {
+            Ok(connection) => connection,
             Err(error) => {
                 probe::hit(Probe::AcceptFailed);
                 warn!(%error, "could not accept a connection");
                 core.io.sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let peer = connection.peer_address();
+        if !admit(core, peer).await {
+            core.tally.turned_away.add(1);
+            connection.close();
+            continue;
+        }
+        core.connections.set(core.connections.get() + 1);
+        core.tally.accepted.add(1);
+        core.tally.connections.set(core.connections.get() as u64);
+        let (core, name) = (core.clone(), name.clone());
+        let io = core.io.clone();
+        io.spawn(async move {
+            conn::serve(core.clone(), connection, name).await;
+            core.shared.door.leave(peer);
+            core.connections.set(core.connections.get() - 1);
+            core.tally.connections.set(core.connections.get() as u64);
+        });
+    }
+}
+
+/// Lets a new connection in through the door, once there is room; false if it is to be closed.
+async fn admit<I: Io>(core: &Core<I>, peer: SocketAddr) -> bool {
+    if core.connections.get() >= CONNECTIONS_MAX {
+        warn!(client = %peer, limit = CONNECTIONS_MAX,
+            "closing a new connection: this core has as many as it takes");
+        return false;
+    }
+    let mut told = false;
+    loop {
+        let config = core.config();
+        let (most, most_of) = (config.connections_max, config.connections_max_of(peer.ip()));
+        match core.shared.door.enter(peer, most, most_of) {
+            door::Entry::In => return true,
+            door::Entry::FullOfAddress => {
+                probe::hit(Probe::AddressTurnedAway);
+                warn!(client = %peer, limit = most_of,
+                    "closing a new connection: its address has as many as it may; raise \
+                     max.connections.per.ip, or name the address in max.connections.per.ip.overrides");
+                return false;
+            }
+            door::Entry::Full => {
+                if !std::mem::replace(&mut told, true) {
+                    probe::hit(Probe::DoorFull);
+                    warn!(client = %peer, limit = most,
+                        "new connections wait until others have ended; raise max.connections");
+                }
+                core.io.sleep(DOOR_RETRY_PAUSE).await;
             }
         }
     }

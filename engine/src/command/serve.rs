@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use trialog_engine::broker::{self, AdminWish, BrokerError, DataError, Options, Shared};
+use trialog_engine::broker::{self, AdminWish, BrokerError, DataError, Listen, Options, Shared};
 use trialog_engine::config;
 use trialog_engine::id::CoreId;
 use trialog_engine::io::kernel::{self, Carrier, KernelIo};
@@ -44,7 +44,7 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
     }
     let listen = resolve(&config.listeners)?;
     let admin = admin(&config)?;
-    check_advertised(&config.advertised_listeners)?;
+    check_advertised(&config.listeners, &config.advertised_listeners)?;
     runtime::show_reports("info");
     if !adapted.without_effect.is_empty() {
         tracing::info!(
@@ -105,8 +105,8 @@ async fn serve(options: Options, told: &Told, output: &mut Output) -> Result<(),
             outcome.note(end);
         }
         () = signals.next() => {}
-        Some(address) = shared.listening() => {
-            greet(address, shared.admin_address(), told, output)?;
+        Some(listening) = shared.listening_everywhere() => {
+            greet(&listening, shared.admin_address(), told, output)?;
             tokio::select! {
                 biased;
                 Some(end) = ends.recv() => {
@@ -166,15 +166,23 @@ impl Outcome {
 /// The first lines: where it listens, for programs that wait for it, and what to do next, for
 /// people.
 fn greet(
-    address: SocketAddr,
+    listening: &[Listen],
     admin: Option<SocketAddr>,
     told: &Told,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    let address = listening.first().expect("a broker listens somewhere").address;
+    let named = |one: &Listen| format!("{}://{}", one.name, one.address);
+    let everywhere: Vec<String> = listening.iter().map(named).collect();
+    let line = match listening {
+        [_] => format!("listening on {address}"),
+        _ => format!("listening on {}", everywhere.join(", ")),
+    };
     output.line(
-        &format!("listening on {address}"),
+        &line,
         &json!({
             "listening": address.to_string(),
+            "listeners": everywhere,
             "admin": admin.map(|admin| admin.to_string()),
             "data": told.data,
             "cores": told.cores,
@@ -280,15 +288,13 @@ fn check(key: &str, value: &str) -> Result<(), config::ConfigError> {
     key.check(&config::given::plain(key, value))
 }
 
-/// The one address to listen on.
-fn resolve(listeners: &[config::Listener]) -> Result<SocketAddr, Failure> {
-    let [listener] = listeners else {
-        return Err(Failure::Usage(format!(
-            "listeners names {} addresses, and this version listens on one",
-            listeners.len()
-        )));
+/// Where to listen for clients.
+fn resolve(listeners: &[config::Listener]) -> Result<Vec<Listen>, Failure> {
+    let listen = |listener: &config::Listener| {
+        let (name, address) = (listener.name.as_str().into(), resolve_one(listener)?);
+        Ok(Listen { name, address })
     };
-    resolve_one(listener)
+    listeners.iter().map(listen).collect()
 }
 
 /// Where to answer operators.
@@ -318,12 +324,17 @@ fn every_interface() -> &'static str {
     if takes_both && UdpSocket::bind("[::]:0").is_ok() { "::" } else { "0.0.0.0" }
 }
 
-/// Clients must be able to connect to what they are told.
-fn check_advertised(advertised: &[config::Listener]) -> Result<(), Failure> {
-    if advertised.len() > 1 {
+/// Clients must be able to connect to what they are told, and somebody must be told it.
+fn check_advertised(
+    listeners: &[config::Listener],
+    advertised: &[config::Listener],
+) -> Result<(), Failure> {
+    let is_there = |one: &config::Listener| listeners.iter().any(|there| there.name == one.name);
+    if let Some(one) = advertised.iter().find(|one| !is_there(one)) {
+        let names: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
         return Err(Failure::Usage(format!(
-            "advertised.listeners names {} addresses, and this version has one listener",
-            advertised.len()
+            "advertised.listeners has '{one}', and there is no listener of that name; there is {}",
+            names.join(", ")
         )));
     }
     // 0.0.0.0 and :: stand for all addresses of whoever reads them.

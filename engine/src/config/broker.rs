@@ -4,6 +4,7 @@ mod keys;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::kind::{boolean, list};
@@ -64,6 +65,12 @@ pub struct Broker {
     pub fetch_sessions_max: usize,
     /// `connections.max.idle.ms`; `None` for never.
     pub connections_idle_ms_max: Option<u64>,
+    /// `max.connections`
+    pub connections_max: usize,
+    /// `max.connections.per.ip`
+    connections_per_address_max: usize,
+    /// `max.connections.per.ip.overrides`
+    connections_of_address_max: BTreeMap<IpAddr, usize>,
     /// `socket.request.max.bytes`
     pub request_bytes_max: usize,
     /// `queued.max.request.bytes`; `None` for what there is.
@@ -171,6 +178,12 @@ impl Broker {
             fetch_max_bytes: narrow(number("fetch.max.bytes")),
             fetch_sessions_max: narrow(number("max.incremental.fetch.session.cache.slots")),
             connections_idle_ms_max: u64::try_from(number("connections.max.idle.ms")).ok(),
+            connections_max: narrow(number("max.connections")),
+            connections_per_address_max: narrow(number("max.connections.per.ip")),
+            connections_of_address_max: parse_address_limits(&text(
+                "max.connections.per.ip.overrides",
+            ))
+            .expect("checked by its kind"),
             request_bytes_max: narrow(number("socket.request.max.bytes")),
             queued_bytes_max: usize::try_from(number("queued.max.request.bytes"))
                 .ok()
@@ -188,6 +201,13 @@ impl Broker {
             given,
             dynamic,
         }
+    }
+
+    /// How many connections an address may have.
+    #[must_use]
+    pub fn connections_max_of(&self, address: IpAddr) -> usize {
+        let own = self.connections_of_address_max.get(&address.to_canonical());
+        own.copied().unwrap_or(self.connections_per_address_max)
     }
 
     /// Everything that is set for a key, the winner first: for this broker, for all, at the start.
@@ -281,6 +301,21 @@ pub(super) fn parse_listeners(value: &str) -> Option<Vec<Listener>> {
         listeners.push(Listener { name, host, port: port.parse().ok()? });
     }
     Some(listeners)
+}
+
+/// `address:number` pairs, separated by commas; `None` if one is not legal, or named twice.
+pub(super) fn parse_address_limits(value: &str) -> Option<BTreeMap<IpAddr, usize>> {
+    let mut limits = BTreeMap::new();
+    for pair in list(value).filter(|pair| !pair.is_empty()) {
+        let (address, most) = pair.rsplit_once(':')?;
+        let address = address.trim().trim_start_matches('[').trim_end_matches(']');
+        let address: IpAddr = address.parse().ok()?;
+        let most: i32 = most.trim().parse().ok()?;
+        if limits.insert(address.to_canonical(), usize::try_from(most).ok()?).is_some() {
+            return None;
+        }
+    }
+    Some(limits)
 }
 
 /// The one address in a value, or none for `off`; `None` if the value is neither.

@@ -103,6 +103,11 @@ pub fn meaning(key: &str) -> Option<Meaning> {
     if let Some(&Refusal { because, harmless: unless, .. }) = refusal(key) {
         return Some(Meaning::Refused { because, unless });
     }
+    if of_listener(key) == Some("max.connections") {
+        return Some(Meaning::NoEffect(
+            "connections are bounded over all listeners: max.connections, max.connections.per.ip",
+        ));
+    }
     let key = of_listener(key).unwrap_or(key);
     let group = WITHOUT_EFFECT.iter().find(|group| has(group.keys, key))?;
     Some(Meaning::NoEffect(group.because))

@@ -25,6 +25,8 @@ pub enum Kind {
     Listeners,
     /// One address, `host:port`, or `off`.
     AddressOrOff,
+    /// Numbers by address, `address:number`, separated by commas.
+    AddressLimits,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Kind::Folder => !value.is_empty() && !value.contains([',', '\0']),
             Kind::Listeners => super::broker::parse_listeners(value).is_some(),
             Kind::AddressOrOff => super::broker::parse_address_or_off(value).is_some(),
+            Kind::AddressLimits => super::broker::parse_address_limits(value).is_some(),
         }
     }
 
@@ -53,7 +56,7 @@ impl Kind {
     pub fn code(&self) -> i8 {
         match self {
             Kind::Bool => 1,
-            Kind::OneOf(_) | Kind::Folder | Kind::AddressOrOff => 2,
+            Kind::OneOf(_) | Kind::Folder | Kind::AddressOrOff | Kind::AddressLimits => 2,
             Kind::Int(..) => 3,
             Kind::Long(..) => 5,
             Kind::Ratio(..) => 6,
@@ -93,6 +96,9 @@ impl fmt::Display for Kind {
                 write!(f, "one or more of {}, separated by commas", words.join(", "))
             }
             Kind::Folder => f.write_str("the path of one folder"),
+            Kind::AddressLimits => f.write_str(
+                "addresses with numbers like 10.0.0.7:100, separated by commas, each address once",
+            ),
             Kind::AddressOrOff => f.write_str("one address like 127.0.0.1:9644, or off"),
             Kind::Listeners => f.write_str(
                 "addresses like PLAINTEXT://127.0.0.1:9092, separated by commas, each name once; \
@@ -132,6 +138,16 @@ mod tests {
         }
         assert!(Kind::Bool.takes("TRUE"));
         assert!(!Kind::Bool.takes("yes"));
+    }
+
+    #[test]
+    fn addresses_have_limits() {
+        for good in ["", "10.0.0.7:0", "10.0.0.7:5, fe80::1:20,[::1]:3"] {
+            assert!(Kind::AddressLimits.takes(good), "{good}");
+        }
+        for bad in ["10.0.0.7", "broker:5", "10.0.0.7:-1", "10.0.0.7:1,::ffff:10.0.0.7:2"] {
+            assert!(!Kind::AddressLimits.takes(bad), "{bad}");
+        }
     }
 
     #[test]

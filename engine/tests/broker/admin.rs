@@ -48,6 +48,12 @@ pub async fn set(peer: &mut Peer, topic: &str, key: &str, value: &str) {
     assert_eq!(edit(peer, topic, false, &[(key, 0, Some(value))]).await, (0, None));
 }
 
+/// Sets one setting of all brokers.
+pub async fn set_of_brokers(peer: &mut Peer, key: &str, value: &str) {
+    let all = (BROKER, "");
+    assert_eq!(edit_of(peer, all, false, &[(key, 0, Some(value))]).await, (0, None));
+}
+
 async fn edit_of(
     peer: &mut Peer,
     (resource_type, name): (i8, &str),
@@ -236,6 +242,29 @@ fn topics_are_described_page_by_page() {
         let codes: Vec<_> =
             peer.call(0, &request).await.topics.iter().map(|topic| topic.error_code).collect();
         assert_eq!(codes, [0, ErrorCode::UnknownTopicOrPartition.code()]);
+    });
+}
+
+#[test]
+fn what_names_nothing_is_refused_for_that() {
+    with_broker(1, &[], async |_, _, mut peer| {
+        for (endpoint_type, code) in
+            [(2, ErrorCode::MismatchedEndpointType), (3, ErrorCode::UnsupportedEndpointType)]
+        {
+            let request = DescribeClusterRequest { endpoint_type, ..Default::default() };
+            assert_eq!(peer.call(1, &request).await.error_code, code.code(), "{endpoint_type}");
+        }
+        let topics = vec![DeleteTopicState::default()];
+        let answer = peer.call(6, &DeleteTopicsRequest { topics, ..Default::default() }).await;
+        assert_eq!(answer.responses[0].error_code, ErrorCode::InvalidRequest.code());
+        let request = InitProducerIdRequest {
+            transactional_id: Some(String::new()),
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        };
+        let answer = peer.call(4, &request).await;
+        assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code());
     });
 }
 

@@ -3,6 +3,7 @@
 
 mod admin;
 mod amplify;
+mod door;
 mod durability;
 mod groups;
 mod hostile;
@@ -189,6 +190,29 @@ fn a_long_row_of_produces_is_cut_into_trains() {
             let answer = peer.receive_produce(9).await;
             assert_eq!((answer.error, answer.base_offset.0), expected, "answer {number}");
         }
+    });
+}
+
+/// QUEUE-1: many are sent at once, and three at a time wait for the disk.
+#[test]
+fn no_more_requests_are_under_way_than_may_be() {
+    with_broker(1, &[("trialog.requests.in.flight.max", "3")], async |ram, shared, mut peer| {
+        let to = topic(&mut peer, "three-by-three", &[]).await;
+        peer.hold();
+        for _ in 0..60 {
+            peer.send_produce(9, &to, -1, &batch(&["x"])).await;
+        }
+        peer.release().await;
+        let mut most = 0;
+        for _ in 0..2000 {
+            let waiting = shared.readings().iter().map(|reading| reading.waiting).sum::<u64>();
+            most = most.max(waiting);
+            ram.sleep(Duration::from_nanos(100)).await;
+        }
+        for _ in 0..60 {
+            assert_eq!(peer.receive_produce(9).await.error, ErrorCode::None);
+        }
+        assert_eq!(most, 3);
     });
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trialog_engine::broker::{self, AdminWish, Options, Shared};
+use trialog_engine::broker::{self, AdminWish, Listen, Options, Shared};
 use trialog_engine::config;
 use trialog_engine::id::{
     CoreId, CorrelationId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
@@ -41,10 +41,15 @@ pub fn prepare(
     admin: Option<AdminWish>,
 ) -> Arc<Shared<Ram>> {
     let config = config::Broker::parse(settings.iter().copied()).expect("legal settings");
+    let listen = |listener: &config::Listener| {
+        let address = format!("{}:{}", listener.host, listener.port);
+        let address = address.parse().expect("an address");
+        Listen { name: listener.name.as_str().into(), address }
+    };
     Shared::new(Options {
+        listen: config.listeners.iter().map(listen).collect(),
         config,
         data: PathBuf::from("/data"),
-        listen: "127.0.0.1:9092".parse().expect("an address"),
         admin,
         cores,
     })
@@ -73,7 +78,11 @@ pub struct Peer {
 
 impl Peer {
     pub async fn connect(ram: &Ram, broker: &Shared<Ram>) -> Peer {
-        let address: SocketAddr = broker.listening().await.expect("it listens");
+        let address = broker.listening().await.expect("it listens");
+        Peer::connect_to(ram, address).await
+    }
+
+    pub async fn connect_to(ram: &Ram, address: SocketAddr) -> Peer {
         let connection = ram.connect(address).await.expect("it accepts");
         Peer { connection, name: "peer", sent: 0, buf: Vec::new(), held: None }
     }

@@ -1,6 +1,7 @@
 //! A broker that stops and starts again under its clients: leaders' epochs rise, connections end,
 //! and nobody who writes or reads notices more than a pause.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ fn start(ram: &Ram) -> (Arc<Shared<Ram>>, oneshot::Receiver<()>) {
     let shared = Shared::new(broker::Options {
         config: config::Broker::parse::<&str, &str>([]).expect("legal settings"),
         data: PathBuf::from("/data"),
-        listen: BROKER.parse().expect("an address"),
+        listen: vec![BROKER.parse::<SocketAddr>().expect("an address").into()],
         admin: None,
         cores: 1,
     });

@@ -23,11 +23,11 @@ mod producers;
 pub mod quota;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use trialog_engine::broker::Reading;
 use trialog_engine::id::{Offset, PartitionIndex};
-use trialog_engine::limit::PARTITION_MESSAGES_MAX;
 
 use crate::world::{Process, World};
 
@@ -196,7 +196,6 @@ impl Watch {
             }
         }
         wrong.extend(disk::check_named(world, broker.machine, data, reading, before));
-        wrong.extend(check_bounds(reading));
         wrong.extend(check_room(reading, hurt));
         let at = world.now();
         for violation in wrong {
@@ -235,6 +234,37 @@ impl Watch {
         }
     }
 
+    /// DOOR-1: a broker serves no more connections than it may, of all and of one address. Each core may
+    /// hold one more of each listener, that waits to be let in.
+    pub fn look_at_door(
+        &mut self,
+        world: &World,
+        broker: Process,
+        ports: &[u16],
+        cores: u16,
+        (most, most_of): (usize, usize),
+    ) {
+        let peers = world.net(|net| {
+            let accepted = |port: &u16| net.accepted(broker.machine, broker.number, *port);
+            ports.iter().flat_map(accepted).collect::<Vec<_>>()
+        });
+        let mut of: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        peers.iter().for_each(|peer| *of.entry(*peer).or_default() += 1);
+        let waiting = ports.len() * usize::from(cores);
+        let mut wrong = Vec::new();
+        if peers.len() > most.saturating_add(waiting) {
+            wrong.push(format!("{} connections, {most} at most", peers.len()));
+        }
+        for (address, count) in of {
+            if count > most_of.saturating_add(waiting) {
+                wrong.push(format!("{count} connections of {address}, {most_of} at most"));
+            }
+        }
+        for text in wrong {
+            self.report(world.now(), broker.machine, Violation { id: "DOOR-1", text });
+        }
+    }
+
     /// Something else that must hold does not, as was seen `at` that time on this machine.
     pub fn report(&mut self, at: u64, machine: usize, violation: Violation) {
         let Violation { id: found_by, text } = violation;
@@ -263,16 +293,6 @@ fn check_room(reading: &Reading, hurt: bool) -> Option<Violation> {
     (reading.failed && !hurt).then(|| Violation {
         id: "ROOM-1",
         text: format!("the log of {} is out of use, and its disk never failed", name(reading)),
-    })
-}
-
-/// QUEUE-1: what waits for a flush is bounded.
-fn check_bounds(reading: &Reading) -> Option<Violation> {
-    // What came with one turn of the owner may exceed one queue by the group behind it.
-    let most = 4 * PARTITION_MESSAGES_MAX as u64;
-    (reading.waiting > most).then(|| Violation {
-        id: "QUEUE-1",
-        text: format!("{} produces wait for a flush of {}", reading.waiting, name(reading)),
     })
 }
 

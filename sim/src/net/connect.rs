@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Result};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::Waker;
 
 use super::link::Hindrance;
@@ -105,6 +105,17 @@ impl Net {
                 None
             }
         }
+    }
+
+    /// At the other ends of all connections that a process has accepted at a port and not closed.
+    pub fn accepted(&self, machine: usize, process: u64, port: u16) -> Vec<IpAddr> {
+        let waiting = self.listeners.get(&(machine, port)).map(|listener| &listener.backlog);
+        let is_there = |(id, connection): &(&u64, &Connection)| {
+            connection.ends[1].serves(machine, process, port)
+                && !waiting.is_some_and(|waiting| waiting.contains(id))
+        };
+        let there = self.connections.iter().filter(is_there);
+        there.map(|(_, connection)| connection.ends[0].address().ip()).collect()
     }
 
     /// Begins to connect; the number is for [`Net::connected`].

@@ -53,6 +53,16 @@ impl Connection {
 }
 
 impl End {
+    /// Whether this is a server's end of that process at that port, and open.
+    pub(super) fn serves(&self, machine: usize, process: u64, port: u16) -> bool {
+        let (is_its, is_open) = ((self.machine, self.process), !self.closed && !self.gone);
+        is_its == (machine, process) && self.address.port() == port && is_open
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(super) fn new(machine: usize, process: u64, boot: u64, address: SocketAddr) -> Self {
         End {
             machine,

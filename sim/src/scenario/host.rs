@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trialog_engine::broker::{self, AdminWish};
+use trialog_engine::broker::{self, AdminWish, Listen};
 use trialog_engine::config;
 use trialog_engine::id::CoreId;
 use trialog_engine::io::Io;
 
 use super::shape::REQUEST_MEMORY;
-use super::stage::{ADMIN_PORT, PORT, Stage};
+use super::stage::{ADMIN_PORT, INSIDE_PORT, PORT, Stage};
 use crate::io::SimIo;
 use crate::timing::judging_in_turns;
 
@@ -29,10 +29,14 @@ pub(crate) async fn serve(io: SimIo, stage: Stage, broker: usize) {
     let memory = io.world().machine(broker, |machine| machine.request_memory);
     settings.extend(memory.map(|(_, bytes)| (REQUEST_MEMORY, bytes.to_string())));
     let config = config::Broker::parse(&settings).expect("legal settings are drawn");
+    let listen = |(name, port): (&str, u16)| {
+        let address = SocketAddr::new([0, 0, 0, 0].into(), port);
+        Listen { name: name.into(), address }
+    };
     let options = broker::Options {
         config,
         data: PathBuf::from(DATA),
-        listen: SocketAddr::new([0, 0, 0, 0].into(), PORT),
+        listen: [("PLAINTEXT", PORT), ("INSIDE", INSIDE_PORT)].map(listen).into(),
         admin: Some(AdminWish {
             address: SocketAddr::new([0, 0, 0, 0].into(), ADMIN_PORT),
             optional: false,

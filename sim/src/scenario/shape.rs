@@ -57,6 +57,17 @@ pub struct BrokerShape {
     pub request_memory: Option<u64>,
 }
 
+impl BrokerShape {
+    /// The most connections that it may serve, of all and of one address, if there are limits.
+    #[must_use]
+    pub fn door(&self) -> Option<(usize, usize)> {
+        let limit = |key| self.settings.get(key).and_then(|most| most.parse().ok());
+        let (all, of_address) = (limit(odd::DOOR), limit(odd::DOOR_OF_ADDRESS));
+        let is_narrow = all.is_some() || of_address.is_some();
+        is_narrow.then_some((all.unwrap_or(usize::MAX), of_address.unwrap_or(usize::MAX)))
+    }
+}
+
 /// One client.
 #[derive(Clone, Debug)]
 pub struct ClientShape {
@@ -457,6 +468,7 @@ impl Shape {
             if hauled == Some(broker) {
                 odd::little_memory(&mut seed.stream("request memory", 0), &mut host, queues);
             }
+            odd::narrow_door(&mut seed.stream("door", broker as u64), &mut host);
             if fleeting.contains(&broker) {
                 // Old clients cannot say that a topic is not to be made by asking for it.
                 host.settings.insert("auto.create.topics.enable", "false".to_owned());

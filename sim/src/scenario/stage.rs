@@ -35,6 +35,8 @@ use crate::world;
 
 /// Where brokers listen.
 pub const PORT: u16 = 9092;
+/// Where they listen as well: half of the clients come in here.
+pub const INSIDE_PORT: u16 = 9094;
 /// Where they answer operators.
 pub const ADMIN_PORT: u16 = 9644;
 
@@ -289,6 +291,11 @@ impl Stage {
                     let hurt = world.machine(process.machine, |machine| machine.disk.hurt);
                     watch.look(world, *process, Path::new(DATA), shared.readings(), hurt);
                     watch.look_at_room(world, *process, shared.is_full());
+                    let shape = &self.shape.brokers[process.machine];
+                    if let Some(limits) = shape.door() {
+                        let cores = shape.cores.iter().copied().max().unwrap_or(1);
+                        watch.look_at_door(world, *process, &[PORT, INSIDE_PORT], cores, limits);
+                    }
                     if watch.lacks_memory(*process, shared.memory_waits()) {
                         world.machine(process.machine, Machine::lacks_memory);
                     }
@@ -482,7 +489,9 @@ impl Actor {
             observer: Some(self.stage.kept.observer()),
             ..Options::default()
         };
-        let address = SocketAddr::new(Machine::address(broker), PORT);
+        let inside = self.io.process().machine % 2 == 1;
+        let port = if inside { INSIDE_PORT } else { PORT };
+        let address = SocketAddr::new(Machine::address(broker), port);
         Client::new(self.io.clone(), Pool::new(), vec![address], options)
     }
 

@@ -33,7 +33,7 @@ pub(crate) async fn serve(io: SimIo) {
     let options = broker::Options {
         config: config::Broker::parse(settings).expect("legal"),
         data: PathBuf::from("/data"),
-        listen: SocketAddr::new([0, 0, 0, 0].into(), PORT),
+        listen: vec![SocketAddr::new([0, 0, 0, 0].into(), PORT).into()],
         admin: None,
         cores: CORES,
     };

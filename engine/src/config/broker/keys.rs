@@ -140,6 +140,27 @@ pub const KEYS: &[Key] = &[
         "A connection without requests is closed after this many milliseconds; -1 never.",
     ),
     key(
+        "max.connections",
+        Kind::Int(0, i32::MAX),
+        "2147483647",
+        "How many connections the broker has at most; new ones wait until others have ended. A core \
+         takes 20,000 in any case.",
+    ),
+    key(
+        "max.connections.per.ip",
+        Kind::Int(0, i32::MAX),
+        "2147483647",
+        "How many connections one address may have; more are closed at once. With 0 only those come \
+         in whom max.connections.per.ip.overrides names.",
+    ),
+    key(
+        "max.connections.per.ip.overrides",
+        Kind::AddressLimits,
+        "",
+        "How many connections single addresses may have instead: 10.0.0.7:100,fe80::1:20. Addresses \
+         only, host names are not looked up.",
+    ),
+    key(
         "socket.request.max.bytes",
         Kind::Int(1024, FRAME_MAX),
         "104857600",

@@ -106,13 +106,8 @@ pub const WITHOUT_EFFECT: &[Group] = &[
         &["queued.max.requests"],
     ),
     group(
-        "connections are bounded by what a core can take, whoever they are from",
-        &[
-            "max.connection.creation.rate",
-            "max.connections",
-            "max.connections.per.ip",
-            "max.connections.per.ip.overrides",
-        ],
+        "connections are bounded in number, not in how fast they come",
+        &["max.connection.creation.rate"],
     ),
     group(
         "quotas are measured without windows: a client gets its rate and a second's worth at once",

@@ -102,6 +102,25 @@ pub(super) fn little_memory(random: &mut Stream, broker: &mut BrokerShape, queue
     broker.settings.insert("connections.max.idle.ms", idle_ms.to_string());
 }
 
+/// The most connections of a broker, and of one address.
+pub const DOOR: &str = "max.connections";
+/// See [`DOOR`].
+pub const DOOR_OF_ADDRESS: &str = "max.connections.per.ip";
+
+/// A broker lets only so many in: fewer than come with a rush, more than all clients need. Only where
+/// idle connections are soon closed, because of those who are gone some stay for as long.
+pub(super) fn narrow_door(random: &mut Stream, broker: &mut BrokerShape) {
+    let idle_ms = broker.settings.get("connections.max.idle.ms").and_then(|ms| ms.parse().ok());
+    if idle_ms.is_none_or(|ms: u64| ms > 2000) {
+        return;
+    }
+    match random.below(3) {
+        0 => broker.settings.insert(DOOR_OF_ADDRESS, random.pick(&["40", "80"]).to_owned()),
+        1 => broker.settings.insert(DOOR, random.pick(&["150", "250"]).to_owned()),
+        _ => None,
+    };
+}
+
 pub(super) fn stranger(random: &mut Stream) -> StrangerShape {
     let mut oddities: Vec<Oddity> =
         Oddity::ALL.into_iter().filter(|_| random.chance(2, 3)).collect();
