@@ -115,6 +115,27 @@ def configs(console):
     holds(tool(console, command, *every), "log.retention.hours=", "listeners=")
 
 
+def quotas(console):
+    """kafka-configs: quotas of a client, none of addresses; a setting of all brokers. An election."""
+    command = "kafka.admin.ConfigCommand"
+    client = ["--entity-type", "clients", "--entity-name", f"importer-of-{console.topic}"]
+    brokers = ["--entity-type", "brokers", "--entity-default"]
+    for entity, pair, shown in (
+        (client, "producer_byte_rate=1048576", "producer_byte_rate=1048576.0"),
+        (brokers, "max.connections.per.ip=5000", "max.connections.per.ip=5000"),
+    ):
+        name = pair.split("=")[0]
+        tool(console, command, *entity, "--alter", "--add-config", pair)
+        holds(tool(console, command, *entity, "--describe"), shown)
+        tool(console, command, *entity, "--alter", "--delete-config", name)
+        out = tool(console, command, *entity, "--describe")
+        check(shown not in out, f"removed, still described: {tail(out)}")
+    out = tool(console, command, "--entity-type", "ips", "--describe")
+    check("rate" not in out, tail(out))
+    which = ["--election-type", "preferred", "--topic", console.topic, "--partition", 0]
+    holds(tool(console, "LeaderElectionCommand", *which), console.topic)
+
+
 def groups(console):
     """kafka-consumer-groups: lag, reset, deletion of offsets and of the group."""
     command = "consumer.group.ConsumerGroupCommand"
@@ -260,6 +281,7 @@ def expect_metric(running, port, console, wanted):
 JOBS = [
     ("kafka-tools", install.KAFKA, "topics", topics),
     ("kafka-tools", install.KAFKA, "configs", configs),
+    ("kafka-tools", install.KAFKA, "quotas, an election", quotas),
     ("kafka-tools", install.KAFKA, "groups", groups),
     ("kafka-tools", install.KAFKA, "logs", logs),
     ("kafka-tools", install.KAFKA, "loads", loads),

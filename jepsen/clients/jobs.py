@@ -39,13 +39,14 @@ def check(condition, why):
 class Trial:
     """One client against one broker: its program, its topics, its scratch folder."""
 
-    def __init__(self, client, command, bootstrap, folder, reader=None, tap=None):
+    def __init__(self, client, command, bootstrap, folder, reader=None, tapped=None):
         self.client = client
         self.command = command
         self.bootstrap = bootstrap
         self.folder = folder
         self.reader = reader or self
-        self.tap = tap
+        self.tapped = tapped
+        self.tap = None
         self.base = None
         self.used = 0
 
@@ -237,6 +238,7 @@ def job_append_time(trial):
 def job_cut(trial):
     """The connection is cut after a produce reached the broker, before its answer reached the
     client. The client tries again, and idempotence makes it once."""
+    trial = trial.tapped(trial)
     topic = trial.topic("cut")
     written = records.generate(trial.client.kind, SEED + 3, COUNT)
     trial.tap.cuts = 3
@@ -380,7 +382,7 @@ def jobs(trial):
         yield "produce, LogAppendTime", job_append_time
     if can("choose"):
         yield "produce to a compacted topic", job_compacted
-    if can("retries") and trial.tap:
+    if can("retries") and trial.tapped:
         yield "produce, connection cut", job_cut
     yield "largest batch, one above", job_big
     yield "topic's own largest batch", job_big_for_topic

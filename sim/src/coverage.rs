@@ -125,15 +125,20 @@ impl Coverage {
         missed
     }
 
-    /// Pairs of options that one client had, of those that clients of a size can have.
+    /// Pairs of options that one client had, of those that clients of this size can have.
+    #[must_use]
+    pub fn option_pairs(&self) -> Share {
+        let all = pairs_possible(self.size);
+        Share { reached: all.intersection(&self.option_pairs).count(), all: all.len() }
+    }
+
     fn options_missed(&self) -> Vec<String> {
-        let missed = pairs_possible(self.size).into_iter();
-        let missed = missed.filter(|pair| !self.option_pairs.contains(pair));
+        let missed = pairs_possible(self.size).difference(&self.option_pairs);
         missed.map(|(one, other)| format!("{one} with {other}")).collect()
     }
 
     /// What a long sweep must reach and this one has not, a sentence each: every kind of fault, every
-    /// rare path that can be taken, and of pairs almost all.
+    /// rare path that can be taken, every version of every API, and of pairs almost all.
     #[must_use]
     pub fn unmet(&self) -> Vec<String> {
         let mut unmet = Vec::new();
@@ -145,9 +150,11 @@ impl Coverage {
         never("faults that never fired", self.faults_missed());
         let probes = self.probes_missed().into_iter().map(|probe| probe.name().to_owned());
         never("rare paths never taken", probes.collect());
+        never("versions that never answered", self.versions_missed());
         for (what, pairs) in [
             ("pairs of faults in one seed", self.pairs()),
             ("pairs of a fault and an API in one seed", self.fault_apis()),
+            ("pairs of options of one client", self.option_pairs()),
         ] {
             if pairs.reached * 100 < pairs.all * PAIRS_DEMANDED {
                 unmet.push(format!("{what}: {pairs}, less than {PAIRS_DEMANDED} %"));
@@ -260,8 +267,7 @@ impl fmt::Display for Coverage {
         }
         writeln!(f, "\nversions of APIs that answered: {}", self.versions())?;
         list(f, "never", self.versions_missed())?;
-        let options = self.option_pairs.len();
-        writeln!(f, "\npairs of options of one client: {options}; of those that many shapes have")?;
+        writeln!(f, "\npairs of options of one client: {}", self.option_pairs())?;
         list(f, "never", self.options_missed())?;
         writeln!(f, "\nrare paths taken: {}", self.probes_taken())?;
         for probe in Probe::ALL {
@@ -306,7 +312,10 @@ mod tests {
         let mut coverage = Coverage::default();
         coverage.add(&Outcome {
             faults: Kind::ALL.iter().map(|kind| (kind.to_string(), 1)).collect(),
-            answers: SERVED.iter().map(|(api, _)| (answer(*api, 0, ErrorCode::None), 1)).collect(),
+            answers: versions_possible()
+                .map(|(api, version)| (answer(api, version, ErrorCode::None), 1))
+                .collect(),
+            option_pairs: pairs_possible(Size::default()).iter().cloned().collect(),
             probes: Probe::ALL.iter().map(|probe| (probe.name().to_owned(), 1)).collect(),
             ..Outcome::default()
         });
@@ -314,16 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_demanded_is_every_fault_every_probe_and_almost_every_pair() {
+    fn what_is_demanded_is_every_fault_probe_and_version_and_almost_every_pair() {
         assert_eq!(complete().unmet(), Vec::<String>::new());
         let mut less = complete();
         less.faults.remove("PowerLoss");
         less.probes.remove(Probe::Duplicate.name());
         // Nobody can take it, so nobody asks for it.
         less.probes.remove(Probe::ProducersEvicted.name());
+        less.answers.remove("Produce 9 None");
         assert_eq!(
             less.unmet(),
-            ["faults that never fired: PowerLoss", "rare paths never taken: Duplicate"]
+            [
+                "faults that never fired: PowerLoss",
+                "rare paths never taken: Duplicate",
+                "versions that never answered: Produce 9"
+            ]
         );
         let mut less = complete();
         // As many as one per cent are forgiven.
@@ -333,10 +347,12 @@ mod tests {
         assert_eq!(less.unmet(), Vec::<String>::new());
         less.pairs.pop_first();
         less.fault_apis.clear();
+        less.option_pairs.clear();
         let unmet = less.unmet();
-        assert_eq!(unmet.len(), 2);
+        assert_eq!(unmet.len(), 3);
         assert!(unmet[0].starts_with("pairs of faults in one seed: "), "{unmet:?}");
         assert!(unmet[1].ends_with("(0.0 %), less than 99 %"), "{unmet:?}");
+        assert!(unmet[2].starts_with("pairs of options of one client: 0 of "), "{unmet:?}");
     }
 
     #[test]

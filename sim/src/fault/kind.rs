@@ -117,7 +117,8 @@ kinds! {
     BitRot,
     /// A sector cannot be read.
     LatentSector,
-    /// A sector holds what it held before.
+    /// A sector holds what it held before it was written: zeros. A log is extended with zeros before it
+    /// is written, and a file system shows nobody what other files have left.
     StaleSector,
     /// A write hits another place.
     MisdirectedWrite,

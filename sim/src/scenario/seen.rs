@@ -4,6 +4,7 @@
 //! randomness and change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use trialog_engine::broker::SERVED;
 use trialog_engine::wire::api::ApiKey;
@@ -65,9 +66,19 @@ pub fn versions_possible() -> impl Iterator<Item = (ApiKey, i16)> {
     SERVED.iter().flat_map(|(api, versions)| versions.clone().map(|version| (*api, version)))
 }
 
-/// The pairs of options that seeds of a size draw, as far as many shapes tell.
+/// The pairs of options that seeds of a size draw, as far as many shapes tell. Found once in a process.
 #[must_use]
-pub fn pairs_possible(size: Size) -> BTreeSet<Pair> {
+pub fn pairs_possible(size: Size) -> &'static BTreeSet<Pair> {
+    static SMALL: OnceLock<BTreeSet<Pair>> = OnceLock::new();
+    static FULL: OnceLock<BTreeSet<Pair>> = OnceLock::new();
+    let found = match size {
+        Size::Small => &SMALL,
+        Size::Full => &FULL,
+    };
+    found.get_or_init(|| pairs_drawn(size))
+}
+
+fn pairs_drawn(size: Size) -> BTreeSet<Pair> {
     // All these shapes have some hundred options, and millions of pairs that are mostly the same: as
     // numbers they are compared in no time.
     let mut numbers = BTreeMap::new();

@@ -2,8 +2,9 @@
 //! looks whether what it committed is there: as long as it is of use and for as long as the broker
 //! promises after that, and not for ever (GROUP-8).
 //!
-//! It goes by true time and by what it was answered: somebody is in the group when the coordinator
-//! names a member, and nobody is when it names none after the lodger has left. A commit that is not
+//! It goes by true time and by what it was answered: somebody is in the group when the coordinator calls
+//! it stable (who has only asked to join is nowhere recorded, as in Kafka, and forgotten by a coordinator
+//! that crashes), and nobody is when it names no member after the lodger has left. A commit that is not
 //! answered may come later; what is tried again without a group is tried for another one.
 
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::seed::nanos;
 
 /// What it commits: nothing of its topic is ever gone.
 const COMMITTED: Offset = Offset(0);
+/// The state of a group whose members are recorded.
+const STABLE: &str = "Stable";
 /// How long a poll lasts.
 const POLL: Duration = Duration::from_millis(300);
 /// How long its group waits for it.
@@ -218,8 +221,8 @@ impl Lodger {
         let (answered, has_left) = (self.now(), self.has_left);
         let Some((_, stay)) = &mut self.stay else { return };
         match described {
-            Ok(described) if !described.members.is_empty() => stay.used(asked),
-            Ok(_) if has_left => stay.vacant(answered),
+            Ok(described) if described.state == STABLE => stay.used(asked),
+            Ok(described) if has_left && described.members.is_empty() => stay.vacant(answered),
             // A group of which nothing is left, or that cannot be asked for.
             Ok(_) | Err(_) => {}
         }

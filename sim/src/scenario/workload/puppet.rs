@@ -9,7 +9,9 @@ use trialog_engine::id::PartitionIndex;
 use trialog_engine::io::Io;
 use trialog_engine::wire::api::{
     ApiKey, JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse, LeaveGroupRequest,
-    MemberIdentity, SyncGroupRequest, SyncGroupRequestAssignment,
+    MemberIdentity, MetadataRequest, MetadataRequestTopic, OffsetFetchRequest,
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics, SyncGroupRequest,
+    SyncGroupRequestAssignment,
 };
 use trialog_engine::wire::code::ErrorCode;
 
@@ -56,6 +58,7 @@ pub(super) async fn play(actor: &Actor, group: &str, random: &mut Stream) {
         }
         // It joins again although nothing has changed.
         3 => drop(client.call(&join).await),
+        4 => by_id(actor, &client, group, &joined).await,
         _ => {}
     }
     let shares: Vec<&str> = joined.members.iter().map(|one| one.member_id.as_str()).collect();
@@ -69,6 +72,35 @@ pub(super) async fn play(actor: &Actor, group: &str, random: &mut Stream) {
         };
         let _ = client.call(&request).await;
     }
+}
+
+/// It commits, and asks what it has committed, with a topic's id instead of its name (KIP-848), which
+/// our own client does not.
+async fn by_id(actor: &Actor, client: &Client<SimIo>, group: &str, joined: &JoinGroupResponse) {
+    let name = actor.topic(actor.shape().topics[0]).name.clone();
+    let topic = MetadataRequestTopic { name: Some(name.clone()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+    let Ok(found) = client.call(&request).await else { return };
+    let Some(topic_id) = found.topics.first().map(|topic| topic.topic_id) else { return };
+    let mut commit = commit_request(group, &(name, PartitionIndex(0)), 0);
+    commit.generation_id_or_member_epoch = joined.generation_id;
+    commit.member_id.clone_from(&joined.member_id);
+    commit.topics[0].topic_id = topic_id;
+    let _ = client.call(&commit).await;
+    let topic = OffsetFetchRequestTopics {
+        topic_id,
+        partition_indexes: vec![0],
+        ..OffsetFetchRequestTopics::default()
+    };
+    let request = OffsetFetchRequest {
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: group.to_owned(),
+            topics: Some(vec![topic]),
+            ..OffsetFetchRequestGroup::default()
+        }],
+        ..OffsetFetchRequest::default()
+    };
+    let _ = client.call(&request).await;
 }
 
 /// A client of today.
