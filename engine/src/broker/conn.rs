@@ -6,8 +6,9 @@
 //! slices from the file. Between them is a bounded queue: a client that does not read its answers
 //! is not read from either.
 //!
-//! Keeps: answers leave in the order of their requests. A frame costs memory only as its bytes
-//! arrive, and all frames of a core share one budget. Must not know what is in a frame.
+//! Keeps: answers leave in the order of their requests; QUEUE-1, so many requests are under way at most.
+//! A frame costs memory only as its bytes arrive, and all frames of a core share one budget. Must not
+//! know what is in a frame.
 
 use std::rc::Rc;
 use std::sync::Arc;
