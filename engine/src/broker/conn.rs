@@ -60,7 +60,8 @@ struct Asked {
     received: Instant,
 }
 
-/// Serves `connection`, which came in through the listener of that name, until it ends. Returns when nothing of it is left.
+/// Serves `connection`, which came in through the listener of that name, until it ends. Returns when
+/// nothing of it is left.
 pub async fn serve<I: Io>(core: Rc<Core<I>>, connection: I::Connection, listener: Arc<str>) {
     let in_flight_max = core.shared.config.requests_in_flight_max;
     let link = Link::new(core.io.now(), in_flight_max);

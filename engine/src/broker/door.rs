@@ -1,4 +1,4 @@
-//! Who may come in: how many connections there are, of everybody and of each address (Kafka's
+//! Where clients come in, and who may: how many connections there are, of everybody and of each address (Kafka's
 //! `max.connections`, `max.connections.per.ip` and its overrides; KIP-402).
 //!
 //! One door for all cores, behind a lock that is held for a few instructions whenever a connection
@@ -8,7 +8,25 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::{Core, conn};
+use crate::io::{Connection, Io, Listener};
+use crate::limit::{CONNECTIONS_MAX, DOOR_RETRY_PAUSE};
+use crate::probe::{self, Probe};
+
+/// A listener that is open.
+#[derive(Clone)]
+pub(super) struct Open<L> {
+    /// What it is called.
+    pub(super) name: Arc<str>,
+    /// Where its connections come from.
+    pub(super) listener: L,
+}
 
 /// Counts who is inside.
 #[derive(Debug, Default)]
@@ -61,6 +79,70 @@ impl Door {
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets connections in through a listener, and serves them, until it is dropped.
+pub(super) async fn accept<I: Io>(core: &Rc<Core<I>>, Open { name, listener }: Open<I::Listener>) {
+    loop {
+        let connection = match listener.accept().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                probe::hit(Probe::AcceptFailed);
+                warn!(%error, "could not accept a connection");
+                core.io.sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let peer = connection.peer_address();
+        if !admit(core, peer).await {
+            core.tally.turned_away.add(1);
+            connection.close();
+            continue;
+        }
+        core.connections.set(core.connections.get() + 1);
+        core.tally.accepted.add(1);
+        core.tally.connections.set(core.connections.get() as u64);
+        let (core, name) = (core.clone(), name.clone());
+        let io = core.io.clone();
+        io.spawn(async move {
+            conn::serve(core.clone(), connection, name).await;
+            core.shared.door.leave(peer);
+            core.connections.set(core.connections.get() - 1);
+            core.tally.connections.set(core.connections.get() as u64);
+        });
+    }
+}
+
+/// Lets a new connection in through the door, once there is room; false if it is to be closed.
+async fn admit<I: Io>(core: &Core<I>, peer: SocketAddr) -> bool {
+    if core.connections.get() >= CONNECTIONS_MAX {
+        warn!(client = %peer, limit = CONNECTIONS_MAX,
+            "closing a new connection: this core has as many as it takes");
+        return false;
+    }
+    let mut told = false;
+    loop {
+        let config = core.config();
+        let (most, most_of) = (config.connections_max, config.connections_max_of(peer.ip()));
+        match core.shared.door.enter(peer, most, most_of) {
+            Entry::In => return true,
+            Entry::FullOfAddress => {
+                probe::hit(Probe::AddressTurnedAway);
+                warn!(client = %peer, limit = most_of,
+                    "closing a new connection: its address has as many as it may; raise \
+                     max.connections.per.ip, or name the address in max.connections.per.ip.overrides");
+                return false;
+            }
+            Entry::Full => {
+                if !std::mem::replace(&mut told, true) {
+                    probe::hit(Probe::DoorFull);
+                    warn!(client = %peer, limit = most,
+                        "new connections wait until others have ended; raise max.connections");
+                }
+                core.io.sleep(DOOR_RETRY_PAUSE).await;
+            }
+        }
     }
 }
 

@@ -47,7 +47,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -61,10 +60,10 @@ pub use host::MetadataError;
 
 use crate::config;
 use crate::id::{CoreId, NodeId};
-use crate::io::{self, Connection, Io, Listener, Pool, watch};
+use crate::io::{self, Io, Listener, Pool, watch};
 use crate::limit::{
-    CONNECTIONS_MAX, DOOR_RETRY_PAUSE, INBOX_MESSAGES_MAX, LOGS_CLOSED_AT_ONCE_MAX,
-    METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX, ROOM_RETRY_PAUSE, TURN_INTERVAL,
+    INBOX_MESSAGES_MAX, LOGS_CLOSED_AT_ONCE_MAX, METADATA_ORDERS_MAX, REQUEST_MEMORY_MAX,
+    ROOM_RETRY_PAUSE, TURN_INTERVAL,
 };
 use crate::machine::group::Ticket;
 use crate::machine::{BrokerConfigs, Command, Image, Refusal, Reply, Topic, place};
@@ -102,13 +101,6 @@ impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Listen {
         Listen { name: "PLAINTEXT".into(), address }
     }
-}
-
-/// A listener that is open.
-#[derive(Clone)]
-struct Open<L> {
-    name: Arc<str>,
-    listener: L,
 }
 
 /// Why a broker did not start, or ended.
@@ -165,7 +157,7 @@ pub struct Shared<I: Io> {
     images: watch::Sender<Arc<Image>>,
     orders: mpsc::Sender<Order>,
     orders_taken: Mutex<Option<mpsc::Receiver<Order>>>,
-    listeners: watch::Sender<Option<Vec<Open<I::Listener>>>>,
+    listeners: watch::Sender<Option<Vec<door::Open<I::Listener>>>>,
     admin: Option<AdminWish>,
     /// Where the admin listener is.
     admin_address: watch::Sender<Option<SocketAddr>>,
@@ -343,7 +335,7 @@ impl<I: Io> Shared<I> {
     pub async fn listening_everywhere(&self) -> Option<Vec<Listen>> {
         let mut listeners = self.listeners.subscribe();
         let open = listeners.wait_for(Option::is_some).await.ok()?;
-        let listen = |open: &Open<I::Listener>| Listen {
+        let listen = |open: &door::Open<I::Listener>| Listen {
             name: open.name.clone(),
             address: open.listener.local_address(),
         };
@@ -540,7 +532,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
     tokio::select! {
         biased; // A stop ends accepting at once.
         _ = stop.wait_for(|stop| *stop) => {}
-        _ = join_all(listeners.into_iter().map(|open| accept(&core, open))) => {}
+        _ = join_all(listeners.into_iter().map(|open| door::accept(&core, open))) => {}
     }
     core.shared.listeners.send_replace(None);
     shard::close(&core).await;
@@ -600,7 +592,7 @@ async fn lead<I: Io>(core: &Rc<Core<I>>) -> Result<Leading<I>, BrokerError> {
     for Listen { name, address } in &shared.listen {
         let failed = |error| BrokerError::Listen { address: *address, error };
         let listener = io.listen(*address).await.map_err(failed)?;
-        listeners.push(Open { name: name.clone(), listener });
+        listeners.push(door::Open { name: name.clone(), listener });
     }
     let orders = {
         let mut taken = shared.orders_taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -650,69 +642,6 @@ async fn register<I: Io>(
                 "the disk is full: the broker begins as soon as there is room");
         }
         core.io.sleep(ROOM_RETRY_PAUSE).await;
-    }
-}
-
-async fn accept<I: Io>(core: &Rc<Core<I>>, Open { name, listener }: Open<I::Listener>) {
-    loop {
-        let connection = match listener.accept().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                probe::hit(Probe::AcceptFailed);
-                warn!(%error, "could not accept a connection");
-                core.io.sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-        };
-        let peer = connection.peer_address();
-        if !admit(core, peer).await {
-            core.tally.turned_away.add(1);
-            connection.close();
-            continue;
-        }
-        core.connections.set(core.connections.get() + 1);
-        core.tally.accepted.add(1);
-        core.tally.connections.set(core.connections.get() as u64);
-        let (core, name) = (core.clone(), name.clone());
-        let io = core.io.clone();
-        io.spawn(async move {
-            conn::serve(core.clone(), connection, name).await;
-            core.shared.door.leave(peer);
-            core.connections.set(core.connections.get() - 1);
-            core.tally.connections.set(core.connections.get() as u64);
-        });
-    }
-}
-
-/// Lets a new connection in through the door, once there is room; false if it is to be closed.
-async fn admit<I: Io>(core: &Core<I>, peer: SocketAddr) -> bool {
-    if core.connections.get() >= CONNECTIONS_MAX {
-        warn!(client = %peer, limit = CONNECTIONS_MAX,
-            "closing a new connection: this core has as many as it takes");
-        return false;
-    }
-    let mut told = false;
-    loop {
-        let config = core.config();
-        let (most, most_of) = (config.connections_max, config.connections_max_of(peer.ip()));
-        match core.shared.door.enter(peer, most, most_of) {
-            door::Entry::In => return true,
-            door::Entry::FullOfAddress => {
-                probe::hit(Probe::AddressTurnedAway);
-                warn!(client = %peer, limit = most_of,
-                    "closing a new connection: its address has as many as it may; raise \
-                     max.connections.per.ip, or name the address in max.connections.per.ip.overrides");
-                return false;
-            }
-            door::Entry::Full => {
-                if !std::mem::replace(&mut told, true) {
-                    probe::hit(Probe::DoorFull);
-                    warn!(client = %peer, limit = most,
-                        "new connections wait until others have ended; raise max.connections");
-                }
-                core.io.sleep(DOOR_RETRY_PAUSE).await;
-            }
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use trialog_sim::scenario::Size;
 use trialog_sim::sweep::Totals;
 use trialog_sim::timing::percentile;
 
@@ -70,7 +71,8 @@ pub fn run(arguments: &Arguments) -> Result<Ended, String> {
         return Err(format!("more than a tenth below the best: {}", fallen.join(", ")));
     }
     let missed = missed(&totals, now);
-    if !missed.is_empty() {
+    // The bars are of full runs, and what has failed says more.
+    if arguments.many.size == Size::Full && totals.failures.is_empty() && !missed.is_empty() {
         return Err(format!("missed on this machine: {}", missed.join(", ")));
     }
     Ok((&totals).into())
@@ -151,6 +153,7 @@ fn print(totals: &Totals, now: Speed, best: Speed) {
         println!("{:38} {took:>12.2}", format!("seconds of a seed, {name}"));
     }
     println!("{:38} {:>12.1}", "per cent of the time in checkers", 100.0 * judged(totals));
+    println!("bars: 6,000 seeds an hour at least, p99 below 5 s, checkers below 20 %");
 }
 
 #[cfg(test)]
