@@ -41,8 +41,9 @@ impl Drop for WritingBack {
 pub(super) enum Close {
     /// By a kernel worker, a little later.
     OffCore,
-    /// In the drop itself: whoever drops a lock wants it to be free.
-    AtOnce,
+    /// In the drop itself, and unlocked first: whoever drops a lock wants it to be free, also if a
+    /// process that is just being started has the descriptor as well until it executes its program.
+    Unlock,
 }
 
 impl Descriptor {
@@ -75,7 +76,12 @@ impl Drop for Descriptor {
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         match self.close {
             Close::OffCore => Queue::close(fd),
-            Close::AtOnce => drop(fd),
+            Close::Unlock => {
+                // SAFETY: the descriptor is open. The call does not wait, and of a file that is not
+                // locked it is no error.
+                unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) };
+                drop(fd);
+            }
         }
     }
 }

@@ -65,7 +65,7 @@ pub(super) async fn open(path: &Path, how: Open) -> Result<KernelFile> {
 
 /// The lock belongs to the open file, so it goes with the last clone, and with the process.
 pub(super) async fn lock(path: &Path) -> Result<KernelFile> {
-    let file = open_as(path, libc::O_RDWR | libc::O_CREAT, Close::AtOnce).await?;
+    let file = open_as(path, libc::O_RDWR | libc::O_CREAT, Close::Unlock).await?;
     // SAFETY: the descriptor is open. The call does not wait.
     checked(unsafe { libc::flock(file.raw(), libc::LOCK_EX | libc::LOCK_NB) })?;
     Ok(KernelFile(file))

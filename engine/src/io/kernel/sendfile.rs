@@ -263,7 +263,7 @@ mod tests {
             .expect("a file");
         file.write_all(&vec![1; usize::try_from(len).expect("small")]).expect("write");
         file.sync_all().expect("sync");
-        let file = Arc::new(Descriptor::new(OwnedFd::from(file), Close::AtOnce));
+        let file = Arc::new(Descriptor::new(OwnedFd::from(file), Close::OffCore));
         assert!(has_arrived(&file, 0));
         drop_cache(&file);
         let dropped = !has_arrived(&file, 0);

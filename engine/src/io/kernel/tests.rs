@@ -2,6 +2,7 @@
 //! going by a ring and by a pool.
 
 use std::future::poll_fn;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -53,6 +54,24 @@ fn chill(file: &KernelFile) {
 fn folder() -> tempfile::TempDir {
     let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target");
     tempfile::tempdir_in(target).or_else(|_| tempfile::tempdir()).expect("a folder")
+}
+
+/// Between fork and exec a child has all descriptors of its parent.
+#[test]
+fn a_lock_is_free_though_a_starting_process_has_the_descriptor_too() {
+    for carrier in carriers() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lock");
+        let run = run_by(carrier, 0, |io| async move {
+            let lock = io.lock(&path).await.expect("nobody has it");
+            // SAFETY: the descriptor is open, and the copy is owned by nobody else.
+            let of_child = unsafe { OwnedFd::from_raw_fd(libc::dup(lock.0.raw())) };
+            drop(lock);
+            io.lock(&path).await.expect("nobody has it any more");
+            drop(of_child);
+        });
+        run.expect("a core");
+    }
 }
 
 #[test]
