@@ -65,6 +65,7 @@ impl Broker {
             data: dir.join("data"),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             admin: None,
+            loggers: None,
             cores: 1,
         });
         let (told, address) = std::sync::mpsc::channel();
@@ -130,6 +131,7 @@ pub fn serve(data: &Path, settings: &[(&str, &str)]) {
         data: data.to_owned(),
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         cores: 1,
+        loggers: None,
         admin: Some(AdminWish {
             address: "127.0.0.1:0".parse().expect("an address"),
             optional: false,

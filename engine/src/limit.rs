@@ -170,6 +170,9 @@ pub const ROOM_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs
 /// How long a new connection waits before it is looked again whether there is room for it.
 pub const DOOR_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// How long a request of many batches may have a core before others have a turn.
+pub const TURN_MAX: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// How often a core shows that it takes turns.
 pub const TURN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// A core without a turn for this long is not live any more.

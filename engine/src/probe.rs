@@ -407,6 +407,9 @@ probes! {
     ProduceWithoutRoom,
     /// A log cannot be opened for lack of room, and will be tried again.
     PartitionWaitedForRoom,
+    /// A log cannot be opened for lack of descriptors or memory, and will be tried again.
+    #[beyond = "simulated machines have as many descriptors as they like"]
+    PartitionWaitedForMore,
     /// A broker cannot begin for lack of room, and tries again.
     StartWaitedForRoom,
     /// There is no room for a record of the cluster's metadata.

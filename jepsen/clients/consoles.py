@@ -103,7 +103,7 @@ def topics(console):
 
 
 def configs(console):
-    """kafka-configs: alter, describe, remove; every key of the broker."""
+    """kafka-configs: alter, describe, remove; every key of the broker; its loggers."""
     entity = ["--entity-type", "topics", "--entity-name", console.topic]
     command = "kafka.admin.ConfigCommand"
     tool(console, command, *entity, "--alter", "--add-config", "retention.ms=86400000")
@@ -113,6 +113,10 @@ def configs(console):
     check("retention.ms" not in out, tail(out))
     every = ["--entity-type", "brokers", "--entity-name", 1, "--describe", "--all"]
     holds(tool(console, command, *every), "log.retention.hours=", "listeners=")
+    loggers = ["--entity-type", "broker-loggers", "--entity-name", 1]
+    for level in ("WARN", "INFO"):
+        tool(console, command, *loggers, "--alter", "--add-config", f"root={level}")
+        holds(tool(console, command, *loggers, "--describe"), f"root={level}")
 
 
 def quotas(console):

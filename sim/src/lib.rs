@@ -46,6 +46,7 @@ pub mod scenario;
 pub mod seed;
 pub mod seeds;
 pub mod shrink;
+mod sum;
 pub mod sweep;
 pub mod tally;
 pub mod tap;

@@ -93,7 +93,7 @@ pub async fn claim<I: Io>(
     node: NodeId,
 ) -> Result<Claim<I::File>, DataError> {
     let storage = |error| DataError::Storage { folder: folder.to_owned(), error };
-    make_path(io, folder).await.map_err(storage)?;
+    make_path(io, folder).await?;
     let lock = match io.lock(&folder.join(LOCK)).await {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -254,17 +254,18 @@ async fn make_one<I: Io>(io: &I, folder: &Path) -> io::Result<()> {
 }
 
 /// Makes a folder and those above it that are missing.
-async fn make_path<I: Io>(io: &I, folder: &Path) -> io::Result<()> {
+async fn make_path<I: Io>(io: &I, folder: &Path) -> Result<(), DataError> {
+    let storage = |folder: &Path, error| DataError::Storage { folder: folder.to_owned(), error };
     let mut missing = Vec::new();
     for ancestor in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
         match io.list(ancestor).await {
             Ok(_) => break,
             Err(error) if error.kind() == ErrorKind::NotFound => missing.push(ancestor),
-            Err(error) => return Err(error),
+            Err(error) => return Err(storage(ancestor, error)),
         }
     }
     for folder in missing.into_iter().rev() {
-        make_one(io, folder).await?;
+        make_one(io, folder).await.map_err(|error| storage(folder, error))?;
     }
     Ok(())
 }

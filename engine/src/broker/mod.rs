@@ -26,6 +26,7 @@ pub mod inbox;
 #[cfg(test)]
 mod inbox_tests;
 mod link;
+mod loggers;
 mod memory;
 mod partition;
 mod producer_id;
@@ -57,6 +58,7 @@ pub use data::DataError;
 pub use dispatch::SERVED;
 pub use gauge::Reading;
 pub use host::MetadataError;
+pub use loggers::{LoggerError, Loggers};
 
 use crate::config;
 use crate::id::{CoreId, NodeId};
@@ -85,6 +87,8 @@ pub struct Options {
     pub admin: Option<AdminWish>,
     /// How many cores it runs on, 1 or more.
     pub cores: u16,
+    /// The loggers of its process, if clients may see and change what they report.
+    pub loggers: Option<Arc<Loggers>>,
 }
 
 /// Where a broker listens for clients, and what that is called.
@@ -159,6 +163,7 @@ pub struct Shared<I: Io> {
     orders_taken: Mutex<Option<mpsc::Receiver<Order>>>,
     listeners: watch::Sender<Option<Vec<door::Open<I::Listener>>>>,
     admin: Option<AdminWish>,
+    loggers: Option<Arc<Loggers>>,
     /// Where the admin listener is.
     admin_address: watch::Sender<Option<SocketAddr>>,
     stop: watch::Sender<bool>,
@@ -241,7 +246,7 @@ impl<I: Io> Core<I> {
     }
 
     /// Takes over the settings that the newest image keeps for this broker. Called with it at once,
-    /// so that an older one never follows a newer one. Partitions are told by [`shard::follow`].
+    /// so that an older one never follows a newer one. Partitions are told by [`shard::reconfigure`].
     fn configure(&self, image: &Image) {
         let kept = image.broker_configs();
         if Arc::ptr_eq(kept, &self.config.borrow().kept) {
@@ -304,6 +309,7 @@ impl<I: Io> Shared<I> {
             orders_taken: Mutex::new(Some(taken)),
             listeners: watch::channel(None).0,
             admin: options.admin,
+            loggers: options.loggers,
             admin_address: watch::channel(None).0,
             ended: watch::channel(false).0,
             tallies: (0..options.cores).map(|_| Arc::default()).collect(),
@@ -525,6 +531,7 @@ pub async fn run<I: Io>(io: I, id: CoreId, shared: Arc<Shared<I>>) -> Result<(),
     };
     shard::begin(&core, core.shared.take_rows_of(id));
     core.io.spawn(shard::pump(core.clone(), receiver));
+    core.io.spawn(shard::reconfigure(core.clone()));
     core.io.spawn(shard::follow(core.clone()));
     core.io.spawn(rest::keep_up(core.clone()));
     core.io.spawn(group::pump(core.clone(), group_receiver));

@@ -118,6 +118,13 @@ impl Upkeep {
         }
     }
 
+    /// It is due now.
+    pub fn hurry(&mut self, key: Key, stand: &mut Stand) {
+        self.remove(key, stand);
+        stand.due = Some(Wall(0));
+        self.add(key, stand);
+    }
+
     /// How many milliseconds are left until the first is due.
     fn left(&self, now: Wall) -> Option<i64> {
         self.due.first().map(|(due, _)| due.0.saturating_sub(now.0))
@@ -189,6 +196,7 @@ pub async fn keep_up<I: Io>(core: Rc<Core<I>>) {
         tokio::select! {
             biased; // Nothing is begun at the end.
             _ = stop.wait_for(|stop| *stop) => return,
+            () = core.shard.hurried.notified() => {}
             () = core.io.sleep(pause) => {}
         }
     }

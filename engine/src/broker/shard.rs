@@ -17,7 +17,7 @@ use futures_util::future::poll_immediate;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use slab::Slab;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{error, info};
 
 use super::ask::Ask;
@@ -58,6 +58,8 @@ pub struct Shard<F> {
     closed: Cell<bool>,
     /// When those at rest have something to do.
     pub(super) upkeep: RefCell<Upkeep>,
+    /// Told when that has become sooner.
+    pub(super) hurried: Notify,
     /// Where those stand that were closed for good.
     rows: RefCell<Vec<Row>>,
 }
@@ -87,6 +89,7 @@ impl<F> Default for Shard<F> {
             uses: Cell::new(0),
             closed: Cell::new(false),
             upkeep: RefCell::default(),
+            hurried: Notify::new(),
             rows: RefCell::default(),
         }
     }
@@ -126,6 +129,15 @@ impl<F> Shard<F> {
     /// Where all partitions stand that were closed; afterwards there are none.
     pub fn take_rows(&self) -> Vec<Row> {
         self.rows.take()
+    }
+
+    /// A partition that rests is woken soon, one after another, and looks what it has to do.
+    fn look_in_turn(&self, key: Key) {
+        if let Some(State::Resting(place)) = self.partitions.borrow().get(&key) {
+            let mut resting = self.resting.borrow_mut();
+            self.upkeep.borrow_mut().hurry(key, &mut resting[*place].stand);
+            self.hurried.notify_one();
+        }
     }
 
     fn use_number(&self) -> u64 {
@@ -254,7 +266,10 @@ async fn deliver_later<I: Io>(core: &Rc<Core<I>>, to: Key, ask: Ask<I::File>) {
         }
         None => {
             probe::hit(Probe::AskUnknown);
-            ask.refuse(ErrorCode::UnknownTopicOrPartition);
+            ask.refuse(match core.shard.closed.get() {
+                true => ErrorCode::NotLeaderOrFollower,
+                false => ErrorCode::UnknownTopicOrPartition,
+            });
         }
     }
 }
@@ -301,8 +316,47 @@ fn is_in_use<I: Io>(core: &Core<I>, key: Key) -> bool {
     matches!(core.shard.partitions.borrow().get(&key), Some(State::InUse { .. }))
 }
 
-/// Follows the cluster's metadata: opens what is new, removes what was deleted, and passes changed
-/// settings on, those of topics and those of the broker.
+/// The topics of an image.
+fn topics_of(image: &Image) -> BTreeMap<TopicId, Arc<Topic>> {
+    image.topics().map(|topic| (topic.id, topic.clone())).collect()
+}
+
+/// Passes changed settings on to partitions, those of topics and those of the broker. Nothing that takes
+/// long, such as opening logs, holds it up.
+pub async fn reconfigure<I: Io>(core: Rc<Core<I>>) {
+    let mut images = core.shared.images();
+    let mut known: BTreeMap<TopicId, Arc<Topic>> = BTreeMap::new();
+    loop {
+        let image = images.borrow_and_update().clone();
+        core.configure(&image);
+        let all = core.reconfigured.take();
+        let current = topics_of(&image);
+        for topic in current.values() {
+            let before = known.get(&topic.id);
+            let changed = !before.is_some_and(|before| Arc::ptr_eq(before, topic));
+            if !all && !changed {
+                continue;
+            }
+            for key in owned(&core, topic) {
+                if is_in_use(&core, key) || (before.is_some() && changed) {
+                    // Also one that a client opened with the settings of an image between two rounds.
+                    if knows(&core, key) {
+                        deliver(&core, key, Ask::Configure(topic.clone())).await;
+                    }
+                } else if before.is_some() {
+                    core.shard.look_in_turn(key);
+                }
+            }
+        }
+        core.settings.retain(|id| current.contains_key(&id));
+        known = current;
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Follows the cluster's metadata: opens what is new, and removes what was deleted.
 pub async fn follow<I: Io>(core: Rc<Core<I>>) {
     let mut images = core.shared.images();
     let mut known: BTreeMap<TopicId, Arc<Topic>> = BTreeMap::new();
@@ -311,22 +365,11 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
         let image = images.borrow_and_update().clone();
         // Before any log is opened with them.
         core.configure(&image);
-        let reconfigured = core.reconfigured.take();
-        let current: BTreeMap<TopicId, Arc<Topic>> =
-            image.topics().map(|topic| (topic.id, topic.clone())).collect();
+        let current = topics_of(&image);
         let mut new = Vec::new();
         for topic in current.values() {
-            let before = known.get(&topic.id);
-            if !reconfigured && before.is_some_and(|before| Arc::ptr_eq(before, topic)) {
-                continue;
-            }
-            for key in owned(&core, topic) {
-                if !knows(&core, key) {
-                    new.push(key);
-                } else if before.is_some() || is_in_use(&core, key) {
-                    // Also one that a client opened with the settings of an image between two rounds.
-                    deliver(&core, key, Ask::Configure(topic.clone())).await;
-                }
+            if !known.get(&topic.id).is_some_and(|before| Arc::ptr_eq(before, topic)) {
+                new.extend(owned(&core, topic).into_iter().filter(|key| !knows(&core, *key)));
             }
         }
         if first {
@@ -348,7 +391,6 @@ pub async fn follow<I: Io>(core: Rc<Core<I>>) {
             end(&core, key, Ask::Delete).await;
             core.shared.left_behind.fetch_sub(1, Ordering::Relaxed);
         }
-        core.settings.retain(|id| current.contains_key(&id));
         known = current;
         if images.changed().await.is_err() {
             return;

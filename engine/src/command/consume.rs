@@ -150,9 +150,12 @@ async fn as_member(
                 }
             }
             Polled::Revoked(partitions) | Polled::Lost(partitions) => {
+                let mut known = ends.take().unwrap_or_default();
                 for (_, partition) in partitions {
-                    ends.get_or_insert_default().remove(&partition);
+                    known.remove(&partition);
                 }
+                // Who has nothing left is told next what it is to have.
+                ends = Some(known).filter(|known| !known.is_empty());
             }
         }
         let at_end = |(partition, end): (&PartitionIndex, &Offset)| {

@@ -114,6 +114,9 @@ fn settings(page: &Value) -> String {
     if truth(page, "compact") {
         rules.push("compaction keeps the last record of each key".to_owned());
     }
+    if rules.is_empty() {
+        rules.push("nothing is removed (cleanup.policy is empty)".to_owned());
+    }
     let topic = page["topic"].as_str().unwrap_or_default();
     let (every, roll) = (number(page, "check_interval_ms"), number(page, "segment_ms"));
     format!(

@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tracing_subscriber::EnvFilter;
+
+use trialog_engine::broker::Loggers;
 use trialog_engine::config::IoMode;
 use trialog_engine::io;
 use trialog_engine::io::kernel::{self, Carrier, KernelIo};
@@ -83,18 +86,21 @@ pub fn cores_available() -> u16 {
 }
 
 /// Shows what the engine reports, on standard error. `TRIALOG_LOG` chooses what, in the notation
-/// of `tracing`, such as `debug` or `trialog_engine::broker=debug`.
-pub fn show_reports(unless_chosen: &str) {
+/// of `tracing`, such as `debug` or `trialog_engine::broker=debug`; the loggers change it.
+pub fn show_reports(unless_chosen: &str) -> Loggers {
     let chosen = std::env::var("TRIALOG_LOG").unwrap_or_default();
-    let filter = match chosen.as_str() {
-        "" => tracing_subscriber::EnvFilter::new(unless_chosen),
-        directives => tracing_subscriber::EnvFilter::new(directives),
-    };
+    let directives = if chosen.is_empty() { unless_chosen } else { &chosen };
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let reports = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(directives))
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .with_target(false)
-        .init();
+        .with_filter_reloading();
+    let filter = reports.reload_handle();
+    reports.init();
+    Loggers::new(directives, move |directives| {
+        // It fails only if there is nothing any more that shows reports.
+        let _ = filter.reload(EnvFilter::new(directives));
+    })
 }

@@ -45,7 +45,7 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
     let listen = resolve(&config.listeners)?;
     let admin = admin(&config)?;
     check_advertised(&config.listeners, &config.advertised_listeners)?;
-    runtime::show_reports("info");
+    let loggers = Some(Arc::new(runtime::show_reports("info")));
     if !adapted.without_effect.is_empty() {
         tracing::info!(
             settings = adapted.without_effect.join(", "),
@@ -62,7 +62,7 @@ pub fn run(arguments: cli::Serve, output: &mut Output) -> Result<(), Failure> {
     config.partitions_open_max = config.partitions_open_max.min(files / 2).max(1);
     let carrier = runtime::carrier(config.io)?;
     let data = config.log_dir.clone();
-    let options = Options { data, cores: config.cores, listen, admin, config };
+    let options = Options { data, cores: config.cores, listen, admin, config, loggers };
     let (data, cores) = (options.data.display().to_string(), options.cores);
     let told = Told { data, cores, carrier };
     let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -17,7 +17,7 @@ pub enum Kind {
     Ratio(f64, f64),
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// One or more of these words, separated by commas.
+    /// Any of these words, separated by commas; nothing for none.
     SomeOf(&'static [&'static str]),
     /// A path of a folder.
     Folder,
@@ -43,7 +43,9 @@ impl Kind {
             Kind::Long(min, max) => value.parse().is_ok_and(|n: i64| (min..=max).contains(&n)),
             Kind::Ratio(min, max) => value.parse().is_ok_and(|n: f64| (min..=max).contains(&n)),
             Kind::OneOf(words) => words.contains(&value),
-            Kind::SomeOf(words) => list(value).all(|word| words.contains(&word)),
+            Kind::SomeOf(words) => {
+                value.is_empty() || list(value).all(|word| words.contains(&word))
+            }
             Kind::Folder => !value.is_empty() && !value.contains([',', '\0']),
             Kind::Listeners => super::broker::parse_listeners(value).is_some(),
             Kind::AddressOrOff => super::broker::parse_address_or_off(value).is_some(),
@@ -93,7 +95,7 @@ impl fmt::Display for Kind {
             Kind::Ratio(min, max) => write!(f, "a number from {min} to {max}"),
             Kind::OneOf(words) => write!(f, "one of {}", words.join(", ")),
             Kind::SomeOf(words) => {
-                write!(f, "one or more of {}, separated by commas", words.join(", "))
+                write!(f, "any of {}, separated by commas, or nothing", words.join(", "))
             }
             Kind::Folder => f.write_str("the path of one folder"),
             Kind::AddressLimits => f.write_str(
@@ -132,8 +134,11 @@ mod tests {
         const WORDS: &[&str] = &["compact", "delete"];
         assert!(Kind::OneOf(WORDS).takes("compact"));
         assert!(!Kind::OneOf(WORDS).takes("compact,delete"));
-        assert!(Kind::SomeOf(WORDS).takes("compact, delete"));
-        for bad in ["", "compact,", "keep"] {
+        assert!(!Kind::OneOf(WORDS).takes(""));
+        for good in ["compact, delete", "delete", "", " "] {
+            assert!(Kind::SomeOf(WORDS).takes(good), "{good}");
+        }
+        for bad in [",", "compact,", "keep"] {
             assert!(!Kind::SomeOf(WORDS).takes(bad), "{bad}");
         }
         assert!(Kind::Bool.takes("TRUE"));

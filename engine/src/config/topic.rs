@@ -56,7 +56,7 @@ pub const KEYS: &[TopicKey] = &[
         CLEANUP,
         &[("log.cleanup.policy", 1)],
         "What happens to old segments: 'delete' removes them by retention, 'compact' keeps the \
-         last record of each key.",
+         last record of each key. With neither all is kept (KIP-1161).",
     ),
     alone(
         "compression.gzip.level",
@@ -588,12 +588,12 @@ mod tests {
     }
 
     #[test]
-    fn both_policies_at_once() {
-        let topic =
-            Topic::resolve(&Broker::default(), &own(&[("cleanup.policy", "compact,delete")]))
-                .expect("legal");
-        assert!(topic.delete);
-        assert!(topic.compact);
+    fn both_policies_at_once_and_neither() {
+        for (value, both) in [("compact,delete", true), ("", false)] {
+            let own = own(&[("cleanup.policy", value)]);
+            let topic = Topic::resolve(&Broker::default(), &own).expect("legal");
+            assert_eq!((topic.delete, topic.compact), (both, both));
+        }
     }
 
     #[test]
@@ -608,8 +608,8 @@ mod tests {
         );
         assert_eq!(
             check("cleanup.policy", "keep").expect_err("not legal").to_string(),
-            "'keep' is not a value for 'cleanup.policy': it takes one or more of delete, compact, \
-             separated by commas"
+            "'keep' is not a value for 'cleanup.policy': it takes any of delete, compact, \
+             separated by commas, or nothing"
         );
     }
 }

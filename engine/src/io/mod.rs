@@ -44,7 +44,7 @@ use crate::sync;
 
 pub use buf::{Buf, Pool};
 pub use std::io::{Error, ErrorKind, Result};
-pub use woken::when_woken;
+pub use woken::{when_woken, yield_now};
 
 /// Monotonic time of one node, in nanoseconds since an arbitrary start. Never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -267,6 +267,13 @@ pub trait Connection: Clone + 'static {
 #[must_use]
 pub fn is_full(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// Whether there was too little of what comes back by itself: descriptors, or the kernel's memory.
+#[must_use]
+pub fn is_scarce(error: &Error) -> bool {
+    let scarce = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| scarce.contains(&code))
 }
 
 /// Writes all of `bufs` at `offset`. The buffers come back advanced past what was written.

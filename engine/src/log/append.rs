@@ -290,6 +290,7 @@ impl<I: Io> Log<I> {
         if active.size == 0 {
             active.created_ms = now.0;
         }
+        active.appended_ms = now.0;
         for meta in group.metas.drain(..) {
             let relative = active.relative(meta.base);
             let index = active.index.get_mut().as_mut().expect("made ready");

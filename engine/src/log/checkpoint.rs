@@ -35,6 +35,7 @@ pub(super) struct Row {
     pub(super) end: Offset,
     pub(super) size: u64,
     pub(super) max_timestamp: i64,
+    /// Wall time of the first append; of the last one if no record has a time.
     pub(super) created_ms: i64,
 }
 

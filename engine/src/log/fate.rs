@@ -3,7 +3,6 @@
 //! Retention itself decides by [`judge`], so that what is told cannot differ from what is done.
 //! Whole segments go, from the first on; one that has to stay holds back all behind it. Pure.
 
-use super::retain::newest_ms;
 use super::{Config, Log};
 use crate::id::Offset;
 use crate::io::{Io, Wall};
@@ -28,7 +27,7 @@ pub struct Fate {
     pub end: Offset,
     /// Bytes of batches.
     pub size: u64,
-    /// The largest time stamp in it in milliseconds, or when it was begun if it has none.
+    /// The largest time stamp in it in milliseconds, or when it was last appended to if it has none.
     pub newest_ms: i64,
     /// Whether it is still written to.
     pub active: bool,
@@ -119,7 +118,7 @@ impl<I: Io> Log<I> {
                 base: segment.base,
                 end: segment.end,
                 size: segment.size,
-                newest_ms: newest_ms(segment),
+                newest_ms: segment.newest_ms(),
                 active: number == last && !self.closed,
             })
             .collect();

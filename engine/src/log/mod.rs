@@ -201,7 +201,7 @@ impl<I: Io> Log<I> {
                 let due = self.dirt.active
                     && (records >= self.config.flush_messages
                         || self.dirt.bytes >= crate::limit::DIRTY_BYTES_PER_LOG_MAX
-                        || age() >= self.config.flush_ms);
+                        || age() >= self.flush_within_ms());
                 if due {
                     probe::hit(Probe::PageCacheFlush);
                 }

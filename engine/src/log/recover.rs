@@ -289,7 +289,8 @@ impl<I: Io> Log<I> {
             let unneeded = row.end <= checkpoint.start && (number != last || !there);
             if unneeded || (row.size == 0 && !there) {
                 probe::hit(Probe::RowRemoved);
-                // Removed, or about to be when the process ended.
+                // Removed, or about to be when the process ended. Nothing is appended before it.
+                self.closed |= number == last;
                 continue;
             }
             let segment = Segment::known(*row);
@@ -420,6 +421,7 @@ impl<I: Io> Log<I> {
         let size = scan.position();
         drop(scan);
         segment.end = chain.next;
+        segment.appended_ms = self.io.wall().0;
         segment.size = size;
         segment.allocated = size;
         if let Some(bad) = &bad {

@@ -68,11 +68,11 @@ impl<I: Io> Log<I> {
         if let Some(active) = self.segments.last().filter(|last| !self.closed && last.size > 0) {
             next = next.min(until(active.created_ms, self.config.roll_ms()));
         }
-        if let (true, Some(oldest)) = (self.retains_by_time(), self.segments.first()) {
-            next = next.min(until(newest_ms(oldest), self.config.retention_ms));
+        if let Some(oldest) = self.oldest_readable().filter(|_| self.retains_by_time()) {
+            next = next.min(until(oldest.newest_ms(), self.config.retention_ms));
         }
         if let (Durability::PageCache, Some(since)) = (self.config.durability, self.dirt.since) {
-            next = next.min(until(since.0, self.config.flush_ms));
+            next = next.min(until(since.0, self.flush_within_ms()));
         }
         if self.saver.written() < self.end() {
             next = next.min(CHECKPOINT_IDLE.as_millis() as i64);
@@ -87,10 +87,8 @@ impl<I: Io> Log<I> {
         let mut due = None;
         let mut by = |ms: i64| due = Some(due.map_or(ms, |due: i64| due.min(ms)));
         let written = |segment: &&Segment<I::File>| segment.size > 0;
-        if let Some(oldest) = self.segments.first().filter(written)
-            && self.retains_by_time()
-        {
-            by(newest_ms(oldest).saturating_add(self.config.retention_ms));
+        if let Some(oldest) = self.oldest_readable().filter(|_| self.retains_by_time()) {
+            by(oldest.newest_ms().saturating_add(self.config.retention_ms));
         }
         if self.config.compact
             && !self.closed
@@ -120,6 +118,17 @@ impl<I: Io> Log<I> {
 
     fn retains_by_time(&self) -> bool {
         self.config.delete && self.config.retention_ms >= 0
+    }
+
+    /// The first segment with something that may be read.
+    fn oldest_readable(&self) -> Option<&Segment<I::File>> {
+        self.segments.iter().find(|segment| segment.size > 0 && segment.end > self.start())
+    }
+
+    /// How old what is not flushed may become in the page cache: retention takes only what is flushed.
+    pub(super) fn flush_within_ms(&self) -> i64 {
+        let retention_ms = self.retains_by_time().then_some(self.config.retention_ms);
+        retention_ms.unwrap_or(i64::MAX).min(self.config.flush_ms)
     }
 
     /// Where the log begins when retention has had its way: whole flushed segments go.
@@ -556,9 +565,4 @@ fn doomed(dir: &Path) -> std::path::PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push("-delete");
     dir.with_file_name(name)
-}
-
-/// The time that retention judges a segment by.
-pub(super) fn newest_ms<F>(segment: &Segment<F>) -> i64 {
-    if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.created_ms }
 }

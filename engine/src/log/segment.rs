@@ -33,6 +33,8 @@ pub(super) struct Segment<F> {
     pub(super) max_timestamp: i64,
     /// Wall time of its first append.
     pub(super) created_ms: i64,
+    /// Wall time of its last append, where its records do not say how old they are.
+    pub(super) appended_ms: i64,
     pub(super) file: RefCell<Option<F>>,
     pub(super) index: RefCell<Option<Index>>,
     /// The producer table at its base, encoded, until its index file is begun.
@@ -73,6 +75,7 @@ impl<F: File> Segment<F> {
             allocated: row.size,
             max_timestamp: row.max_timestamp,
             created_ms: row.created_ms,
+            appended_ms: row.created_ms,
             file: RefCell::new(None),
             index: RefCell::new(None),
             producers: None,
@@ -88,8 +91,18 @@ impl<F: File> Segment<F> {
             end: self.end,
             size: self.size,
             max_timestamp: self.max_timestamp,
-            created_ms: self.created_ms,
+            created_ms: if self.is_timeless() { self.appended_ms } else { self.created_ms },
         }
+    }
+
+    /// Whether none of its records says how old it is.
+    fn is_timeless(&self) -> bool {
+        self.max_timestamp < 0
+    }
+
+    /// The time that retention judges it by: of its newest record, or else of its last append.
+    pub(super) fn newest_ms(&self) -> i64 {
+        if self.is_timeless() { self.appended_ms } else { self.max_timestamp }
     }
 
     pub(super) fn id(&self) -> FileId {

@@ -203,6 +203,29 @@ fn a_segment_that_found_no_room_for_its_first_batch_is_used_later() {
     });
 }
 
+/// Its file is still empty when somebody takes it away.
+#[test]
+fn a_log_opens_without_the_segment_that_was_never_written_to() {
+    let ram = Ram::new(14);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        ram.set_capacity(2000);
+        while log.append(vec![batch(&[1000; 9])], EPOCH, Wall(1000)).await
+            != [Err(AppendError::Full)]
+        {}
+        let empty = log.segments.last().filter(|last| last.size == 0);
+        let empty = empty.expect("a roll found the disk full").id().log_name();
+        ram.set_capacity(u64::MAX);
+        let end = flush(&mut log).await;
+        log.close().await.expect("closes");
+        ram.remove(&Path::new("/p-0").join(empty)).await.expect("it is there");
+        let (mut log, recovery) = open(&ram, small()).await;
+        assert_eq!((log.end(), recovery.damage), (end, Vec::<String>::new()));
+        assert_eq!(add(&mut log, vec![batch(&[1000])]).await[0].base, end);
+        assert_eq!(flush(&mut log).await, end.plus(1));
+    });
+}
+
 #[test]
 fn finds_offsets_by_time() {
     let ram = Ram::new(4);
@@ -253,6 +276,62 @@ fn retention_takes_whole_flushed_segments() {
         assert_eq!(names.len(), 1, "{names:?}");
         let appended = add(&mut log, vec![batch(&[3000])]).await;
         assert_eq!(appended[0].base, Offset(90));
+    });
+}
+
+/// KIP-32: a client may send none. Kafka goes by the file's modification then.
+#[test]
+fn records_without_times_are_as_old_as_the_last_append() {
+    const TIMELESS: [i64; 1] = [-1];
+    let ram = Ram::new(15);
+    ram.block_on(async {
+        let config = || Config { retention_ms: 1000, ..Config::default() };
+        let (mut log, _) = open(&ram, config()).await;
+        for at in [1000, 1900] {
+            log.append(vec![batch(&TIMELESS)], EPOCH, Wall(at)).await[0].expect("appended");
+        }
+        flush(&mut log).await;
+        log.tick(Wall(2900)).await.unwrap();
+        assert_eq!((log.start(), log.next_tick_ms(Wall(2500))), (Offset(0), 400));
+        log.close().await.expect("closes");
+        let (mut log, _) = open(&ram, config()).await;
+        log.tick(Wall(2900)).await.unwrap();
+        assert_eq!(log.start(), Offset(0));
+        log.tick(Wall(2901)).await.unwrap();
+        assert_eq!(log.start(), Offset(2));
+    });
+}
+
+#[test]
+fn retention_waits_for_no_flush_that_nobody_begins() {
+    let ram = Ram::new(16);
+    ram.block_on(async {
+        let durability = Durability::PageCache;
+        let config = Config { durability, retention_ms: 1000, ..Config::default() };
+        let (mut log, _) = open(&ram, config).await;
+        // A new file's name is flushed in any case.
+        add(&mut log, vec![batch(&[1000])]).await;
+        flush(&mut log).await;
+        add(&mut log, vec![batch(&[1000])]).await;
+        assert_eq!(log.next_tick_ms(Wall(1200)), 800);
+        assert!(!log.flush_due(|| Wall(1999)));
+        assert!(log.flush_due(|| Wall(2000)));
+        flush(&mut log).await;
+        log.tick(Wall(2001)).await.unwrap();
+        assert_eq!(log.start(), Offset(2));
+    });
+}
+
+#[test]
+fn what_is_below_the_start_asks_for_no_ticks() {
+    let ram = Ram::new(17);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, Config { retention_ms: 1000, ..Config::default() }).await;
+        add(&mut log, vec![batch(&[1000])]).await;
+        flush(&mut log).await;
+        log.advance_start(Offset(1)).await.expect("advances");
+        assert!(log.next_tick_ms(Wall(9000)) > 1000);
+        assert_eq!(log.upkeep_due(Wall(9000)), None);
     });
 }
 

@@ -14,6 +14,7 @@ use super::{metadata, offset_at, topic, with_broker};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const LOGGER: i8 = 8;
 
 async fn describe(
     peer: &mut Peer,
@@ -265,6 +266,57 @@ fn what_names_nothing_is_refused_for_that() {
         };
         let answer = peer.call(4, &request).await;
         assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code());
+    });
+}
+
+/// KIP-412.
+#[test]
+fn loggers_change_while_a_broker_runs() {
+    const LOG: &str = "trialog_engine::log";
+    with_broker(1, &[], async |_, _, mut peer| {
+        let own = (LOGGER, "1");
+        let level = async |peer: &mut Peer, name: &str| {
+            let told = describe(peer, 4, LOGGER, "1", Some(&[name])).await;
+            assert_eq!((told.error_code, told.configs.len()), (0, 1), "{told:?}");
+            assert_eq!(told.configs[0].config_source, 6);
+            told.configs[0].value.clone().expect("a level")
+        };
+        assert_eq!(level(&mut peer, LOG).await, "INFO");
+        let set = [(LOG, 0, Some("debug"))];
+        assert_eq!(edit_of(&mut peer, own, true, &set).await, (0, None));
+        assert_eq!(level(&mut peer, LOG).await, "INFO", "only checked");
+        assert_eq!(edit_of(&mut peer, own, false, &set).await, (0, None));
+        assert_eq!(level(&mut peer, "trialog_engine::log::recover").await, "DEBUG");
+        let reset = [(LOG, 1, None), ("root", 0, Some("WARN"))];
+        assert_eq!(edit_of(&mut peer, own, false, &reset).await, (0, None));
+        assert_eq!(level(&mut peer, LOG).await, "WARN");
+
+        for (of, change, code, words) in [
+            (own, ("nobody", 0, Some("INFO")), ErrorCode::InvalidConfig, "no logger 'nobody'"),
+            (own, ("root", 0, Some("LOUD")), ErrorCode::InvalidConfig, "DEBUG"),
+            (own, ("root", 0, None), ErrorCode::InvalidConfig, "DEBUG"),
+            (own, ("root", 1, None), ErrorCode::InvalidRequest, "root can be set"),
+            (own, ("root", 2, Some("INFO")), ErrorCode::InvalidRequest, "set or deleted"),
+            ((LOGGER, ""), ("root", 0, Some("INFO")), ErrorCode::InvalidRequest, "name it"),
+            ((LOGGER, "7"), ("root", 0, Some("INFO")), ErrorCode::InvalidRequest, "no broker '7'"),
+        ] {
+            let (refused, why) = edit_of(&mut peer, of, false, &[change]).await;
+            assert_eq!(refused, code.code(), "{change:?}");
+            assert!(why.as_ref().is_some_and(|why| why.contains(words)), "{why:?}");
+        }
+        let other = describe(&mut peer, 4, LOGGER, "7", None).await;
+        assert_eq!(other.error_code, ErrorCode::InvalidRequest.code());
+        let resource = AlterConfigsResource {
+            resource_type: LOGGER,
+            resource_name: "1".into(),
+            configs: vec![AlterableConfig { name: "root".into(), value: Some("INFO".into()) }],
+        };
+        let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let legacy = peer.call(1, &request).await.responses.remove(0);
+        assert_eq!(legacy.error_code, ErrorCode::InvalidRequest.code());
+        let request = ListConfigResourcesRequest { resource_types: vec![LOGGER] };
+        let [listed] = &peer.call(1, &request).await.config_resources[..] else { panic!() };
+        assert_eq!((&*listed.resource_name, listed.resource_type), ("1", LOGGER));
     });
 }
 

@@ -331,6 +331,35 @@ fn offsets_of_a_deleted_topic_are_forgotten() {
     });
 }
 
+/// Its coordinator hears of the topic while it flushes what others have committed.
+#[test]
+fn a_commit_for_a_new_topic_stays() {
+    const COMMITTED: i64 = 7;
+    let settings = [("offsets.topic.num.partitions", "1")];
+    with_broker(2, &settings, async |ram, shared, mut peer| {
+        coordinator(&mut peer, 2, "g").await;
+        let known = topic(&mut peer, "known", &[]).await;
+        let mut other = Peer::connect(&ram, &shared).await;
+        for round in 0..40 {
+            let name = format!("new-{round}");
+            let new = async {
+                ram.sleep(Duration::from_micros(round * 5)).await;
+                let to = topic(&mut peer, &name, &[]).await;
+                assert_eq!(commit(&mut peer, 9, &to, ("g", "", -1), COMMITTED).await, 0);
+                to
+            };
+            let busy = async {
+                for offset in 0..20 {
+                    assert_eq!(commit(&mut other, 9, &known, ("busy", "", -1), offset).await, 0);
+                }
+            };
+            let (to, ()) = futures_util::future::join(new, busy).await;
+            ram.sleep(Duration::from_millis(100)).await;
+            assert_eq!(committed(&mut peer, 9, &to, "g").await.0, COMMITTED, "{name}");
+        }
+    });
+}
+
 #[test]
 fn the_topic_of_groups_is_internal_can_be_read_and_not_be_written() {
     with_broker(2, QUICK, async |_, _, mut peer| {

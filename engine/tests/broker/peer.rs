@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trialog_engine::broker::{self, AdminWish, Listen, Options, Shared};
+use trialog_engine::broker::{self, AdminWish, Listen, Loggers, Options, Shared};
 use trialog_engine::config;
 use trialog_engine::id::{
     CoreId, CorrelationId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
@@ -52,6 +52,7 @@ pub fn prepare(
         data: PathBuf::from("/data"),
         admin,
         cores,
+        loggers: Some(Arc::new(Loggers::new("info", |_| ()))),
     })
 }
 

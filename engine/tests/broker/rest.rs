@@ -329,6 +329,35 @@ fn damage_at_rest_is_reported_when_it_is_met() {
     });
 }
 
+/// No checksum covers a batch's leader epoch, and the broker appends only in newer ones.
+#[test]
+fn an_epoch_that_no_leader_had_is_damage() {
+    let ram = Ram::new(5);
+    let world = ram.clone();
+    let id = ram.block_on(async {
+        let shared = start(&world, 1, &[IDLE]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let to = topic(&mut peer, "rotten", &[]).await;
+        peer.produce(9, &to, &batch(&["a"])).await;
+        to.id
+    });
+    let ram = ram.crash(Loss::Everything);
+    let log = format!("/data/topics/rotten/{id}-1/00000000000000000000.log");
+    ram.poke(Path::new(&log), 12, &[0x7f]).expect("it is there");
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = start(&world, 1, &[IDLE]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let to = To { name: "rotten", id, index: PartitionIndex(1) };
+        for _ in 0..2 {
+            let produced = peer.produce(9, &to, &batch(&["b"])).await;
+            assert_eq!(produced.error, ErrorCode::KafkaStorageError);
+        }
+        let other = To { index: PartitionIndex(0), ..to };
+        assert_eq!(peer.produce(9, &other, &batch(&["b"])).await.error, ErrorCode::None);
+    });
+}
+
 /// After a crash every partition is recovered, also those that nobody asks for, and then rests.
 #[test]
 fn a_start_after_a_crash_recovers_all_and_lets_them_rest() {

@@ -85,6 +85,30 @@ fn a_start_that_is_raised_during_a_flush_leaves_it_alone() {
     });
 }
 
+/// KIP-1161: an empty list of policies keeps what retention would take.
+#[test]
+fn a_topic_without_a_policy_keeps_all_but_what_is_deleted() {
+    let settings = [("log.retention.check.interval.ms", "1000")];
+    with_broker(1, &settings, async |ram, _, mut peer| {
+        let limits = [("retention.ms", "1000"), ("retention.bytes", "1"), ("segment.ms", "500")];
+        let without = [&limits[..], &[("cleanup.policy", "")]].concat();
+        let kept = topic(&mut peer, "kept", &without).await;
+        let taken = topic(&mut peer, "taken", &limits).await;
+        for _ in 0..3 {
+            for to in [&kept, &taken] {
+                // Its time stamp is years old.
+                peer.produce(9, to, &batch(&["old"])).await;
+            }
+            ram.sleep(Duration::from_secs(2)).await;
+        }
+        ram.sleep(Duration::from_secs(5)).await;
+        assert_eq!(offset_at(&mut peer, 5, &taken, -2).await.1, 3);
+        assert_eq!(offset_at(&mut peer, 5, &kept, -2).await.1, 0);
+        assert_eq!(delete_below(&mut peer, 2, &kept, 2).await, (0, 2));
+        assert_eq!(offset_at(&mut peer, 5, &kept, -2).await.1, 2);
+    });
+}
+
 fn keyed(now: Wall, key: usize, value: Option<&str>) -> Vec<u8> {
     let mut builder = Builder::new();
     builder.push(now.0, Some(format!("key-{key}").as_bytes()), value.map(str::as_bytes), &[]);

@@ -28,6 +28,7 @@ fn start(ram: &Ram) -> (Arc<Shared<Ram>>, oneshot::Receiver<()>) {
         data: PathBuf::from("/data"),
         listen: vec![BROKER.parse::<SocketAddr>().expect("an address").into()],
         admin: None,
+        loggers: None,
         cores: 1,
     });
     let (ended, end) = oneshot::channel();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trialog_engine::broker::{self, AdminWish, Listen};
+use trialog_engine::broker::{self, AdminWish, Listen, Loggers};
 use trialog_engine::config;
 use trialog_engine::id::CoreId;
 use trialog_engine::io::Io;
@@ -43,6 +43,7 @@ pub(crate) async fn serve(io: SimIo, stage: Stage, broker: usize) {
             usage: || None,
         }),
         cores,
+        loggers: Some(Arc::new(Loggers::new("info", |_| ()))),
     };
     let shared = broker::Shared::new(options);
     stage.broker_runs(broker, &io, shared.clone());

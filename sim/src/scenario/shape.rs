@@ -243,6 +243,8 @@ pub struct ZombieShape {
 /// How a session reads.
 #[derive(Clone, Debug)]
 pub struct SessionShape {
+    /// The version of Fetch that it speaks: from 13 on it names topics by their ids.
+    pub version: i16,
     /// How long one fetch waits at the broker.
     pub wait: Duration,
     /// The longest pause between two fetches.
@@ -765,6 +767,7 @@ fn zombie(random: &mut Stream) -> ZombieShape {
 
 fn session(random: &mut Stream) -> SessionShape {
     SessionShape {
+        version: random.pick(&[12, 12, 13, 15, 18]),
         wait: Duration::from_millis(random.pick(&[0, 50, 400])),
         pause: Duration::from_millis(random.pick(&[60, 200, 1000])),
         bytes_max: random.pick(&[1000, 100_000, 50 << 20]),

@@ -35,6 +35,7 @@ pub(crate) async fn serve(io: SimIo) {
         data: PathBuf::from("/data"),
         listen: vec![SocketAddr::new([0, 0, 0, 0].into(), PORT).into()],
         admin: None,
+        loggers: None,
         cores: CORES,
     };
     let shared = broker::Shared::new(options);

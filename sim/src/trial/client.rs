@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::node::Node;
 use crate::io::SimIo;
+use crate::sum::sum;
 
 const HEADER: &str = "trialog-trial";
 
@@ -53,7 +54,7 @@ impl Producer {
         let number = self.counter.get();
         self.counter.set(number + 1);
         let value = Value::new(self.process.0, number);
-        let sum = sum(record.key, record.value).to_be_bytes();
+        let sum = sum([record.key, record.value]).to_be_bytes();
         let mark = [value.0.to_be_bytes(), sum].concat();
         let mut headers = record.headers.to_vec();
         headers.push(RecordHeader { key: HEADER.as_bytes(), value: Some(&mark) });
@@ -181,19 +182,7 @@ fn unmark(record: &mut ConsumedRecord) -> Value {
     let mark = place.and_then(|place| record.headers.remove(place).1);
     let words = mark.as_deref().and_then(|mark| Some((mark.first_chunk()?, mark.last_chunk()?)));
     let ours = words.filter(|(_, mark)| {
-        u64::from_be_bytes(**mark) == sum(record.key.as_deref(), record.value.as_deref())
+        u64::from_be_bytes(**mark) == sum([record.key.as_deref(), record.value.as_deref()])
     });
     ours.map_or(Value::FOREIGN, |(value, _)| Value(u64::from_be_bytes(*value)))
-}
-
-/// A sum over key and payload (FNV-1a), in which an absent one differs from an empty one.
-fn sum(key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
-    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
-    let mut mix = |byte: u8| sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    for part in [key, value] {
-        mix(u8::from(part.is_some()));
-        part.unwrap_or_default().iter().for_each(|byte| mix(*byte));
-        mix(0xff);
-    }
-    sum
 }

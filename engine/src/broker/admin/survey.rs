@@ -111,7 +111,8 @@ pub async fn take<I: Io>(core: &Rc<Core<I>>) -> Survey {
         let policy = match (settings.compact, settings.delete) {
             (true, true) => "compact,delete",
             (true, false) => "compact",
-            (false, _) => "delete",
+            (false, true) => "delete",
+            (false, false) => "",
         };
         (topic.name.clone(), policy)
     };

@@ -4,13 +4,13 @@
 //! A change takes hold at once: the machine checks it, and every partition that it concerns is told.
 //! A broker's settings are those it was started with, but for those that Kafka, too, lets change
 //! while it runs (KIP-226): the cluster keeps them, for one broker (its number is the resource's
-//! name) or for all (the name is empty).
+//! name) or for all (the name is empty). A broker's loggers are another file's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::find_topic;
+use super::{find_topic, loggers};
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
@@ -33,21 +33,22 @@ use crate::wire::code::ErrorCode;
 mod resource {
     pub const TOPIC: i8 = 2;
     pub const BROKER: i8 = 4;
+    pub const BROKER_LOGGER: i8 = 8;
     pub const CLIENT_METRICS: i8 = 16;
     pub const GROUP: i8 = 32;
 }
 
 /// Kafka's numbers of what may happen to a setting.
-mod operation {
+pub(super) mod operation {
     pub const SET: i8 = 0;
     pub const DELETE: i8 = 1;
     pub const APPEND: i8 = 2;
     pub const SUBTRACT: i8 = 3;
 }
 
-type Failure = (ErrorCode, String);
+pub(super) type Failure = (ErrorCode, String);
 
-fn plain(code: ErrorCode) -> Failure {
+pub(super) fn plain(code: ErrorCode) -> Failure {
     (code, code.message().to_owned())
 }
 
@@ -67,11 +68,12 @@ pub async fn describe<I: Io>(
         let described = match wanted.resource_type {
             resource::TOPIC => describe_topic(&core, &incoming, wanted),
             resource::BROKER => describe_broker(&core, &incoming, wanted),
+            resource::BROKER_LOGGER => loggers::describe(&core, &incoming, &wanted.resource_name),
             // Nothing can be set for these here, so nothing is.
             resource::CLIENT_METRICS | resource::GROUP => Ok(Vec::new()),
             other => Err((
                 ErrorCode::InvalidRequest,
-                format!("resources of type {other} have no settings here; ask for 2 or 4"),
+                format!("resources of type {other} have no settings here; ask for 2, 4 or 8"),
             )),
         };
         let (code, message, mut configs) = match described {
@@ -192,7 +194,7 @@ fn present<I: Io>(core: &Core<I>, image: &Image) -> config::Broker {
 }
 
 /// The broker that is named; `None` for all.
-fn node<I: Io>(core: &Core<I>, name: &str) -> Result<Option<NodeId>, Failure> {
+pub(super) fn node<I: Io>(core: &Core<I>, name: &str) -> Result<Option<NodeId>, Failure> {
     if name.is_empty() {
         return Ok(None);
     }
@@ -235,14 +237,18 @@ pub async fn alter<I: Io>(
     for wanted in request.resources {
         // As in Kafka, a resource is answered once.
         let named = (wanted.resource_type, wanted.resource_name.clone());
-        if repeated.contains(&named) && !answered.insert(named) {
+        if repeated.contains(&named) && !answered.insert(named.clone()) {
             continue;
         }
         let target = (wanted.resource_type, &*wanted.resource_name);
         let configs = wanted.configs;
         let changes = |before: &Before| replaced(&before.own, configs);
         let validate_only = request.validate_only;
-        let outcome = change(&core, &incoming, target, &repeated, validate_only, changes).await;
+        let outcome = if repeated.contains(&named) {
+            Err(named_again())
+        } else {
+            change(&core, &incoming, target, validate_only, changes).await
+        };
         let (code, message) = told(&incoming, &wanted.resource_name, outcome);
         responses.push(AlterConfigsResourceResponse {
             error_code: code.code(),
@@ -267,14 +273,20 @@ pub async fn alter_some<I: Io>(
     for wanted in request.resources {
         // As in Kafka, a resource is answered once.
         let named = (wanted.resource_type, wanted.resource_name.clone());
-        if repeated.contains(&named) && !answered.insert(named) {
+        if repeated.contains(&named) && !answered.insert(named.clone()) {
             continue;
         }
-        let target = (wanted.resource_type, &*wanted.resource_name);
+        let (kind, name) = (wanted.resource_type, &*wanted.resource_name);
         let configs = wanted.configs;
-        let changes = |before: &Before| edited(before, configs);
         let validate_only = request.validate_only;
-        let outcome = change(&core, &incoming, target, &repeated, validate_only, changes).await;
+        let outcome = if repeated.contains(&named) {
+            Err(named_again())
+        } else if kind == resource::BROKER_LOGGER {
+            loggers::alter(&core, &incoming, name, &configs, validate_only)
+        } else {
+            let changes = |before: &Before| edited(before, configs);
+            change(&core, &incoming, (kind, name), validate_only, changes).await
+        };
         let (code, message) = told(&incoming, &wanted.resource_name, outcome);
         responses.push(IncrementalAlterConfigsResourceResponse {
             error_code: code.code(),
@@ -322,13 +334,9 @@ async fn change<I: Io>(
     core: &Core<I>,
     incoming: &Incoming,
     (kind, name): (i8, &str),
-    repeated: &BTreeSet<(i8, String)>,
     validate_only: bool,
     changes: impl FnOnce(&Before) -> Result<Changes, Failure>,
 ) -> Result<(), Failure> {
-    if repeated.contains(&(kind, name.to_owned())) {
-        return Err(named_again());
-    }
     let image = core.shared.image();
     let client = &incoming.client;
     let (target, own) = match kind {
@@ -345,6 +353,10 @@ async fn change<I: Io>(
             let node = node(core, name)?;
             let own = image.broker_configs().get(&node).cloned().unwrap_or_default();
             (Target::Broker(node), own)
+        }
+        resource::BROKER_LOGGER => {
+            let message = "levels of loggers are changed by IncrementalAlterConfigs".to_owned();
+            return Err((ErrorCode::InvalidRequest, message));
         }
         other => {
             let message = format!("settings of resources of type {other} cannot be changed here");
@@ -381,7 +393,7 @@ fn replaced(
     Ok(changes)
 }
 
-fn once(named: &mut BTreeSet<String>, name: &str) -> Result<(), Failure> {
+pub(super) fn once(named: &mut BTreeSet<String>, name: &str) -> Result<(), Failure> {
     if named.insert(name.to_owned()) {
         return Ok(());
     }
@@ -438,8 +450,9 @@ fn list_of(settings: &Before, name: &str) -> Result<String, Failure> {
 
 /// A list with the items of another added or taken away.
 fn combined(before: &str, items: &str, add: bool) -> String {
-    let mut all: Vec<&str> = kind::list(before).collect();
-    for item in kind::list(items) {
+    let items_of = |text| kind::list(text).filter(|item| !item.is_empty());
+    let mut all: Vec<&str> = items_of(before).collect();
+    for item in items_of(items) {
         all.retain(|known| *known != item);
         if add {
             all.push(item);
@@ -455,7 +468,13 @@ pub async fn list<I: Io>(
     request: ListConfigResourcesRequest,
 ) -> ListConfigResourcesResponse {
     // Version 0 knows client metrics only, and none can be set here.
-    let all = [resource::TOPIC, resource::BROKER, resource::CLIENT_METRICS, resource::GROUP];
+    let all = [
+        resource::TOPIC,
+        resource::BROKER,
+        resource::BROKER_LOGGER,
+        resource::CLIENT_METRICS,
+        resource::GROUP,
+    ];
     let types = match &request.resource_types[..] {
         [] if incoming.version >= 1 => &all[..],
         given => given,
@@ -465,7 +484,7 @@ pub async fn list<I: Io>(
         ..ListConfigResourcesResponse::default()
     };
     if types.iter().any(|kind| !all.contains(kind)) {
-        incoming.warn("a type of resources that cannot be listed", "ask for 2, 4, 16 or 32");
+        incoming.warn("a type of resources that cannot be listed", "ask for 2, 4, 8, 16 or 32");
         return failed(ErrorCode::UnsupportedVersion);
     }
     let client = &incoming.client;
@@ -479,11 +498,13 @@ pub async fn list<I: Io>(
             resource_type: resource::TOPIC,
         }));
     }
-    if types.contains(&resource::BROKER) {
-        config_resources.push(ConfigResource {
-            resource_name: core.shared.node.0.to_string(),
-            resource_type: resource::BROKER,
-        });
+    for kind in [resource::BROKER, resource::BROKER_LOGGER] {
+        if types.contains(&kind) {
+            config_resources.push(ConfigResource {
+                resource_name: core.shared.node.0.to_string(),
+                resource_type: kind,
+            });
+        }
     }
     ListConfigResourcesResponse { config_resources, ..ListConfigResourcesResponse::default() }
 }
@@ -498,6 +519,8 @@ mod tests {
         assert_eq!(combined("delete,compact", "delete", true), "compact,delete");
         assert_eq!(combined("delete, compact", "delete", false), "compact");
         assert_eq!(combined("delete", "compact", false), "delete");
+        assert_eq!(combined("delete", "delete", false), "");
+        assert_eq!(combined("", "compact", true), "compact");
     }
 
     #[test]

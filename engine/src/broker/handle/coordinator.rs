@@ -88,8 +88,8 @@ async fn coordinator<I: Io>(
 ) -> Result<(String, u16), (ErrorCode, String)> {
     let explained = |code: ErrorCode| (code, code.message().to_owned());
     if key_type != GROUP {
-        // Retriable, as from a Kafka whose coordinator is not there.
-        return Err((ErrorCode::CoordinatorNotAvailable, NO_TRANSACTIONS.to_owned()));
+        // Not retriable: who waits for a coordinator here waits for ever.
+        return Err((ErrorCode::UnsupportedVersion, NO_TRANSACTIONS.to_owned()));
     }
     let client = &incoming.client;
     if !client.authorizer.allows(client, Operation::Describe, Resource::Group(key)) {

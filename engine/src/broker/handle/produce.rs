@@ -20,8 +20,8 @@ use crate::broker::remedy;
 use crate::broker::reply::{Pending, Reply};
 use crate::broker::{settings, shard};
 use crate::id::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
-use crate::io::{Buf, Io};
-use crate::limit::{PRODUCED_UNKNOWN_MAX, RECORD_ERRORS_PER_REQUEST_MAX};
+use crate::io::{Buf, Instant, Io, yield_now};
+use crate::limit::{PRODUCED_UNKNOWN_MAX, RECORD_ERRORS_PER_REQUEST_MAX, TURN_MAX};
 use crate::machine::Topic;
 use crate::probe::{self, Probe};
 use crate::wire::batch::{self, BatchError, Header, Verified};
@@ -108,6 +108,7 @@ pub async fn hand_on<I: Io>(
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut batches = Vec::new();
     let mut records_named = 0;
+    let mut since = core.io.now();
     for topic in &request.topics {
         let found =
             find_topic(&image, &incoming.client, Operation::Write, topic.name, topic.topic_id);
@@ -134,18 +135,15 @@ pub async fn hand_on<I: Io>(
                     let bytes = &frame[body..][records.clone()];
                     let rejected = |error: BatchError| rejected(index, &error);
                     let verified = batch::verify(bytes, &rules).map_err(rejected)?;
-                    let anew = match settings::codec(&config) {
-                        None => None,
-                        Some(codec) => batch::recompress(bytes, codec, rules.batch_bytes_max)
-                            .map_err(rejected)?,
-                    };
-                    Ok((topic, verified, anew))
+                    let codec = settings::codec(&config);
+                    Ok((topic, verified, codec.map(|codec| (codec, rules.batch_bytes_max))))
                 });
+            give_way(core, &mut since).await;
             partitions.push(match checked {
-                Ok((topic, verified, anew)) => {
+                Ok((topic, verified, codec)) => {
                     let (answer, outcome) = core.outcomes.take();
                     let range = body + records.start..body + records.end;
-                    batches.push((range, verified, anew, (topic.id, index), answer));
+                    batches.push((range, verified, codec, (topic.id, index), answer));
                     Outcome::Asked { index, leader: leader(topic, index), answer: outcome }
                 }
                 Err(mut response) => {
@@ -164,13 +162,26 @@ pub async fn hand_on<I: Io>(
         });
     }
     let mut at = 0;
-    for (range, verified, anew, partition, answer) in batches {
+    for (range, verified, codec, partition, answer) in batches {
         frame.advance(range.start - at);
         let mut batch = frame.split_to(range.len());
         at = range.end;
-        if let Some(anew) = anew {
-            probe::hit(Probe::Recompressed);
-            batch = Buf::from(anew);
+        // Only now, when it is handed on at once: what comes out may be a thousand times as large.
+        if let Some((codec, bytes_max)) = codec {
+            match batch::recompress(&batch, codec, bytes_max) {
+                Ok(None) => {}
+                Ok(Some(anew)) => {
+                    probe::hit(Probe::Recompressed);
+                    batch = Buf::from(anew);
+                }
+                Err(error) => {
+                    probe::hit(Probe::BatchRefused);
+                    let (code, message) = (error.code(), error.to_string());
+                    answer.send(smallvec![Err(Rejection { code, message })]);
+                    continue;
+                }
+            }
+            yield_now().await;
         }
         correct_max_timestamp(&mut batch, verified);
         let produce = Produce { batches: smallvec![batch], answer };
@@ -189,6 +200,14 @@ pub async fn hand_on<I: Io>(
         Ok(Acks::Leader) | Err(_) => Pending::later(async move {
             answer(&incoming, gather(topics, std::future::pending()).await)
         }),
+    }
+}
+
+/// Lets others have the core if this request has had it for long: a small batch may take long to read.
+async fn give_way<I: Io>(core: &Core<I>, since: &mut Instant) {
+    if core.io.now().since(*since) >= TURN_MAX {
+        yield_now().await;
+        *since = core.io.now();
     }
 }
 

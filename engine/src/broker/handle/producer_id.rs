@@ -40,7 +40,7 @@ pub async fn init<I: Io>(
     }
     if request.transactional_id.is_some() {
         incoming.warn("transactions are not served", "leave transactional.id unset");
-        return refuse(ErrorCode::CoordinatorNotAvailable);
+        return refuse(ErrorCode::UnsupportedVersion);
     }
     match core.producer_ids.take(&core.shared).await {
         Ok(id) => InitProducerIdResponse {

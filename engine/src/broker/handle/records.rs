@@ -76,7 +76,8 @@ async fn delete_one<I: Io>(
         incoming.warn(&format!("records of {name} are not for deleting"), "leave it alone");
         return Err(ErrorCode::InvalidTopicException);
     }
-    if !core.topic_config(&topic).delete {
+    let config = core.topic_config(&topic);
+    if config.compact && !config.delete {
         let reason = format!("{name} is only compacted: its records go when newer ones come");
         incoming.warn(&reason, "write tombstones, or set cleanup.policy=compact,delete");
         return Err(ErrorCode::PolicyViolation);

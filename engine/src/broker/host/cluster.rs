@@ -79,7 +79,9 @@ impl<I: Io> Host<I> {
         if !recovery.clean {
             probe::hit(Probe::MetadataRecovered);
         }
-        let epoch = LeaderEpoch(log.latest_epoch().0 + 1);
+        let latest = log.latest_epoch();
+        let next = latest.0.checked_add(1);
+        let epoch = next.map(LeaderEpoch).ok_or_else(|| failed(&format!("epoch {latest}")))?;
         log.begin_epoch(epoch);
         let cluster = replay(&log).await.map_err(|error| failed(&error))?;
         info!(topics = cluster.image().topics().len(), "metadata replayed");

@@ -6,7 +6,8 @@
 //! write. So no answer shows what a crash could take back. When a write fails, the machine is
 //! dropped and built anew from the log: whatever it did not get to write has not happened.
 //!
-//! Keeps: GROUP-5, an answer leaves only when all records that were decided before it are flushed.
+//! Keeps: GROUP-5, an answer leaves only when all records that were decided before it are flushed;
+//! GROUP-9, no command is decided before the metadata are known that it was checked against.
 //! Must not know what groups are about.
 
 use std::cell::{Cell, RefCell};
@@ -22,7 +23,7 @@ use super::each_record;
 use crate::broker::ask::{Ask as AskPartition, Fetch, Produce};
 use crate::broker::{Core, inbox, shard};
 use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
-use crate::io::{self, Buf, Io, Wall};
+use crate::io::{self, Buf, Io, Wall, watch};
 use crate::limit::{
     GROUP_BATCH_BYTES, GROUP_BYTES_MAX, GROUP_COMMANDS_MAX, GROUP_MEMBERS_MAX, GROUP_READ_BYTES,
     GROUP_RELOAD_PAUSE, GROUP_WRITE_BYTES, MEMBERS_BYTES_MAX, OFFSETS_BYTES_MAX,
@@ -213,7 +214,10 @@ enum End {
 async fn run<I: Io>(core: Rc<Core<I>>, key: shard::Key, asks: mpsc::Receiver<Ask>) {
     let groups = Groups::new(settings(&core, key));
     let weight = Weight::default();
-    let mut host = Host { core, key, groups, weight, waiting: BTreeMap::new(), asks };
+    let mut images = core.shared.images();
+    let image = images.borrow_and_update().clone();
+    let waiting = BTreeMap::new();
+    let mut host = Host { core, key, groups, weight, waiting, asks, images, image };
     let mut last_reason = String::new();
     loop {
         let end = match host.load().await {
@@ -248,6 +252,9 @@ struct Host<I: Io> {
     /// Who waits for an answer.
     waiting: BTreeMap<Ticket, oneshot::Sender<Result<Reply, ErrorCode>>>,
     asks: mpsc::Receiver<Ask>,
+    images: watch::Receiver<Arc<Image>>,
+    /// The one that the groups know: what it does not have has no offsets.
+    image: Arc<Image>,
 }
 
 impl<I: Io> Host<I> {
@@ -300,9 +307,10 @@ impl<I: Io> Host<I> {
 
     async fn serve(&mut self) -> End {
         let mut stop = self.core.shared.stop.subscribe();
-        let mut images = self.core.shared.images();
-        let mut image = images.borrow_and_update().clone();
-        if let Err(end) = self.forget_topics(None, &image).await {
+        self.image = self.images.borrow_and_update().clone();
+        let mut decided = Decision::default();
+        self.forget_topics(None, &mut decided);
+        if let Err(end) = self.finish(decided).await {
             return end;
         }
         loop {
@@ -324,17 +332,11 @@ impl<I: Io> Host<I> {
                     Some(ask) => Some(ask),
                     None => return End::Over,
                 },
-                changed = images.changed() => {
+                changed = self.images.changed() => {
                     if changed.is_err() {
                         return End::Over;
                     }
-                    let before = image;
-                    image = images.borrow_and_update().clone();
-                    self.groups.configure(settings(&self.core, self.key));
-                    if let Err(end) = self.forget_topics(Some(&before), &image).await {
-                        return end;
-                    }
-                    continue;
+                    None
                 }
                 () = due => None,
             };
@@ -351,11 +353,13 @@ impl<I: Io> Host<I> {
         let mut bytes = 0;
         // Those of other partitions may have come to take more, or less.
         self.weigh();
+        self.keep_up(&mut decided);
         for _ in 0..GROUP_COMMANDS_MAX {
             let Some(Ask { command, answer, .. }) = next.take() else { break };
             let ticket = command.ticket().expect("only the host itself asks for no answer");
             let before = self.waiting.insert(ticket, answer);
             assert!(before.is_none(), "GROUP-4: a ticket is given once");
+            bytes += self.keep_up(&mut decided);
             let now = self.now();
             let decision = self.groups.decide(now, command);
             bytes += self.take(decision, &mut decided);
@@ -418,30 +422,37 @@ impl<I: Io> Host<I> {
         }
     }
 
-    /// Forgets the offsets of topics that are gone, or that are others under their old names.
-    async fn forget_topics(
-        &mut self,
-        before: Option<&Arc<Image>>,
-        now: &Arc<Image>,
-    ) -> Result<(), End> {
-        let id = |image: &Arc<Image>, name: &str| image.topic(name).map(|topic| topic.id);
+    /// Takes over the newest image, of which a command that comes now may know: it is asked only for
+    /// topics that its handler has found. Returns the size of the records.
+    fn keep_up(&mut self, decided: &mut Decision) -> usize {
+        let newest = self.images.borrow_and_update().clone();
+        if Arc::ptr_eq(&newest, &self.image) {
+            return 0;
+        }
+        let before = std::mem::replace(&mut self.image, newest);
+        self.groups.configure(settings(&self.core, self.key));
+        self.forget_topics(Some(&before), decided)
+    }
+
+    /// Forgets the offsets of topics that are gone, or that are others under their old names. Returns
+    /// the size of the records.
+    fn forget_topics(&mut self, before: Option<&Image>, decided: &mut Decision) -> usize {
+        let id = |image: &Image, name: &str| image.topic(name).map(|topic| topic.id);
         let is_gone = |name: &str| {
-            let id_now = id(now, name);
+            let id_now = id(&self.image, name);
             id_now.is_none() || before.is_some_and(|before| id(before, name) != id_now)
         };
         let topics = self.groups.topics().filter(|name| is_gone(name));
         let topics: BTreeSet<String> = topics.map(str::to_owned).collect();
         if topics.is_empty() {
-            return Ok(());
+            return 0;
         }
         probe::hit(Probe::GroupTopicForgotten);
         info!(partition = %self.key.1, ?topics, "forgetting the offsets of deleted topics");
         let time = self.now();
         let topics = topics.into_iter().collect();
         let decision = self.groups.decide(time, Command::TopicsGone { topics });
-        let mut decided = Decision::default();
-        self.take(decision, &mut decided);
-        self.finish(decided).await
+        self.take(decision, decided)
     }
 
     /// Tells everybody who waits that they have to ask again.

@@ -23,7 +23,7 @@ pub(super) use self::read::timestamp;
 use super::ask::Ask;
 use super::rest::Resting;
 use super::{Core, data};
-use crate::id::PartitionIndex;
+use crate::id::{LeaderEpoch, PartitionIndex};
 use crate::io::{self, Io};
 use crate::limit::{PARTITION_MESSAGES_MAX, ROOM_RETRY_PAUSE};
 use crate::log;
@@ -63,8 +63,8 @@ async fn run<I: Io>(
 ) {
     let mut told = false;
     loop {
-        let Unopened { reason, full } = match Owner::open(&core, &topic, index, rested.take()).await
-        {
+        let opened = Owner::open(&core, &topic, index, rested.take()).await;
+        let Unopened { reason, full, scarce } = match opened {
             Ok(owner) => match owner.serve(&mut asks).await {
                 Ended::Closed => return,
                 Ended::Rested(newest, resting) => {
@@ -80,14 +80,15 @@ async fn run<I: Io>(
                 }
                 Ended::Failed(newest, resting, error) => {
                     topic = newest;
-                    if io::is_full(&error) {
+                    if io::is_full(&error) || io::is_scarce(&error) {
                         // What could not be written says nothing about the log: it is opened again.
-                        core.shared.room.found_none();
+                        if io::is_full(&error) {
+                            core.shared.room.found_none();
+                        }
                         rested = Some(resting);
                         continue;
                     }
-                    let reason = format!("its log could not be closed: {error}");
-                    Unopened { reason, full: false }
+                    Unopened::of(format!("its log could not be closed: {error}"))
                 }
             },
             Err(unopened) => unopened,
@@ -99,6 +100,12 @@ async fn run<I: Io>(
                 warn!(topic = %topic.name, partition = %index, reason,
                     "the partition is offline until there is room on the disk to open its log");
             }
+        } else if scarce {
+            if !std::mem::replace(&mut told, true) {
+                probe::hit(Probe::PartitionWaitedForMore);
+                warn!(topic = %topic.name, partition = %index, reason,
+                    "the partition is offline until the system has descriptors and memory again;                      raise the limit (`ulimit -n`), or lower trialog.partitions.open.max");
+            }
         } else {
             probe::hit(Probe::PartitionOffline);
             error!(topic = %topic.name, partition = %index, reason,
@@ -106,7 +113,7 @@ async fn run<I: Io>(
                  folder says where it is damaged");
         }
         core.tally.logs_offline.add(1);
-        let retry = full.then_some(ROOM_RETRY_PAUSE);
+        let retry = (full || scarce).then_some(ROOM_RETRY_PAUSE);
         let ended = offline(&core, &topic, index, &mut asks, retry).await;
         core.tally.logs_offline.set(core.tally.logs_offline.get() - 1);
         if ended {
@@ -115,23 +122,41 @@ async fn run<I: Io>(
     }
 }
 
-/// Why a log could not be opened, and whether it was for lack of room.
+/// Why a log could not be opened, and whether that will pass.
 struct Unopened {
     reason: String,
+    /// For lack of room on the disk.
     full: bool,
+    /// For lack of what the system gives out.
+    scarce: bool,
 }
 
 impl Unopened {
+    /// Something that does not pass.
+    fn of(reason: String) -> Unopened {
+        Unopened { reason, full: false, scarce: false }
+    }
+
     fn storage(error: &io::Error) -> Unopened {
-        Unopened { reason: error.to_string(), full: io::is_full(error) }
+        let (full, scarce) = (io::is_full(error), io::is_scarce(error));
+        Unopened { reason: error.to_string(), full, scarce }
     }
 
     fn log(error: &log::OpenError) -> Unopened {
-        let full = match error {
-            log::OpenError::Storage { source, .. } => io::is_full(source),
-            _ => false,
-        };
-        Unopened { reason: error.to_string(), full }
+        let reason = error.to_string();
+        match error {
+            log::OpenError::Storage { source, .. } => {
+                Unopened { reason, ..Unopened::storage(source) }
+            }
+            _ => Unopened::of(reason),
+        }
+    }
+
+    /// Its log has an epoch that no leader has had.
+    fn ahead(latest: LeaderEpoch, leader: LeaderEpoch) -> Unopened {
+        Unopened::of(format!(
+            "the log is damaged: it has batches of leader epoch {latest}, and its leader's is {leader}"
+        ))
     }
 }
 

@@ -86,13 +86,21 @@ impl<I: Io> Owner<I> {
                     .map_err(|error| Unopened::storage(&error))?,
             };
             let opened = Log::open(&core.io, &core.pool, &folder, config).await;
-            opened.map_err(|error| Unopened::log(&error))
+            let (log, recovery) = opened.map_err(|error| Unopened::log(&error))?;
+            // No checksum covers the epoch of a batch.
+            match log.latest_epoch() {
+                latest if latest > epoch => Err(Unopened::ahead(latest, epoch)),
+                _ => Ok((log, recovery)),
+            }
         };
         let (mut log, recovery) = match opened.await {
             Ok(opened) => opened,
             Err(unopened) => {
-                // Fetches that wait at its end are not to wait for ever.
-                rested.iter_mut().for_each(|rested| rested.parked.wake_all());
+                if let Some(rested) = &mut rested {
+                    // Fetches that wait at its end are not to wait for ever.
+                    rested.parked.wake_all();
+                    core.shared.gauges.close((topic.id, index));
+                }
                 return Err(unopened);
             }
         };
@@ -160,7 +168,7 @@ impl<I: Io> Owner<I> {
                 biased; // Finished flushes first: they let others go. Upkeep comes last.
                 flushed = or_never(&mut self.flushing) => {
                     self.flushing = None;
-                    self.on_flushed(flushed);
+                    self.on_flushed_go_on(flushed).await;
                 }
                 ask = asks.recv() => {
                     let Some(ask) = ask else { return Ended::Closed };
@@ -352,7 +360,9 @@ impl<I: Io> Owner<I> {
 
     fn on_compacted(&mut self, (compacted, turn): compacting::Outcome<I>) {
         self.compacting = None;
-        match self.log.compacted(compacted) {
+        let rest = self.log.compacted(compacted);
+        self.note_size();
+        match rest {
             Some(rest) => {
                 self.compacting = Some(Compacting::start(&self.core, rest, Some(turn)));
             }
@@ -392,6 +402,7 @@ impl<I: Io> Owner<I> {
         if let Err(poisoned) = self.log.tick(self.core.io.wall()).await {
             self.log_failure(&poisoned.to_string());
         }
+        self.note_size();
         self.compact_if_due();
     }
 

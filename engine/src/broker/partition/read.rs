@@ -39,6 +39,11 @@ impl<I: Io> Owner<I> {
         self.gauge.set(&self.log, self.waiting.len());
     }
 
+    /// The log may have become smaller, which is no news for parked fetches.
+    pub(super) fn note_size(&mut self) {
+        self.size_reported = self.size_reported.min(self.log.size_bytes());
+    }
+
     pub(super) async fn fetch(&mut self, fetch: Fetch<I::File>) {
         let Fetch { from, leader_epoch, last_fetched_epoch, max_bytes, first, wait, answer } =
             fetch;

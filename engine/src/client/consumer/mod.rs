@@ -8,7 +8,7 @@ mod read;
 mod seek;
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -28,6 +28,7 @@ use crate::wire::code::ErrorCode;
 use crate::wire::fetch::{self, FetchPartition, FetchRequest, FetchTopic};
 
 pub use seek::Start;
+use seek::find;
 pub(super) use seek::list_offset;
 
 /// The highest version in which topics have names.
@@ -199,12 +200,19 @@ struct Fetching<I: Io> {
     asked: Vec<Wish>,
 }
 
+/// A look-up that is under way, for the assignment of this generation.
+struct Finding {
+    generation: u64,
+    found: Pin<Box<dyn Future<Output = Result<Offset, CallError>>>>,
+}
+
 /// Reads records of the partitions assigned to it. See the module's head.
 pub struct Consumer<I: Io> {
     cluster: Rc<Cluster<I>>,
     options: ConsumerOptions,
     assigned: BTreeMap<Key, Assigned>,
     fetching: BTreeMap<NodeId, Fetching<I>>,
+    finding: Option<Finding>,
     generation: u64,
     /// The metadata have led us wrong.
     astray: bool,
@@ -219,6 +227,7 @@ impl<I: Io> Consumer<I> {
             options,
             assigned: BTreeMap::new(),
             fetching: BTreeMap::new(),
+            finding: None,
             generation: 0,
             astray: false,
             turn: 0,
@@ -322,11 +331,21 @@ impl<I: Io> Consumer<I> {
     /// Finds out the offsets of the starts that are wanted.
     async fn look_up(&mut self) -> Result<(), ConsumeError> {
         for key in self.ready() {
-            let Some(Assigned { place: Place::Wanted(start), .. }) = self.assigned.get(&key) else {
+            let Some(&Assigned { place: Place::Wanted(start), generation, .. }) =
+                self.assigned.get(&key)
+            else {
                 continue;
             };
-            let (start, isolation) = (*start, self.options.isolation);
-            match self.find(&key, start, isolation).await {
+            // One may take longer than a poll.
+            let begun = self.finding.take().filter(|finding| finding.generation == generation);
+            let finding = self.finding.insert(begun.unwrap_or_else(|| {
+                let isolation = self.options.isolation;
+                let found = find(self.cluster.clone(), key.clone(), start, isolation);
+                Finding { generation, found: Box::pin(found) }
+            }));
+            let found = finding.found.as_mut().await;
+            self.finding = None;
+            match found {
                 Ok(offset) => {
                     let assigned = self.assigned.get_mut(&key).expect("nobody else unassigns");
                     assigned.settle(offset);
@@ -340,29 +359,6 @@ impl<I: Io> Consumer<I> {
             }
         }
         Ok(())
-    }
-
-    async fn find(
-        &self,
-        key: &Key,
-        start: Start,
-        isolation: Isolation,
-    ) -> Result<Offset, CallError> {
-        let (topic, partition) = (&key.0, key.1);
-        if self.cluster.known_topic(topic).is_none() {
-            self.cluster.topic(topic, self.cluster.io.now()).await?;
-        }
-        let found = list_offset(&self.cluster, topic, partition, start, isolation).await?;
-        match found {
-            Some((offset, _)) => Ok(offset),
-            // No record is that young: read what comes.
-            None => {
-                let end = Start::Latest;
-                let end = list_offset(&self.cluster, topic, partition, end, isolation).await?;
-                end.map(|(offset, _)| offset)
-                    .ok_or(CallError::Refused(ErrorCode::UnknownServerError))
-            }
-        }
     }
 
     /// Sends a fetch to each leader that has partitions to read and none under way.

@@ -64,3 +64,24 @@ pub async fn list_offset<I: Io>(
         code => Err(CallError::Refused(code)),
     }
 }
+
+/// The offset of a place; the end if no record is that young. Holds on to nothing of its caller's.
+pub(super) async fn find<I: Io>(
+    cluster: Rc<Cluster<I>>,
+    (topic, partition): (Rc<str>, PartitionIndex),
+    start: Start,
+    isolation: Isolation,
+) -> Result<Offset, CallError> {
+    if cluster.known_topic(&topic).is_none() {
+        cluster.topic(&topic, cluster.io.now()).await?;
+    }
+    let found = list_offset(&cluster, &topic, partition, start, isolation).await?;
+    match found {
+        Some((offset, _)) => Ok(offset),
+        // Read what comes.
+        None => {
+            let end = list_offset(&cluster, &topic, partition, Start::Latest, isolation).await?;
+            end.map(|(offset, _)| offset).ok_or(CallError::Refused(ErrorCode::UnknownServerError))
+        }
+    }
+}

@@ -267,7 +267,9 @@ impl<I: Io> GroupConsumer<I> {
                     Ok(Joined::In(seat)) => Ok(self.enter_if_kept(seat)),
                     Ok(Joined::Forgotten) => Ok(self.lose()),
                     Err(error) => {
-                        self.state = State::Out(past);
+                        // The group may have given it an id meanwhile, and wait for it.
+                        let member_id = self.ties.member_id.borrow().clone();
+                        self.state = State::Out(Past { member_id, ..past });
                         Err(error)
                     }
                 }

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::io::Instant;
 use crate::io::chance::Chance;
+use crate::io::yield_now;
 
 /// What one poll of a task costs.
 const POLL_NANOS: u64 = 200;
@@ -236,20 +237,6 @@ impl Core {
             waker.wake();
         }
     }
-}
-
-/// Gives everybody else a turn.
-pub(super) async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Completes at a moment of virtual time.

@@ -365,7 +365,7 @@ impl<I: Io> Log<I> {
         };
         for segment in &self.segments {
             let is_dirty = segment.end > self.compacted;
-            let age = now.0.saturating_sub(super::retain::newest_ms(segment));
+            let age = now.0.saturating_sub(segment.newest_ms());
             let lag = self.config.min_compaction_lag_ms;
             // A time that is yet to come holds nothing up where no lag is asked for, as in Kafka.
             let young = is_dirty && lag > 0 && age < lag;

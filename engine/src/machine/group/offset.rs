@@ -52,7 +52,8 @@ impl Groups {
                 let weigh = |metadata: &str| weight::place(&group, &topic.name, metadata);
                 let change = (before.map(|before| weigh(&before.metadata)), weigh(&metadata));
                 let outcome = checked.and_then(|()| {
-                    if metadata.len() > self.settings.metadata_bytes_max {
+                    // As Kafka counts a string's length.
+                    if metadata.encode_utf16().count() > self.settings.metadata_bytes_max {
                         return Err(ErrorCode::OffsetMetadataTooLarge);
                     }
                     taken.take(change, self.allowance.offsets)

@@ -105,11 +105,13 @@ pub enum Care {
     PlayPuppet,
     /// Has the topic of consumer groups closed often and compacted soon.
     CompactOffsets,
+    /// Commits for a topic that was just made, and looks whether that stays.
+    Settle,
 }
 
 impl Care {
     /// All of them.
-    pub const ALL: [Care; 12] = [
+    pub const ALL: [Care; 13] = [
         Care::List,
         Care::Describe,
         Care::Committed,
@@ -122,6 +124,7 @@ impl Care {
         Care::JoinWrongly,
         Care::PlayPuppet,
         Care::CompactOffsets,
+        Care::Settle,
     ];
 }
 

@@ -45,7 +45,8 @@ impl TopicShape {
     /// How many bytes retention by size must leave, if it has its way.
     #[must_use]
     pub fn kept_bytes(&self) -> Option<u64> {
-        self.configs.get("retention.bytes").and_then(|bytes| bytes.parse().ok())
+        let bytes = self.configs.get("retention.bytes").and_then(|bytes| bytes.parse().ok());
+        bytes.filter(|_| self.nature == Nature::Trimmed)
     }
 
     /// Whether its tombstones outlive the run, however clocks jump.
@@ -200,7 +201,14 @@ fn configs(random: &mut Stream, nature: Nature) -> BTreeMap<String, String> {
         set("index.interval.bytes", random.pick(&[1, 500]).to_string());
     }
     match nature {
-        Nature::Lasting | Nature::Fleeting | Nature::Shortened => {}
+        // What retention would take is kept for ever by having no policy at all.
+        Nature::Lasting | Nature::Fleeting | Nature::Shortened => {
+            if random.chance(1, 5) {
+                set("cleanup.policy", String::new());
+                set("retention.ms", random.within(100..5000).to_string());
+                set("retention.bytes", random.within(100..5000).to_string());
+            }
+        }
         Nature::Cached => {
             set("trialog.durability", "page-cache".to_owned());
             if random.chance(1, 2) {

@@ -347,7 +347,7 @@ impl Desk {
     }
 }
 
-fn create_request(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
+pub(super) fn create_request(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
     CreateTopicsRequest { topics, timeout_ms: 5000, ..CreateTopicsRequest::default() }
 }
 

@@ -2,16 +2,19 @@
 //! what must be refused. What it deletes and lets expire is a group of its own, the mayfly, of which
 //! nothing is promised.
 
+use std::time::Duration;
+
 use trialog_engine::client::{Admin, CallError, Client, Place, Start};
 use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::wire::api::{
-    ApiKey, DeleteGroupsRequest, JoinGroupRequest, JoinGroupRequestProtocol, OffsetCommitRequest,
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetDeleteRequest,
-    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+    ApiKey, CreatableTopic, DeleteGroupsRequest, JoinGroupRequest, JoinGroupRequestProtocol,
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use trialog_engine::wire::code::ErrorCode;
 use trialog_jepsen::history::{Group, Membership, Op, Phase, Topic};
 
+use super::admin::create_request;
 use super::change::configure_request;
 use crate::fate::{fate, fate_of};
 use crate::invariant::groups;
@@ -25,6 +28,9 @@ const RETENTION_VERSION: i16 = 4;
 
 /// The last version of OffsetCommit in which topics have names.
 pub const NAMED_VERSION: i16 = 9;
+
+/// What is committed for a topic that was just made.
+const SETTLED: Offset = Offset(7);
 
 /// A caretaker's program.
 pub(super) async fn perform(actor: Actor, shape: CaretakerShape) {
@@ -112,6 +118,41 @@ impl<'a> Desk<'a> {
                 let _ = self.once.call(&request).await;
             }
             Care::JoinWrongly => self.join_wrongly(random).await,
+            Care::Settle => self.settle(random).await,
+        }
+    }
+
+    /// Commits for a topic that was just made: its coordinator may hear of the topic a moment later.
+    async fn settle(&self, random: &mut Stream) {
+        let name = format!("settled-{}-{}", self.shape.broker, random.bits());
+        let wanted = CreatableTopic {
+            name: name.clone(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        };
+        let made = self.once.call(&create_request(vec![wanted])).await;
+        let code = made.map(|answer| answer.topics.first().map(|topic| topic.error_code));
+        if ended(code) != Phase::Ok {
+            return;
+        }
+        let group = format!("settler-{name}");
+        let place = (name, PartitionIndex(0));
+        let client = self.commit_client(NAMED_VERSION);
+        let committed = client.call(&commit_request(&group, &place, SETTLED.0)).await;
+        let code = committed.map(|answer| {
+            let one = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
+            one.map(|one| one.error_code)
+        });
+        if ended(code) != Phase::Ok {
+            return;
+        }
+        self.actor().pause(random, Duration::from_secs(3)).await;
+        let places = std::slice::from_ref(&place);
+        let Ok(found) = self.patient.group_offsets(&group, places).await else { return };
+        if found.get(&place) != Some(&SETTLED) {
+            let text = format!("{group} has committed {SETTLED} and is told {found:?}");
+            self.actor().stage.accuse("GROUP-9", text);
         }
     }
 

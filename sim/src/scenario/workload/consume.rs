@@ -14,6 +14,7 @@ use trialog_jepsen::history::{BEGINNING, END, Op, Phase, Record, Value};
 
 use super::keep::Keep;
 use super::operate;
+use super::seal;
 use crate::io::SimIo;
 use crate::scenario::shape::ConsumerShape;
 use crate::scenario::stage::{Actor, Stage, Voice};
@@ -114,7 +115,7 @@ pub fn heard(stage: &Stage, got: &ConsumedRecord) -> Record {
     // A tombstone's value travels in a header.
     let beside = || got.headers.iter().find(|(name, _)| name == VALUE_HEADER)?.1.as_deref();
     let bytes = got.value.as_deref().or_else(beside);
-    let head = bytes.and_then(|bytes| bytes.first_chunk());
+    let head = bytes.filter(|_| seal::is_whole(got)).and_then(|bytes| bytes.first_chunk());
     let value = head.map_or(Value::FOREIGN, |head| Value(u64::from_be_bytes(*head)));
     Record { topic: stage.topic(at), partition: got.partition, offset: got.offset, value }
 }
@@ -304,8 +305,16 @@ impl Reader {
     async fn is_at_the_end(&self) -> bool {
         for &(at, partition) in &self.reads {
             let name = &self.voice.actor.topic(at).name;
+            let topic = self.voice.actor.stage.topic(at);
+            let told = |offset| Op::ListOffset { topic, partition, ask: END.0, offset };
+            self.voice.record(Phase::Invoke, told(None));
             let end = self.client.admin().list_offset(name, partition, Start::Latest).await;
-            let Ok(Some((end, _))) = end else { return false };
+            let Ok(Some((end, _))) = end else {
+                self.voice.record(Phase::Fail, told(None));
+                return false;
+            };
+            // Whatever retention takes, it does not take back.
+            self.voice.record(Phase::Ok, told(Some(end)));
             let position = self.consumer.position(name, partition);
             if position != Some(end) {
                 let world = self.voice.actor.io.world();

@@ -7,18 +7,22 @@
 use trialog_engine::client::{CallError, Client};
 use trialog_engine::wire::api::{
     AlterConfigsRequest, AlterConfigsResource, AlterableConfig, DescribableLogDirTopic,
-    DescribeClientQuotasRequest, DescribeClusterRequest, DescribeLogDirsRequest,
-    DescribeProducersRequest, DescribeProducersTopicRequest, DescribeTopicPartitionsCursor,
-    DescribeTopicPartitionsRequest, DescribeTopicPartitionsTopicRequest,
-    DescribeUserScramCredentialsRequest, ElectLeadersRequest, ListConfigResourcesRequest,
-    ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics, QuotaComponent,
-    ScramUserName, TopicPartitions,
+    DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeConfigsResource, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeProducersTopicRequest, DescribeTopicPartitionsCursor, DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsTopicRequest, DescribeUserScramCredentialsRequest, ElectLeadersRequest,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource, IncrementalAlterableConfig,
+    ListConfigResourcesRequest, ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsTopics, QuotaComponent, ScramUserName, TopicPartitions,
 };
 
 use super::change::TOPIC;
 use crate::io::SimIo;
 use crate::scenario::stage::Actor;
 use crate::seed::Stream;
+
+/// Kafka's number for a broker's loggers.
+const LOGGER: i8 = 8;
 
 /// What is complained about when an answer is about something else than was asked for.
 const STRANGE_ANSWER: &str = "strange-answer";
@@ -31,7 +35,7 @@ pub(super) async fn inspect(client: &Client<SimIo>, actor: &Actor, random: &mut 
     let topic = if random.chance(1, 6) { "nowhere".to_owned() } else { known };
     let index = if random.chance(1, 6) { 99 } else { random.below(shape.partitions as u64) as i32 };
     let partitions = vec![index];
-    let told = match random.below(10) {
+    let told = match random.below(11) {
         0 => {
             let one = DescribableLogDirTopic { topic: topic.clone(), partitions };
             let topics = random.chance(2, 3).then(|| vec![one]);
@@ -115,8 +119,30 @@ pub(super) async fn inspect(client: &Client<SimIo>, actor: &Actor, random: &mut 
             let answer = client.call(&DescribeUserScramCredentialsRequest { users }).await;
             answer.map(|answer| answer.results.into_iter().map(|one| one.user).collect())
         }
+        9 => {
+            // A broker's; all of them share the number 1, each in a cluster of its own.
+            let own = || (LOGGER, "1".to_owned());
+            let (resource_type, resource_name) = own();
+            let levels = [(0, Some("TRACE")), (0, Some("OFF")), (0, Some("LOUD")), (1, None)];
+            let (config_operation, level) = random.pick(&levels);
+            let value = level.map(str::to_owned);
+            let name = random.pick(&["root", "trialog_engine::log", "nobody"]).to_owned();
+            let configs = vec![IncrementalAlterableConfig { name, config_operation, value }];
+            let resource =
+                IncrementalAlterConfigsResource { resource_type, resource_name, configs };
+            let validate_only = random.chance(1, 4);
+            let resources = vec![resource];
+            let request = IncrementalAlterConfigsRequest { resources, validate_only };
+            let _ = client.call(&request).await;
+            let (resource_type, resource_name) = own();
+            let resource =
+                DescribeConfigsResource { resource_type, resource_name, configuration_keys: None };
+            let resources = vec![resource];
+            let request = DescribeConfigsRequest { resources, ..Default::default() };
+            client.call(&request).await.map(|_| Vec::new())
+        }
         _ => {
-            let resource_types = random.pick(&[&[][..], &[TOPIC], &[4, 16]]).to_vec();
+            let resource_types = random.pick(&[&[][..], &[TOPIC], &[4, 8, 16]]).to_vec();
             let request = ListConfigResourcesRequest { resource_types };
             client.call(&request).await.map(|_| Vec::new())
         }

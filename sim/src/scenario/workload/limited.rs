@@ -20,7 +20,7 @@ use trialog_engine::machine::quota::Quota;
 use trialog_engine::wire::api::{
     AlterClientQuotasRequest, AlteredEntity, AlteredQuotas, ApiKey, QuotaOperation,
 };
-use trialog_engine::wire::batch::Builder;
+use trialog_engine::wire::batch::{Builder, RecordHeader};
 use trialog_engine::wire::code::ErrorCode;
 use trialog_engine::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use trialog_engine::wire::produce::{
@@ -29,6 +29,7 @@ use trialog_engine::wire::produce::{
 use trialog_jepsen::history::{Acks, Op, Phase, Value};
 
 use super::mutate::{Made, Mutation};
+use super::seal;
 use super::wire::{Wire, at_most};
 use crate::invariant::quota::{Allowance, Use};
 use crate::io::SimIo;
@@ -185,7 +186,9 @@ impl Limited {
                 let mut bytes = value.0.to_be_bytes().to_vec();
                 bytes.resize(size as usize, self.counter as u8);
                 let mut batch = Builder::new();
-                batch.push(self.voice.actor.io.wall().0, None, Some(&bytes), &[]);
+                let seal = seal::of_value(&bytes);
+                let seal = RecordHeader { key: seal::NAME.as_bytes(), value: Some(&seal) };
+                batch.push(self.voice.actor.io.wall().0, None, Some(&bytes), &[seal]);
                 self.record(Phase::Invoke, value, None);
                 Demand::Write(value, batch.finish())
             }

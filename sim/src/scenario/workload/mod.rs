@@ -20,6 +20,7 @@ mod produce;
 mod puppet;
 mod rush;
 mod scrape;
+mod seal;
 mod session;
 mod stranger;
 mod wire;

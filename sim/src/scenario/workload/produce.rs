@@ -14,6 +14,7 @@ use trialog_engine::wire::batch::RecordHeader;
 use trialog_jepsen::history::{self, Op, Phase, Topic, Value};
 
 use super::consume::VALUE_HEADER;
+use super::seal;
 use crate::io::SimIo;
 use crate::scenario::shape::{Nature, ProducerShape};
 use crate::scenario::stage::{Actor, Voice};
@@ -122,14 +123,17 @@ impl<'a> Writer<'a> {
         // A topic that stamps its records itself keeps no time of a sender.
         let kept = timestamp.filter(|_| !topic.stamps());
         self.voice.record(Phase::Invoke, send.asked(key.as_deref(), kept));
-        let record = NewRecord {
+        let bare = NewRecord {
             topic: &topic.name,
             partition,
             timestamp,
             key: key.as_deref().map(str::as_bytes),
             value: (!tombstone).then_some(&*bytes),
-            headers: &headers,
+            headers: &[],
         };
+        let seal = seal::of(&NewRecord { headers: &headers, ..bare }, kept);
+        headers.push(RecordHeader { key: seal::NAME.as_bytes(), value: Some(&seal) });
+        let record = NewRecord { headers: &headers, ..bare };
         match self.producer.enqueue(record).await {
             Ok(ticket) => {
                 self.pending.set(self.pending.get() + 1);

@@ -4,15 +4,18 @@
 //!
 //! It reads topics that last, records what it reads as any assigned consumer, and leaves only when it
 //! has read every partition up to where it ended after the curtain: a partition that its session
-//! has forgotten keeps it waiting for ever. Now and then it sends another request right behind a
+//! has forgotten keeps it waiting for ever. Topics have their names in its requests or, as those of
+//! consumers of today, their ids. Now and then it sends another request right behind a
 //! fetch that waits; the answers must come in the order of the requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trialog_engine::client::Start;
-use trialog_engine::id::{Offset, PartitionIndex};
-use trialog_engine::wire::api::{ApiKey, ApiVersionsRequest, Message};
+use trialog_engine::id::{Offset, PartitionIndex, TopicId};
+use trialog_engine::wire::api::{
+    ApiKey, ApiVersionsRequest, Message, MetadataRequest, MetadataRequestTopic,
+};
 use trialog_engine::wire::batch::{Batch, BatchError};
 use trialog_engine::wire::code::ErrorCode;
 use trialog_engine::wire::fetch::{
@@ -25,8 +28,8 @@ use crate::scenario::shape::SessionShape;
 use crate::scenario::stage::{Actor, Voice};
 use crate::seed::Stream;
 
-/// The newest version of Fetch in which topics have names.
-const VERSION: i16 = 12;
+/// The first version of Fetch in which topics have ids instead of names.
+const BY_ID: i16 = 13;
 /// A version of ApiVersions, for the request behind a fetch.
 const OTHER_VERSION: i16 = 0;
 
@@ -59,7 +62,9 @@ pub(super) async fn perform(actor: Actor, shape: SessionShape) {
             if !actor.stage.curtain() {
                 reader.change(&mut random);
             }
-            reader.fetch(&mut random).await;
+            if reader.find_ids().await.is_some() {
+                reader.fetch(&mut random).await;
+            }
         }
         let pause = reader.shape.pause;
         let most = if actor.stage.curtain() { pause.min(HURRY) } else { pause };
@@ -71,6 +76,9 @@ struct Reader {
     voice: Voice,
     shape: SessionShape,
     wire: Option<Wire>,
+    /// Of its topics, by their places in the shape, as far as they were found out; without ids it has
+    /// none to look for.
+    ids: BTreeMap<usize, TopicId>,
     /// The session and the epoch of the next request; `(0, 0)` asks for a session.
     session: (i32, i32),
     /// What it reads, and from where.
@@ -86,6 +94,7 @@ impl Reader {
             voice: actor.voice(),
             shape,
             wire: None,
+            ids: BTreeMap::new(),
             session: (0, 0),
             places: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -170,6 +179,36 @@ impl Reader {
         goal.iter().all(|(part, end)| self.places.get(part).is_some_and(|place| place >= end))
     }
 
+    /// Finds out what its topics are called in requests. None if it could not.
+    async fn find_ids(&mut self) -> Option<()> {
+        if self.shape.version < BY_ID {
+            return Some(());
+        }
+        let actor = &self.voice.actor;
+        let topics: BTreeSet<usize> = self.parts().into_iter().map(|(at, _)| at).collect();
+        for at in topics {
+            if self.ids.contains_key(&at) {
+                continue;
+            }
+            let name = Some(actor.topic(at).name.clone());
+            let topic = MetadataRequestTopic { name, ..MetadataRequestTopic::default() };
+            let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+            let client = actor.client_of(actor.shape().home, PATIENCE, BTreeMap::new());
+            let found = client.call(&request).await.ok()?;
+            let id = found.topics.first().filter(|topic| topic.error_code == 0)?.topic_id;
+            self.ids.insert(at, id);
+        }
+        Some(())
+    }
+
+    /// A topic's name and id in a request: one of them is empty.
+    fn called(&self, at: usize) -> (String, TopicId) {
+        match self.ids.get(&at) {
+            Some(&id) => (String::new(), id),
+            None => (self.voice.actor.topic(at).name.clone(), TopicId::NONE),
+        }
+    }
+
     /// One fetch.
     async fn fetch(&mut self, random: &mut Stream) {
         let another = random.chance(1, self.shape.pipelined_every);
@@ -195,7 +234,8 @@ impl Reader {
             self.wire = Wire::open(&self.voice.actor, "session").await;
         }
         let wire = self.wire.as_mut()?;
-        let asked = wire.ask(ApiKey::Fetch, VERSION, |out| request.encode(out, VERSION)).await?;
+        let version = self.shape.version;
+        let asked = wire.ask(ApiKey::Fetch, version, |out| request.encode(out, version)).await?;
         let mut behind = None;
         if another {
             let other = ApiVersionsRequest::default();
@@ -236,9 +276,10 @@ impl Reader {
             if self.told.get(&(at, index)) == Some(&place) {
                 continue;
             }
-            let name = &self.voice.actor.topic(at).name;
-            if topics.last().is_none_or(|topic| topic.name != *name) {
-                topics.push(FetchTopic { name: name.clone(), ..FetchTopic::default() });
+            let (name, topic_id) = self.called(at);
+            if topics.last().is_none_or(|topic| (&topic.name, topic.topic_id) != (&name, topic_id))
+            {
+                topics.push(FetchTopic { name, topic_id, ..FetchTopic::default() });
             }
             let max_bytes = self.shape.partition_bytes_max;
             let partition = FetchPartition {
@@ -249,10 +290,9 @@ impl Reader {
             };
             topics.last_mut().expect("there is one").partitions.push(partition);
         }
-        let forgotten = self.forgotten.iter().map(|&(at, index)| ForgottenTopic {
-            name: self.voice.actor.topic(at).name.clone(),
-            partitions: vec![index],
-            ..ForgottenTopic::default()
+        let forgotten = self.forgotten.iter().map(|&(at, index)| {
+            let (name, topic_id) = self.called(at);
+            ForgottenTopic { name, topic_id, partitions: vec![index] }
         });
         FetchRequest {
             max_wait_ms: self.shape.wait.as_millis() as i32,
@@ -268,8 +308,9 @@ impl Reader {
 
     /// Reads on over an answer. None if it is none.
     fn take_in(&mut self, answer: &Answer) -> Option<()> {
-        let body = answer.body(ApiKey::Fetch, VERSION)?;
-        let response = FetchResponse::decode(body, VERSION).ok()?;
+        let version = self.shape.version;
+        let body = answer.body(ApiKey::Fetch, version)?;
+        let response = FetchResponse::decode(body, version).ok()?;
         if response.error != ErrorCode::None {
             // The session is gone, or at another epoch: the next request asks for a new one.
             self.session.1 = 0;
@@ -285,8 +326,12 @@ impl Reader {
         let mut records = Vec::new();
         for topic in &response.topics {
             for one in &topic.partitions {
-                let stage = &self.voice.actor.stage;
-                let at = stage.shape.topics.iter().position(|known| known.name == topic.name);
+                let called = (&topic.name, topic.topic_id);
+                let told = |at: &usize| {
+                    let (name, id) = self.called(*at);
+                    (&name, id) == called
+                };
+                let at = (0..self.voice.actor.stage.shape.topics.len()).find(told);
                 let part = (at?, one.index);
                 // What was taken off may still be in an answer of the session.
                 if self.places.contains_key(&part) {

@@ -23,13 +23,14 @@ use futures_util::future::{Either, select};
 use trialog_engine::id::{Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 use trialog_engine::io::Io;
 use trialog_engine::wire::api::{ApiKey, InitProducerIdRequest};
-use trialog_engine::wire::batch::Builder;
+use trialog_engine::wire::batch::{Builder, RecordHeader};
 use trialog_engine::wire::code::ErrorCode;
 use trialog_engine::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
 };
 use trialog_jepsen::history::{Acks, Identity, Op, Phase, Value};
 
+use super::seal;
 use super::wire::{Wire, at_most};
 use crate::scenario::shape::ZombieShape;
 use crate::scenario::stage::{Actor, Voice};
@@ -185,7 +186,10 @@ impl Zombie {
             })
             .collect();
         for value in &values {
-            batch.push(now, None, Some(&value.0.to_be_bytes()), &[]);
+            let bytes = value.0.to_be_bytes();
+            let seal = seal::of_value(&bytes);
+            let seal = RecordHeader { key: seal::NAME.as_bytes(), value: Some(&seal) };
+            batch.push(now, None, Some(&bytes), &[seal]);
             self.record(Phase::Invoke, *value, None);
         }
         (values, batch.finish())
