@@ -2,10 +2,13 @@
 //! what must be refused. What it deletes and lets expire is a group of its own, the mayfly, of which
 //! nothing is promised.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, join_all, select};
 use trialog_engine::client::{Admin, CallError, Client, Place, Start};
 use trialog_engine::id::{Offset, PartitionIndex};
+use trialog_engine::io::Io;
 use trialog_engine::wire::api::{
     ApiKey, CreatableTopic, DeleteGroupsRequest, JoinGroupRequest, JoinGroupRequestProtocol,
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -31,6 +34,10 @@ pub const NAMED_VERSION: i16 = 9;
 
 /// What is committed for a topic that was just made.
 const SETTLED: Offset = Offset(7);
+/// How many others keep its coordinator busy.
+const SETTLERS: usize = 4;
+/// The partition that it commits for.
+const FIRST: PartitionIndex = PartitionIndex(0);
 
 /// A caretaker's program.
 pub(super) async fn perform(actor: Actor, shape: CaretakerShape) {
@@ -122,29 +129,26 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Commits for a topic that was just made: its coordinator may hear of the topic a moment later.
+    /// Commits for a topic that was just made, while its coordinator has much to do, and may hear of
+    /// the topic only later.
     async fn settle(&self, random: &mut Stream) {
         let name = format!("settled-{}-{}", self.shape.broker, random.bits());
-        let wanted = CreatableTopic {
-            name: name.clone(),
-            num_partitions: 1,
-            replication_factor: 1,
-            ..CreatableTopic::default()
-        };
-        let made = self.once.call(&create_request(vec![wanted])).await;
-        let code = made.map(|answer| answer.topics.first().map(|topic| topic.error_code));
-        if ended(code) != Phase::Ok {
-            return;
-        }
         let group = format!("settler-{name}");
-        let place = (name, PartitionIndex(0));
+        let elsewhere = commit_request(&group, &(self.topic_name(random.bits()), FIRST), 0);
         let client = self.commit_client(NAMED_VERSION);
-        let committed = client.call(&commit_request(&group, &place, SETTLED.0)).await;
-        let code = committed.map(|answer| {
-            let one = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
-            one.map(|one| one.error_code)
-        });
-        if ended(code) != Phase::Ok {
+        let others = join_all((0..SETTLERS).map(async |_| {
+            loop {
+                if client.call(&elsewhere).await.is_err() {
+                    self.actor().io.sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }));
+        let place = (name, FIRST);
+        let moved_in = match select(pin!(self.move_in(&client, &group, &place)), others).await {
+            Either::Left((moved_in, _)) => moved_in,
+            Either::Right(_) => unreachable!("they never end"),
+        };
+        if !moved_in {
             return;
         }
         self.actor().pause(random, Duration::from_secs(3)).await;
@@ -154,6 +158,27 @@ impl<'a> Desk<'a> {
             let text = format!("{group} has committed {SETTLED} and is told {found:?}");
             self.actor().stage.accuse("GROUP-9", text);
         }
+    }
+
+    /// Makes a topic and commits for it. Whether both were acknowledged.
+    async fn move_in(&self, client: &Client<SimIo>, group: &str, place: &Place) -> bool {
+        let wanted = CreatableTopic {
+            name: place.0.clone(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        };
+        let made = self.once.call(&create_request(vec![wanted])).await;
+        let code = made.map(|answer| answer.topics.first().map(|topic| topic.error_code));
+        if ended(code) != Phase::Ok {
+            return false;
+        }
+        let committed = client.call(&commit_request(group, place, SETTLED.0)).await;
+        let code = committed.map(|answer| {
+            let one = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
+            one.map(|one| one.error_code)
+        });
+        ended(code) == Phase::Ok
     }
 
     fn topic_name(&self, draw: u64) -> String {
