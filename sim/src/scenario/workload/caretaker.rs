@@ -5,7 +5,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, select, select_all};
 use trialog_engine::client::{Admin, CallError, Client, Place, Start};
 use trialog_engine::id::{Offset, PartitionIndex};
 use trialog_engine::io::Io;
@@ -34,8 +34,8 @@ pub const NAMED_VERSION: i16 = 9;
 
 /// What is committed for a topic that was just made.
 const SETTLED: Offset = Offset(7);
-/// How many others keep its coordinator busy.
-const SETTLERS: usize = 4;
+/// How many connections commit for it.
+const SETTLERS: usize = 6;
 /// The partition that it commits for.
 const FIRST: PartitionIndex = PartitionIndex(0);
 
@@ -129,26 +129,41 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Commits for a topic that was just made, while its coordinator has much to do, and may hear of
-    /// the topic only later.
+    /// Makes a topic, for which many commit from before it is there until the first of them is taken;
+    /// maybe by a coordinator that has not heard of the topic yet.
     async fn settle(&self, random: &mut Stream) {
         let name = format!("settled-{}-{}", self.shape.broker, random.bits());
         let group = format!("settler-{name}");
-        let elsewhere = commit_request(&group, &(self.topic_name(random.bits()), FIRST), 0);
-        let client = self.commit_client(NAMED_VERSION);
-        let others = join_all((0..SETTLERS).map(async |_| {
-            loop {
-                if client.call(&elsewhere).await.is_err() {
-                    self.actor().io.sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }));
         let place = (name, FIRST);
-        let moved_in = match select(pin!(self.move_in(&client, &group, &place)), others).await {
-            Either::Left((moved_in, _)) => moved_in,
-            Either::Right(_) => unreachable!("they never end"),
+        let mut request = commit_request(&group, &(self.topic_name(random.bits()), FIRST), 0);
+        request.topics.extend(commit_request(&group, &place, SETTLED.0).topics);
+        let io = &self.actor().io;
+        let settlers = select_all((0..SETTLERS).map(|_| {
+            Box::pin(async {
+                // Each has a connection of its own: what comes by one is done in turn.
+                let client = self.commit_client(NAMED_VERSION);
+                loop {
+                    let pause = match client.call(&request).await {
+                        Ok(answer) => {
+                            let new = answer.topics.iter().find(|topic| topic.name == place.0);
+                            let new = new.and_then(|topic| topic.partitions.first());
+                            if new.is_some_and(|one| one.error_code == 0) {
+                                return;
+                            }
+                            Duration::from_micros(io.random() % 500)
+                        }
+                        Err(_) => Duration::from_millis(50),
+                    };
+                    io.sleep(pause).await;
+                }
+            })
+        }));
+        let made = async {
+            io.sleep(Duration::from_micros(io.random() % 20_000)).await;
+            let _ = self.once.call(&create_request(vec![wanted(&place.0)])).await;
+            io.sleep(Duration::from_millis(50)).await;
         };
-        if !moved_in {
+        if let Either::Right(_) = select(settlers, pin!(made)).await {
             return;
         }
         self.actor().pause(random, Duration::from_secs(3)).await;
@@ -158,27 +173,6 @@ impl<'a> Desk<'a> {
             let text = format!("{group} has committed {SETTLED} and is told {found:?}");
             self.actor().stage.accuse("GROUP-9", text);
         }
-    }
-
-    /// Makes a topic and commits for it. Whether both were acknowledged.
-    async fn move_in(&self, client: &Client<SimIo>, group: &str, place: &Place) -> bool {
-        let wanted = CreatableTopic {
-            name: place.0.clone(),
-            num_partitions: 1,
-            replication_factor: 1,
-            ..CreatableTopic::default()
-        };
-        let made = self.once.call(&create_request(vec![wanted])).await;
-        let code = made.map(|answer| answer.topics.first().map(|topic| topic.error_code));
-        if ended(code) != Phase::Ok {
-            return false;
-        }
-        let committed = client.call(&commit_request(group, place, SETTLED.0)).await;
-        let code = committed.map(|answer| {
-            let one = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
-            one.map(|one| one.error_code)
-        });
-        ended(code) == Phase::Ok
     }
 
     fn topic_name(&self, draw: u64) -> String {
@@ -316,6 +310,16 @@ impl<'a> Desk<'a> {
             _ => request.member_id = "nobody".to_owned(),
         }
         let _ = self.once.call(&request).await;
+    }
+}
+
+/// A topic of one partition.
+fn wanted(name: &str) -> CreatableTopic {
+    CreatableTopic {
+        name: name.to_owned(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..CreatableTopic::default()
     }
 }
 
