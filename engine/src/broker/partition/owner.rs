@@ -168,7 +168,7 @@ impl<I: Io> Owner<I> {
                 biased; // Finished flushes first: they let others go. Upkeep comes last.
                 flushed = or_never(&mut self.flushing) => {
                     self.flushing = None;
-                    self.on_flushed_go_on(flushed).await;
+                    self.on_flushed(flushed);
                 }
                 ask = asks.recv() => {
                     let Some(ask) = ask else { return Ended::Closed };

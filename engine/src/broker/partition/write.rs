@@ -9,7 +9,6 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use futures_util::future::{poll_immediate, ready};
 use tracing::error;
 
 use super::owner::Owner;
@@ -97,17 +96,13 @@ impl<I: Io> Owner<I> {
         rejection
     }
 
-    fn begin_flush(&mut self) {
+    pub(super) fn flush_if_due(&mut self) {
         if self.flushing.is_none() && self.log.flush_due(|| self.core.io.wall()) {
             self.flushing = self.log.flush().map(|flush| {
                 let flushing: Flushing = Box::pin(flush.run());
                 flushing
             });
         }
-    }
-
-    pub(super) fn flush_if_due(&mut self) {
-        self.begin_flush();
         assert!(
             self.flushing.is_some() || !self.log.is_flushing(),
             "FLUSH-1: a flush is forgotten"
@@ -131,44 +126,22 @@ impl<I: Io> Owner<I> {
     }
 
     pub(super) fn on_flushed(&mut self, flushed: Flushed) {
-        let answered = self.take_in(flushed);
-        self.acknowledge(answered);
-    }
-
-    /// The same; what was appended meanwhile is handed to the disk first, which then works while the
-    /// answers take the core.
-    pub(super) async fn on_flushed_go_on(&mut self, flushed: Flushed) {
-        let answered = self.take_in(flushed);
-        self.begin_flush();
-        if let Some(flushing) = &mut self.flushing
-            && let Some(flushed) = poll_immediate(flushing).await
-        {
-            self.flushing = Some(Box::pin(ready(flushed)));
-        }
-        self.acknowledge(answered);
-    }
-
-    /// Tells the log how a flush ended. How many of those who wait can be answered.
-    fn take_in(&mut self, flushed: Flushed) -> usize {
         match self.log.flushed(flushed) {
-            Ok(end) => self.waiting.iter().take_while(|waiting| waiting.end <= end).count(),
+            Ok(end) => {
+                if self.waiting.get(1).is_some_and(|waiting| waiting.end <= end) {
+                    probe::hit(Probe::FlushShared);
+                }
+                while self.waiting.front().is_some_and(|waiting| waiting.end <= end) {
+                    let waiting = self.waiting.pop_front().expect("there is a front");
+                    waiting.answer.send(waiting.outcomes);
+                }
+            }
             Err(poisoned) => {
                 let message = poisoned.to_string();
                 self.log_failure(&message);
                 self.refuse_waiting(&message);
                 self.parked.wake_all();
-                0
             }
-        }
-    }
-
-    /// Answers the first of those who wait.
-    fn acknowledge(&mut self, count: usize) {
-        if count > 1 {
-            probe::hit(Probe::FlushShared);
-        }
-        for waiting in self.waiting.drain(..count) {
-            waiting.answer.send(waiting.outcomes);
         }
     }
 
