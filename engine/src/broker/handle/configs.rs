@@ -6,11 +6,13 @@
 //! while it runs (KIP-226): the cluster keeps them, for one broker (its number is the resource's
 //! name) or for all (the name is empty). A broker's loggers are another file's.
 
+mod loggers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{find_topic, loggers};
+use super::find_topic;
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
@@ -39,16 +41,16 @@ mod resource {
 }
 
 /// Kafka's numbers of what may happen to a setting.
-pub(super) mod operation {
+mod operation {
     pub const SET: i8 = 0;
     pub const DELETE: i8 = 1;
     pub const APPEND: i8 = 2;
     pub const SUBTRACT: i8 = 3;
 }
 
-pub(super) type Failure = (ErrorCode, String);
+type Failure = (ErrorCode, String);
 
-pub(super) fn plain(code: ErrorCode) -> Failure {
+fn plain(code: ErrorCode) -> Failure {
     (code, code.message().to_owned())
 }
 
@@ -194,7 +196,7 @@ fn present<I: Io>(core: &Core<I>, image: &Image) -> config::Broker {
 }
 
 /// The broker that is named; `None` for all.
-pub(super) fn node<I: Io>(core: &Core<I>, name: &str) -> Result<Option<NodeId>, Failure> {
+fn node<I: Io>(core: &Core<I>, name: &str) -> Result<Option<NodeId>, Failure> {
     if name.is_empty() {
         return Ok(None);
     }
@@ -393,7 +395,7 @@ fn replaced(
     Ok(changes)
 }
 
-pub(super) fn once(named: &mut BTreeSet<String>, name: &str) -> Result<(), Failure> {
+fn once(named: &mut BTreeSet<String>, name: &str) -> Result<(), Failure> {
     if named.insert(name.to_owned()) {
         return Ok(());
     }

@@ -7,7 +7,6 @@ pub mod coordinator;
 pub mod describe;
 pub mod fetch;
 pub mod groups;
-mod loggers;
 pub mod lone;
 pub mod membership;
 pub mod metadata;

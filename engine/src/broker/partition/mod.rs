@@ -104,7 +104,8 @@ async fn run<I: Io>(
             if !std::mem::replace(&mut told, true) {
                 probe::hit(Probe::PartitionWaitedForMore);
                 warn!(topic = %topic.name, partition = %index, reason,
-                    "the partition is offline until the system has descriptors and memory again;                      raise the limit (`ulimit -n`), or lower trialog.partitions.open.max");
+                    "the partition is offline until the system has descriptors and memory again; \
+                     raise the limit (`ulimit -n`), or lower trialog.partitions.open.max");
             }
         } else {
             probe::hit(Probe::PartitionOffline);

@@ -1,6 +1,8 @@
 //! DescribeConfigs and IncrementalAlterConfigs of a broker's loggers (KIP-412).
 
-use super::configs::{Failure, node, once, operation, plain};
+use std::collections::BTreeSet;
+
+use super::{Failure, node, once, operation, plain};
 use crate::broker::Core;
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::dispatch::Incoming;
@@ -57,7 +59,7 @@ pub fn alter<I: Io>(
         return Err(plain(ErrorCode::ClusterAuthorizationFailed));
     }
     let loggers = loggers(core, name)?;
-    let mut named = std::collections::BTreeSet::new();
+    let mut named = BTreeSet::new();
     let mut changes = Vec::new();
     for config in configs {
         once(&mut named, &config.name)?;
