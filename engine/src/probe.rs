@@ -309,6 +309,8 @@ probes! {
     GroupWriteShared,
     /// Offsets of a deleted topic are forgotten.
     GroupTopicForgotten,
+    /// A topic is gone, or another one has its name, when a commit for it is decided.
+    GroupTopicReplaced,
     /// Somebody waits at a group when the broker stops or its partition fails.
     GroupWaiterRefused,
     /// Two clients made the topic of consumer groups.

@@ -325,9 +325,12 @@ fn offsets_of_a_deleted_topic_are_forgotten() {
         assert_eq!(commit(&mut peer, 9, &to, ("g", "", -1), 43).await, unknown);
         let by_id = ErrorCode::UnknownTopicId.code();
         assert_eq!(commit(&mut peer, 10, &to, ("g", "", -1), 43).await, by_id);
-        let to = topic(&mut peer, "t", &[]).await;
+        let again = topic(&mut peer, "t", &[]).await;
         ram.sleep(std::time::Duration::from_millis(100)).await;
-        assert_eq!(committed(&mut peer, 9, &to, "g").await.0, -1);
+        assert_eq!(commit(&mut peer, 10, &to, ("g", "", -1), 43).await, by_id);
+        assert_eq!(committed(&mut peer, 9, &again, "g").await.0, -1);
+        assert_eq!(commit(&mut peer, 10, &again, ("g", "", -1), 44).await, 0);
+        assert_eq!(committed(&mut peer, 9, &again, "g").await.0, 44);
     });
 }
 

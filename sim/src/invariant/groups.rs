@@ -29,7 +29,7 @@ pub struct Replay {
 impl Replay {
     /// Takes in one record.
     pub fn take(&mut self, key: &[u8], value: Option<&[u8]>) {
-        match Record::decode(key, value) {
+        match Record::decode(key, value, None) {
             Ok(Record::Committed { group, topic, partition, place }) => {
                 let places = self.committed.entry(group).or_default();
                 match place {

@@ -60,15 +60,15 @@ fn groups(mut data: &[u8]) {
     while !data.is_empty() {
         let (key, is_null) = (part(&mut data), byte(&mut data) == 1);
         let value = (!is_null).then(|| part(&mut data));
-        let record = match GroupRecord::decode(key, value) {
+        let topic_id = (byte(&mut data) == 1).then_some(TopicId([7; 16]));
+        let record = match GroupRecord::decode(key, value, topic_id) {
             Ok(record) => record,
             Err(error) => {
                 assert!(!error.to_string().is_empty());
                 continue;
             }
         };
-        let (key, value) = (record.key(), record.value());
-        assert_eq!(GroupRecord::decode(&key, value.as_deref()).as_ref(), Ok(&record));
+        reads_itself(&record);
         machine.apply(record);
     }
     let mut now = Now { monotonic_ms: 1000, wall_ms: 1_700_000_000_000 };
@@ -78,11 +78,17 @@ fn groups(mut data: &[u8]) {
         now.monotonic_ms = now.monotonic_ms.max(at);
         let decision: group::Decision = machine.tick(now);
         for record in decision.records {
-            let (key, value) = (record.key(), record.value());
-            assert_eq!(GroupRecord::decode(&key, value.as_deref()).as_ref(), Ok(&record));
+            reads_itself(&record);
             machine.apply(record);
         }
     }
+}
+
+/// What is written is what is read.
+fn reads_itself(record: &GroupRecord) {
+    let (key, value) = (record.key(), record.value());
+    let read = GroupRecord::decode(&key, value.as_deref(), record.topic_id());
+    assert_eq!(read.as_ref(), Ok(record));
 }
 
 const SETTINGS: Settings = Settings {
@@ -157,6 +163,7 @@ fn group_seeds() -> Vec<Vec<u8>> {
         members: vec![member],
     };
     let committed = |expires_ms| Committed {
+        topic_id: TopicId([7; 16]),
         offset: Offset(7),
         leader_epoch: LeaderEpoch(2),
         metadata: "text".to_owned(),
@@ -188,6 +195,7 @@ fn group_seeds() -> Vec<Vec<u8>> {
                         put_part(&mut seed, &value);
                     }
                 }
+                seed.push(u8::from(record.topic_id().is_some()));
             }
             seed
         })

@@ -40,13 +40,18 @@ pub async fn commit<I: Io>(
         group_said(&incoming, &group, code.code());
         return refused_commit(request.topics, code);
     }
+    let missing = match incoming.version {
+        ..BY_ID => ErrorCode::UnknownTopicOrPartition,
+        _ => ErrorCode::UnknownTopicId,
+    };
     let image = core.shared.image();
     let mut topics = Vec::new();
     let mut known = Vec::new();
     for mut topic in std::mem::take(&mut request.topics) {
         match find_topic(&image, &incoming.client, Operation::Read, &topic.name, topic.topic_id) {
             Ok(found) => {
-                topic.name = found.name.to_string();
+                // Whatever has the name when it comes to the group.
+                (topic.name, topic.topic_id) = (found.name.to_string(), found.id);
                 let all = std::mem::take(&mut topic.partitions);
                 let (there, missing) = all.into_iter().partition(|one| {
                     found.partition(PartitionIndex(one.partition_index)).is_some()
@@ -65,7 +70,15 @@ pub async fn commit<I: Io>(
     if !request.topics.is_empty() || topics.is_empty() {
         let command = Command::Commit { ticket: core.ticket(), request };
         match group::ask(&core, &group, command).await {
-            Ok(Reply::Committed(response)) => topics.extend(response.topics),
+            Ok(Reply::Committed(response)) => {
+                let left_out = |topic: &OffsetCommitRequestTopic| {
+                    response.topics.iter().all(|told| told.name != topic.name)
+                };
+                let gone = known.into_iter().filter(|one| !one.partitions.is_empty());
+                let gone = gone.filter(left_out).map(|topic| refused_topic(topic, missing));
+                topics.extend(gone.collect::<Vec<_>>());
+                topics.extend(response.topics);
+            }
             Ok(other) => unreachable!("a commit is answered with a commit, not {other:?}"),
             Err(code) => topics.extend(refused_commit(known, code).topics),
         }

@@ -7,7 +7,8 @@
 //! dropped and built anew from the log: whatever it did not get to write has not happened.
 //!
 //! Keeps: GROUP-5, an answer leaves only when all records that were decided before it are flushed;
-//! GROUP-9, no command is decided before the metadata are known that it was checked against.
+//! GROUP-9, no command is decided before the metadata are known that it was checked against; META-6, what
+//! was committed for a topic is never another one's that has its name.
 //! Must not know what groups are about.
 
 use std::cell::{Cell, RefCell};
@@ -30,12 +31,13 @@ use crate::limit::{
 };
 use crate::log::First;
 use crate::machine::group::{
-    Allowance, Command, Decision, Groups, Now, Record, Reply, Settings, Ticket, Weight,
+    Allowance, Command, Decision, Groups, Now, Record, RecordError, Reply, Settings, TOPIC_ID,
+    Ticket, Weight,
 };
 use crate::machine::name::OFFSETS_TOPIC;
 use crate::machine::{Image, Layout, NewTopic, place};
 use crate::probe::{self, Probe};
-use crate::wire::batch::Builder;
+use crate::wire::batch::{self, Builder, RecordHeader};
 use crate::wire::code::ErrorCode;
 
 /// A command on its way to the groups of one partition.
@@ -309,7 +311,7 @@ impl<I: Io> Host<I> {
         let mut stop = self.core.shared.stop.subscribe();
         self.image = self.images.borrow_and_update().clone();
         let mut decided = Decision::default();
-        self.forget_topics(None, &mut decided);
+        self.forget_strangers(&mut decided);
         if let Err(end) = self.finish(decided).await {
             return end;
         }
@@ -355,11 +357,12 @@ impl<I: Io> Host<I> {
         self.weigh();
         self.keep_up(&mut decided);
         for _ in 0..GROUP_COMMANDS_MAX {
-            let Some(Ask { command, answer, .. }) = next.take() else { break };
+            let Some(Ask { mut command, answer, .. }) = next.take() else { break };
             let ticket = command.ticket().expect("only the host itself asks for no answer");
             let before = self.waiting.insert(ticket, answer);
             assert!(before.is_none(), "GROUP-4: a ticket is given once");
             bytes += self.keep_up(&mut decided);
+            self.leave_out_gone(&mut command);
             let now = self.now();
             let decision = self.groups.decide(now, command);
             bytes += self.take(decision, &mut decided);
@@ -431,19 +434,53 @@ impl<I: Io> Host<I> {
         }
         let before = std::mem::replace(&mut self.image, newest);
         self.groups.configure(settings(&self.core, self.key));
-        self.forget_topics(Some(&before), decided)
+        self.forget_topics(&before, decided)
     }
 
-    /// Forgets the offsets of topics that are gone, or that are others under their old names. Returns
-    /// the size of the records.
-    fn forget_topics(&mut self, before: Option<&Image>, decided: &mut Decision) -> usize {
+    /// META-6: what a commit was asked for may be gone by now, and another topic have its name. Its handler
+    /// refuses what is not answered.
+    fn leave_out_gone(&self, command: &mut Command) {
+        if let Command::Commit { request, .. } = command {
+            request.topics.retain(|topic| {
+                let now = self.image.topic(&topic.name);
+                let is_there = now.is_some_and(|now| now.id == topic.topic_id);
+                if !is_there {
+                    probe::hit(Probe::GroupTopicReplaced);
+                }
+                is_there
+            });
+        }
+    }
+
+    /// Forgets the offsets of topics that are gone since the image `before`, or that are others under their
+    /// old names. Returns the size of the records.
+    fn forget_topics(&mut self, before: &Image, decided: &mut Decision) -> usize {
         let id = |image: &Image, name: &str| image.topic(name).map(|topic| topic.id);
         let is_gone = |name: &str| {
             let id_now = id(&self.image, name);
-            id_now.is_none() || before.is_some_and(|before| id(before, name) != id_now)
+            id_now.is_none() || id(before, name) != id_now
         };
         let topics = self.groups.topics().filter(|name| is_gone(name));
-        let topics: BTreeSet<String> = topics.map(str::to_owned).collect();
+        let topics = topics.map(|name| (name.to_owned(), None)).collect();
+        self.forget(topics, decided)
+    }
+
+    /// Forgets the offsets, just loaded, of topics that are not there: nobody knows what they have seen of
+    /// the metadata who wrote them, but whose they are.
+    fn forget_strangers(&mut self, decided: &mut Decision) -> usize {
+        let stranger = |(name, id): (&str, TopicId)| match self.image.topic(name) {
+            None => Some((name.to_owned(), None)),
+            Some(now) => (id != TopicId::NONE && id != now.id).then(|| (name.to_owned(), Some(id))),
+        };
+        let topics = self.groups.places().filter_map(stranger).collect();
+        self.forget(topics, decided)
+    }
+
+    fn forget(
+        &mut self,
+        topics: BTreeSet<(String, Option<TopicId>)>,
+        decided: &mut Decision,
+    ) -> usize {
         if topics.is_empty() {
             return 0;
         }
@@ -506,10 +543,7 @@ async fn load<I: Io>(core: Rc<Core<I>>, key: shard::Key) -> Result<Groups, Strin
             result.map_err(|error| error.to_string())?;
             reached = each_record(&bytes, |record| {
                 records += 1;
-                let key = record.key.unwrap_or_default();
-                let record =
-                    Record::decode(key, record.value).map_err(|error| error.to_string())?;
-                groups.apply(record);
+                groups.apply(decoded(&record).map_err(|error| error.to_string())?);
                 Ok(())
             })?
             .max(reached);
@@ -531,17 +565,29 @@ async fn load<I: Io>(core: Rc<Core<I>>, key: shard::Key) -> Result<Groups, Strin
     }
 }
 
+/// A record of the partition.
+fn decoded(record: &batch::Record<'_>) -> Result<Record, RecordError> {
+    let mut headers = record.headers();
+    let header = headers.find(|header| header.key == TOPIC_ID.as_bytes());
+    let topic_id = header.and_then(|header| header.value?.try_into().ok()).map(TopicId);
+    Record::decode(record.key.unwrap_or_default(), record.value, topic_id)
+}
+
 /// Batches of at most `room` bytes, unless one record alone is larger.
 fn in_batches(records: &[Record], now: Wall, room: usize) -> Vec<Vec<u8>> {
     let mut batches = Vec::new();
     let mut batch = Builder::new();
     for record in records {
-        let (key, value) = (record.key(), record.value());
-        let size = Builder::record_size_max(Some(&key), value.as_deref(), &[]);
+        let (key, value, topic_id) = (record.key(), record.value(), record.topic_id());
+        let header = topic_id.as_ref().map(|id| {
+            let (key, value) = (TOPIC_ID.as_bytes(), Some(&id.0[..]));
+            RecordHeader { key, value }
+        });
+        let size = Builder::record_size_max(Some(&key), value.as_deref(), header.as_slice());
         if batch.count() > 0 && batch.size() + size > room {
             batches.push(std::mem::take(&mut batch).finish());
         }
-        batch.push(now.0, Some(&key), value.as_deref(), &[]);
+        batch.push(now.0, Some(&key), value.as_deref(), header.as_slice());
     }
     batches.push(batch.finish());
     batches
@@ -575,6 +621,7 @@ fn settings<I: Io>(core: &Core<I>, key: shard::Key) -> Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::group::Committed;
     use crate::wire::batch::Batch;
 
     #[test]
@@ -583,7 +630,14 @@ mod tests {
             group: "g".repeat(size),
             topic: "t".to_owned(),
             partition: PartitionIndex(number as i32),
-            place: None,
+            place: number.is_multiple_of(2).then(|| Committed {
+                topic_id: TopicId([number as u8; 16]),
+                offset: Offset(1),
+                leader_epoch: LeaderEpoch::NONE,
+                metadata: String::new(),
+                committed_ms: 3,
+                expires_ms: None,
+            }),
         };
         let sizes = [10, 400, 300, 3000, 10, 10];
         let records: Vec<Record> =
@@ -596,9 +650,7 @@ mod tests {
         let mut read = Vec::new();
         for bytes in &batches {
             let end = each_record(bytes, |record| {
-                read.push(
-                    Record::decode(record.key.unwrap_or_default(), record.value).expect("ours"),
-                );
+                read.push(decoded(&record).expect("ours"));
                 Ok(())
             });
             end.expect("readable");

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::record::{Committed, Record};
+use crate::id::TopicId;
 use crate::limit::{COORDINATOR_MEMBERS_BYTES_MAX, COORDINATOR_OFFSETS_BYTES_MAX};
 use crate::wire::api::{
     DescribedGroup, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
@@ -160,8 +161,8 @@ pub enum Command {
     },
     /// These topics are gone, and nobody will ever read on where their offsets point.
     TopicsGone {
-        /// Their names.
-        topics: Vec<String>,
+        /// Their names; of a name that another topic has by now, the id of the one that is gone.
+        topics: Vec<(String, Option<TopicId>)>,
     },
 }
 

@@ -46,7 +46,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use command::{
     Allowance, Command, Decision, Join, Listed, Now, Places, Reply, Settings, Ticket,
 };
-pub use record::{Committed, Generation, Record, RecordError};
+pub use record::{Committed, Generation, Record, RecordError, TOPIC_ID};
 pub use weight::Weight;
 
 use classic::{Classic, Round};

@@ -6,7 +6,7 @@ use super::classic::{Classic, State};
 use super::command::{Decision, Now, Places, Reply, Ticket, Wanted};
 use super::record::{Committed, Record};
 use super::{Groups, weight};
-use crate::id::{LeaderEpoch, Offset, PartitionIndex};
+use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::limit::{GROUPS_PER_COORDINATOR_MAX, OFFSETS_PER_COORDINATOR_MAX};
 use crate::probe::{self, Probe};
 use crate::wire::api::{
@@ -60,6 +60,7 @@ impl Groups {
                 });
                 if outcome.is_ok() {
                     let now = Committed {
+                        topic_id: topic.topic_id,
                         offset: Offset(partition.committed_offset),
                         // Requests that set a time know no epochs, and nor does their record.
                         leader_epoch: match expires_ms {
@@ -209,13 +210,24 @@ impl Groups {
     }
 
     /// Forgets all offsets of topics that are gone.
-    pub(super) fn forget_topics(&mut self, topics: &[String], out: &mut Decision) {
+    pub(super) fn forget_topics(
+        &mut self,
+        topics: &[(String, Option<TopicId>)],
+        out: &mut Decision,
+    ) {
         for (id, group) in &self.groups {
-            for topic in topics {
+            for (topic, gone) in topics {
                 let places = group.places.get(topic).into_iter().flatten();
+                let places = places.filter(|(_, place)| gone.is_none_or(|id| place.topic_id == id));
                 out.records.extend(places.map(|(index, _)| forgotten(id, topic, *index)));
             }
         }
+    }
+
+    /// Each committed offset's topic, by the name and the id that it was committed under.
+    pub fn places(&self) -> impl Iterator<Item = (&str, TopicId)> {
+        let topics = self.groups.values().flat_map(|group| &group.places);
+        topics.flat_map(|(name, places)| places.values().map(|place| (&**name, place.topic_id)))
     }
 
     /// The topics that any group has offsets of.

@@ -19,13 +19,17 @@
 //! BYTES   length 4, bytes      LIST     count 4, items
 //! ```
 //!
-//! No value is a tombstone: the group has forgotten the offset, or is gone. Must not know what
-//! groups do with them.
+//! No value is a tombstone: the group has forgotten the offset, or is gone. A committed offset has a
+//! header beside them, [`TOPIC_ID`] with the 16 bytes of its topic's id: keys name topics, and another
+//! topic may have the name one day. Must not know what groups do with them.
 
 use thiserror::Error;
 
-use crate::id::{LeaderEpoch, Offset, PartitionIndex};
+use crate::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::wire::codec::{self, DecodeError, Reader};
+
+/// The header of a committed offset that says which topic its key names.
+pub const TOPIC_ID: &str = "topic-id";
 
 /// What is written of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub enum Record {
 /// A committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
+    /// The topic that had the name; none in records that others wrote.
+    pub topic_id: TopicId,
     /// The offset of the next record to read.
     pub offset: Offset,
     /// The epoch of the last record that was read, or none.
@@ -160,11 +166,26 @@ impl Record {
         }
     }
 
-    /// Reads a record. Memory is bounded by the number of bytes given.
+    /// What its header [`TOPIC_ID`] says, if it has one.
+    #[must_use]
+    pub fn topic_id(&self) -> Option<TopicId> {
+        match self {
+            Record::Committed { place: Some(place), .. } => Some(place.topic_id),
+            Record::Committed { .. } | Record::Generation { .. } => None,
+        }
+        .filter(|id| *id != TopicId::NONE)
+    }
+
+    /// Reads a record with what its header [`TOPIC_ID`] says. Memory is bounded by the number of bytes
+    /// given.
     ///
     /// # Errors
     /// [`RecordError`] says what is wrong with them.
-    pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Record, RecordError> {
+    pub fn decode(
+        key: &[u8],
+        value: Option<&[u8]>,
+        topic_id: Option<TopicId>,
+    ) -> Result<Record, RecordError> {
         let mut r = Reader::new(key);
         match r.i16()? {
             0 | 1 => {
@@ -172,7 +193,9 @@ impl Record {
                 let topic = r.string(CLASSIC)?.to_owned();
                 let partition = PartitionIndex(r.i32()?);
                 r.finish()?;
-                let place = value.map(Committed::from_bytes).transpose()?;
+                let topic_id = topic_id.unwrap_or(TopicId::NONE);
+                let place =
+                    value.map(|value| Committed::from_bytes(value, topic_id)).transpose()?;
                 Ok(Record::Committed { group, topic, partition, place })
             }
             2 => {
@@ -203,7 +226,7 @@ impl Committed {
         out
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Committed, RecordError> {
+    fn from_bytes(bytes: &[u8], topic_id: TopicId) -> Result<Committed, RecordError> {
         let mut r = Reader::new(bytes);
         let version = r.i16()?;
         if !(0..=3).contains(&version) {
@@ -217,7 +240,7 @@ impl Committed {
         r.finish()?;
         // Kafka writes -1 for "never said" in version 1.
         let expires_ms = expires_ms.filter(|ms| *ms >= 0);
-        Ok(Committed { offset, leader_epoch, metadata, committed_ms, expires_ms })
+        Ok(Committed { topic_id, offset, leader_epoch, metadata, committed_ms, expires_ms })
     }
 }
 
@@ -292,8 +315,10 @@ pub(super) mod tests {
     use super::*;
 
     fn any_committed() -> impl Strategy<Value = Committed> {
-        (any::<i64>(), any::<i32>(), ".{0,12}", any::<i64>(), proptest::option::of(0..i64::MAX))
-            .prop_map(|(offset, epoch, metadata, committed_ms, expires_ms)| Committed {
+        let expires_ms = proptest::option::of(0..i64::MAX);
+        (any::<[u8; 16]>(), any::<i64>(), any::<i32>(), ".{0,12}", any::<i64>(), expires_ms)
+            .prop_map(|(id, offset, epoch, metadata, committed_ms, expires_ms)| Committed {
+                topic_id: TopicId(id),
                 offset: Offset(offset),
                 // Version 1 has no room for an epoch.
                 leader_epoch: LeaderEpoch(if expires_ms.is_some() { -1 } else { epoch }),
@@ -362,7 +387,7 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn a_record_survives_its_bytes(record in any_record()) {
-            let read = Record::decode(&record.key(), record.value().as_deref());
+            let read = Record::decode(&record.key(), record.value().as_deref(), record.topic_id());
             prop_assert_eq!(read, Ok(record));
         }
 
@@ -370,11 +395,11 @@ pub(super) mod tests {
         fn every_prefix_is_refused(record in any_record()) {
             let key = record.key();
             for end in 0..key.len() {
-                prop_assert!(Record::decode(&key[..end], None).is_err());
+                prop_assert!(Record::decode(&key[..end], None, None).is_err());
             }
             let value = record.value().unwrap_or_default();
             for end in 0..value.len() {
-                prop_assert!(Record::decode(&key, Some(&value[..end])).is_err());
+                prop_assert!(Record::decode(&key, Some(&value[..end]), None).is_err());
             }
         }
 
@@ -383,7 +408,7 @@ pub(super) mod tests {
             key in proptest::collection::vec(any::<u8>(), 0..40),
             value in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
-            let _ = Record::decode(&key, Some(&value));
+            let _ = Record::decode(&key, Some(&value), None);
         }
     }
 
@@ -396,6 +421,7 @@ pub(super) mod tests {
             topic: "to".into(),
             partition: PartitionIndex(5),
             place: Some(Committed {
+                topic_id: TopicId::NONE,
                 offset: Offset(7),
                 leader_epoch: LeaderEpoch(2),
                 metadata: "m".into(),
@@ -440,9 +466,10 @@ pub(super) mod tests {
 
     #[test]
     fn newer_records_are_refused_by_name() {
-        let newer = Record::decode(&[0, 3, 0, 1, b'g'], None).expect_err("a new kind");
+        let newer = Record::decode(&[0, 3, 0, 1, b'g'], None, None).expect_err("a new kind");
         assert_eq!(newer, RecordError::Newer { what: "key", version: 3 });
-        let newer = Record::decode(&[0, 2, 0, 1, b'g'], Some(&[0, 4])).expect_err("a new version");
+        let newer =
+            Record::decode(&[0, 2, 0, 1, b'g'], Some(&[0, 4]), None).expect_err("a new version");
         assert_eq!(newer, RecordError::Newer { what: "group", version: 4 });
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::id::{Offset, PartitionIndex};
+use crate::id::{Offset, PartitionIndex, TopicId};
 use crate::wire::api::{
     HeartbeatRequest, JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
     LeaveGroupRequest, MemberIdentity, OffsetCommitRequest, OffsetCommitRequestPartition,
@@ -60,7 +60,7 @@ impl Desk {
 
     fn take(&mut self, decision: Decision) {
         for record in decision.records {
-            let read = Record::decode(&record.key(), record.value().as_deref());
+            let read = Record::decode(&record.key(), record.value().as_deref(), record.topic_id());
             assert_eq!(read.as_ref(), Ok(&record), "GROUP-3: records survive their bytes");
             self.groups.apply(record.clone());
             self.log.push(record);
@@ -719,10 +719,19 @@ fn groups_and_offsets_can_be_deleted_when_nobody_uses_them() {
     assert_eq!((desk.state(), desk.committed()), ("Dead", None));
 
     assert_eq!(desk.commit("", -1, 1), ErrorCode::None);
-    let topics = vec!["t".to_owned()];
+    // Of another topic that had the name it has nothing.
+    let topics = vec![("t".to_owned(), Some(TopicId([1; 16])))];
     let decision = desk.groups.decide(desk.now, Command::TopicsGone { topics });
     desk.take(decision);
-    assert_eq!((desk.state(), desk.committed()), ("Dead", None));
+    assert_eq!(desk.committed(), Some(1));
+    for id in [Some(TopicId::NONE), None] {
+        let topics = vec![("t".to_owned(), id)];
+        let decision = desk.groups.decide(desk.now, Command::TopicsGone { topics });
+        desk.take(decision);
+        assert_eq!((desk.state(), desk.committed()), ("Dead", None));
+        assert_eq!(desk.commit("", -1, 1), ErrorCode::None);
+    }
+    assert_eq!(desk.delete(), ErrorCode::None);
 
     // Somebody who was promised an id has not come back with it yet.
     let members = stable(&mut desk, 1);
