@@ -133,6 +133,50 @@ impl Fault {
         }
     }
 
+    /// Whether what was written, and not flushed, may be lost by it.
+    #[must_use]
+    pub fn takes_page_cache(&self) -> bool {
+        match self {
+            Fault::Crash { crash, .. }
+            | Fault::Trap { crash, .. }
+            | Fault::CrashLoop { crash, .. }
+            | Fault::Gone { crash, .. } => *crash == Crash::PowerLoss,
+            Fault::Blackout { .. }
+            | Fault::LostData { .. }
+            | Fault::Rot { .. }
+            | Fault::Misread { .. }
+            | Fault::Misdirected { .. } => true,
+            // A disk that is only slow or small writes what it has taken.
+            Fault::Disk { trouble, .. } => !matches!(
+                trouble,
+                Trouble::Full(_)
+                    | Trouble::Crammed
+                    | Trouble::NoAllocation
+                    | Trouble::Short(_)
+                    | Trouble::Interrupted(_)
+                    | Trouble::Slow(_)
+                    | Trouble::Stalled
+                    | Trouble::Spikes(_)
+                    | Trouble::Disorder
+                    | Trouble::QueueFull(_)
+            ),
+            Fault::RollingRestart { .. }
+            | Fault::GracefulStop { .. }
+            | Fault::Pause { .. }
+            | Fault::SlowNode { .. }
+            | Fault::Links { .. }
+            | Fault::Swizzle { .. }
+            | Fault::Flapping { .. }
+            | Fault::HiddenDeath { .. }
+            | Fault::Connections { .. }
+            | Fault::Clock { .. }
+            | Fault::ClockStrobe { .. }
+            | Fault::LittleMemory { .. }
+            | Fault::CutOff { .. }
+            | Fault::Stuck { .. } => false,
+        }
+    }
+
     /// Whom it meets, each once, in order.
     #[must_use]
     pub fn machines(&self) -> Vec<usize> {

@@ -48,6 +48,8 @@ pub struct Machine {
     pub boot: u64,
     /// Its clocks.
     pub clock: Clock,
+    /// The fault by which its wall clock does not outlive the power.
+    pub dead_battery: Option<Cause>,
     /// Its disk.
     pub disk: Disk,
     /// How fast the disk is.
@@ -282,6 +284,16 @@ impl Machine {
             self.disk.troubles.bites.count(cause);
         }
         self.sticks.is_some()
+    }
+
+    /// It was switched on.
+    pub fn power_up(&mut self, now: u64) {
+        self.powered = true;
+        self.boot += 1;
+        self.clock.reboot(now);
+        if let Some(cause) = self.dead_battery.take() {
+            self.disk.troubles.bites.count(cause);
+        }
     }
 
     /// A request has had to wait for memory. Where that is scarce by a fault, it is the fault's doing.

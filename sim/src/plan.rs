@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::clock::Mischief;
 use crate::fault::{Fault, draw, suspension};
+use crate::machine::Crash;
 use crate::seed::Stream;
 
 pub use crate::fault::Kind;
@@ -100,6 +101,35 @@ impl Plan {
         self.add(vec![Planned { at, kind: Kind::MonotonicLeap, fault }]);
     }
 
+    /// Whether a machine keeps what is written to it, flushed or not.
+    #[must_use]
+    pub fn keeps_page_cache(&self, machine: usize) -> bool {
+        let takes = |planned: &Planned| {
+            planned.fault.takes_page_cache() && planned.fault.machines().contains(&machine)
+        };
+        !self.faults.iter().any(takes)
+    }
+
+    /// Spares the page cache of a machine: its process is killed where its power was to fail, and what
+    /// else would take what is not flushed does not come to it.
+    pub fn spare_page_cache(&mut self, machine: usize) {
+        for Planned { kind, fault, .. } in &mut self.faults {
+            match fault {
+                Fault::Crash { machine: of, crash, .. } if *of == machine => {
+                    (*crash, *kind) = (Crash::Kill, Kind::Kill);
+                }
+                Fault::CrashLoop { machine: of, crash, .. } if *of == machine => {
+                    *crash = Crash::Kill;
+                }
+                Fault::Blackout { machines, .. } => machines.retain(|of| *of != machine),
+                _ => {}
+            }
+        }
+        self.faults.retain(|planned| {
+            !(planned.fault.takes_page_cache() && planned.fault.machines().contains(&machine))
+        });
+    }
+
     /// Adds faults, each at its time.
     pub fn add(&mut self, faults: Vec<Planned>) {
         self.faults.extend(faults);
@@ -158,15 +188,42 @@ mod tests {
     use super::*;
     use crate::seed::Seed;
 
-    #[test]
-    fn plans_crash_often_enough_and_swarm() {
-        let scope = Scope {
+    fn scope() -> Scope {
+        Scope {
             brokers: vec![0],
             clients: vec![1, 2],
             keepers: vec![2],
             chaos: Duration::from_secs(10),
             crashes_min: 2,
-        };
+        }
+    }
+
+    #[test]
+    fn a_page_cache_is_spared_and_crashes_stay() {
+        let mut taken = 0;
+        for seed in 0..200 {
+            let mut plan = Plan::draw(&mut Seed(seed).stream("plan", 0), &scope());
+            let crashes = |plan: &Plan| {
+                let of_broker = |planned: &&Planned| {
+                    matches!(
+                        planned.fault,
+                        Fault::Crash { machine: 0, .. } | Fault::CrashLoop { .. }
+                    )
+                };
+                plan.faults.iter().filter(of_broker).count()
+            };
+            let before = crashes(&plan);
+            taken += usize::from(!plan.keeps_page_cache(0));
+            plan.spare_page_cache(0);
+            assert!(plan.keeps_page_cache(0), "{plan}");
+            assert_eq!(crashes(&plan), before);
+        }
+        assert!((100..200).contains(&taken), "{taken} plans take what is not flushed");
+    }
+
+    #[test]
+    fn plans_crash_often_enough_and_swarm() {
+        let scope = scope();
         let mut lengths = BTreeSet::new();
         let (mut calm, mut seen) = (0, BTreeMap::new());
         for seed in 0..600 {

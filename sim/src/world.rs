@@ -141,6 +141,7 @@ impl World {
             sticks: None,
             stuck: None,
             request_memory: None,
+            dead_battery: None,
         };
         inner.machines.push(machine);
         let contents = Contents::of(name.as_bytes());
@@ -163,9 +164,7 @@ impl World {
         let host = &mut inner.machines[machine];
         assert!(host.process.is_none(), "one process per machine");
         if !host.powered {
-            host.powered = true;
-            host.boot += 1;
-            host.clock.reboot(now);
+            host.power_up(now);
         }
         host.process = Some(number);
         host.exited = false;

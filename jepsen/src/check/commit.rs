@@ -31,7 +31,8 @@ pub struct Write {
     pub offset: Option<Offset>,
     pub acknowledged: bool,
     pub invoked: usize,
-    /// `usize::MAX` if it may come yet.
+    /// The answer or, without one, the event from which on it does not come any more; `usize::MAX` if it
+    /// may come yet.
     pub ended: usize,
 }
 
@@ -120,7 +121,7 @@ pub fn registers(view: &View<'_>, calls: &[Call<'_>]) -> BTreeMap<Key, Register>
                 offset,
                 acknowledged: call.answer.is_some(),
                 invoked: call.invoked,
-                ended: call.ended,
+                ended: call.over,
             });
         };
         match &**ask {
@@ -194,7 +195,7 @@ impl Lives {
         let mut kept_by: BTreeMap<Group, Vec<(usize, usize)>> = BTreeMap::new();
         for call in calls.iter().filter(|call| !call.failed) {
             let Op::Group(group, ask) = call.ask else { continue };
-            let span = (call.invoked, call.ended);
+            let span = (call.invoked, call.over);
             match &**ask {
                 Membership::Forget { .. } => ends.entry(*group).or_default().push(span),
                 Membership::Commit { offsets, .. } if call.answer.is_some() => {
@@ -237,8 +238,8 @@ impl Lives {
     /// another one.
     fn known(&self, group: Group, event: usize) -> Option<(usize, Option<usize>)> {
         let ends = self.ends.get(&group).map_or(&[][..], Vec::as_slice);
-        // Between the question and the answer it is one or the other, and without an answer for
-        // good.
+        // Between the question and the answer it is one or the other, and without an answer until
+        // nothing comes of it any more.
         if ends.iter().any(|(asked, ended)| *asked <= event && event <= *ended) {
             return None;
         }

@@ -23,6 +23,9 @@ pub struct Expect {
     pub promise: Promise,
     /// Topics that promise something else, by name.
     pub topics: BTreeMap<String, Promise>,
+    /// The node whose process serves a topic and the groups that read it, where no other one does, by the
+    /// topic's name: what was asked of that process and not answered ends with it.
+    pub nodes: BTreeMap<String, u32>,
 }
 
 /// What one topic promises.
@@ -37,6 +40,9 @@ pub struct Promise {
     pub dense: bool,
     /// How long records are kept.
     pub retention: Retention,
+    /// When nothing was sent to a partition for so long, before the final reading, all its records are
+    /// gone.
+    pub expired: Option<Duration>,
     /// A record may go once its key has a later one; see [`super::Anomaly::Compaction`].
     pub compacted: bool,
     /// In a compacted topic: how long a record is kept, from when its send was asked for, whatever comes
@@ -65,8 +71,13 @@ pub enum Retention {
 
 impl Default for Expect {
     fn default() -> Expect {
-        let (promise, topics) = (Promise::default(), BTreeMap::new());
-        Expect { caught_up: true, vacant_groups_go: false, promise, topics }
+        Expect {
+            caught_up: true,
+            vacant_groups_go: false,
+            promise: Promise::default(),
+            topics: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+        }
     }
 }
 
@@ -84,6 +95,13 @@ impl Expect {
         self
     }
 
+    /// This, and one node serves a topic.
+    #[must_use]
+    pub fn served(mut self, topic: &str, node: u32) -> Expect {
+        self.nodes.insert(topic.to_owned(), node);
+        self
+    }
+
     /// What a topic promises.
     #[must_use]
     pub fn of(&self, topic: &str) -> &Promise {
@@ -98,6 +116,7 @@ impl Default for Promise {
             idempotent: true,
             dense: true,
             retention: Retention::Forever,
+            expired: None,
             compacted: false,
             compaction_lag: Duration::ZERO,
             tidied: None,

@@ -3,14 +3,15 @@
 //! Every checker that calls something lost asks here first. Where the history leaves it open, the
 //! answer is yes: no alarm without proof.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use trialog_engine::id::Offset;
 
+use super::calls::Call;
 use super::expect::Retention;
 use super::view::{Fate, Part, Place, Send, Source, View};
-use crate::history::{BEGINNING, END, Op, Phase, Process, Topic, Value};
+use crate::history::{BEGINNING, END, Op, Topic, Value};
 
 /// What a history allows to be missing.
 pub struct Gone<'v, 'a> {
@@ -28,7 +29,7 @@ pub struct Gone<'v, 'a> {
 }
 
 impl<'v, 'a> Gone<'v, 'a> {
-    pub fn new(view: &'v View<'a>) -> Gone<'v, 'a> {
+    pub fn new(view: &'v View<'a>, calls: &[Call<'_>]) -> Gone<'v, 'a> {
         let mut keyed = Vec::new();
         let mut strays = Vec::new();
         for send in view.sends.iter().filter(|send| send.fate != Fate::Failed) {
@@ -48,7 +49,8 @@ impl<'v, 'a> Gone<'v, 'a> {
         }
         keyed.sort_unstable();
         strays.sort_unstable();
-        Gone { view, trims: trims(view), fronts: fronts(view), walks: walks(view), keyed, strays }
+        let (trims, fronts, walks) = (trims(view, calls), fronts(view, calls), walks(view));
+        Gone { view, trims, fronts, walks, keyed, strays }
     }
 
     /// The largest offset below which a trim that was asked before event `at` may have taken
@@ -141,11 +143,22 @@ impl<'v, 'a> Gone<'v, 'a> {
 
 /// The lowest offset that the final reading saw; or, if a reader went to the beginning more than
 /// once, where the last such time led: what is below may have gone between the two. All of it, if
-/// that reader found nothing more.
-fn fronts(view: &View<'_>) -> Vec<Option<Offset>> {
+/// that reader found nothing more. Where nothing was seen it is what was told to be the beginning then.
+fn fronts(view: &View<'_>, calls: &[Call<'_>]) -> Vec<Option<Offset>> {
     let seen = |place: &&Place| place.source == Source::ReadFinally;
     let lowest = |part| view.places_in(part).iter().find(seen).map(|place| place.offset);
     let mut fronts: Vec<Option<Offset>> = view.parts().map(lowest).collect();
+    let mut told = vec![None; fronts.len()];
+    for call in calls.iter().filter(|call| call.invoked >= view.final_from()) {
+        if let Some(Op::ListOffset { topic, partition, ask, offset }) = call.answer
+            && *ask == BEGINNING.0
+        {
+            told[view.part(*topic, *partition) as usize] = *offset;
+        }
+    }
+    for (front, told) in fronts.iter_mut().zip(told) {
+        *front = front.or(told);
+    }
     // One last reader follows another, and begins anew.
     let mut went = BTreeSet::new();
     for event in view.history.events().iter().skip(view.final_from()) {
@@ -183,31 +196,18 @@ fn walks(view: &View<'_>) -> Vec<usize> {
     walks
 }
 
-fn trims(view: &View<'_>) -> Vec<Vec<(usize, Offset)>> {
+fn trims(view: &View<'_>, calls: &[Call<'_>]) -> Vec<Vec<(usize, Offset)>> {
     let mut trims: Vec<Vec<(usize, Offset)>> = vec![Vec::new(); view.parts().count()];
-    // Trims to the end that wait for their answer: the list that each stands in, and its place there.
-    let mut open: BTreeMap<Process, (usize, usize)> = BTreeMap::new();
-    for (at, event) in view.history.events().iter().enumerate() {
-        let Op::Trim { topic, partition, offset } = &event.op else { continue };
-        let part = view.part(*topic, *partition) as usize;
-        let list = &mut trims[part];
+    for call in calls {
+        let Op::Trim { topic, partition, offset } = call.ask else { continue };
+        let part = view.part(*topic, *partition);
         // Up to the end means up to where the end was, which only the answer tells.
-        match event.phase {
-            Phase::Invoke if *offset == END => {
-                open.insert(event.process, (part, list.len()));
-                list.push((at, Offset(i64::MAX)));
-            }
-            Phase::Invoke => list.push((at, *offset)),
-            Phase::Ok => {
-                if let Some((part, place)) = open.remove(&event.process) {
-                    trims[part][place].1 = *offset;
-                }
-            }
-            // Without one it stays open how far it may reach, whatever is asked for later.
-            Phase::Fail | Phase::Info => {
-                open.remove(&event.process);
-            }
-        }
+        let below = match call.answer {
+            Some(Op::Trim { offset, .. }) => *offset,
+            _ if *offset == END && !call.failed => end_by(view, part, call.over),
+            _ => *offset,
+        };
+        trims[part as usize].push((call.invoked, below));
     }
     for list in &mut trims {
         let mut largest = Offset(0);
@@ -217,4 +217,14 @@ fn trims(view: &View<'_>) -> Vec<Vec<(usize, Offset)>> {
         }
     }
     trims
+}
+
+/// Not below where a partition ended at any time before an event: whatever was asked to be stored after
+/// that stands behind it.
+fn end_by(view: &View<'_>, part: Part, event: usize) -> Offset {
+    let is_later = |place: &&Place| {
+        view.send_of(place.value).is_some_and(|send: &Send<'_>| send.invoked > event)
+    };
+    let later = view.places_in(part).iter().find(is_later);
+    later.map_or(Offset(i64::MAX), |place| place.offset)
 }

@@ -26,6 +26,7 @@ mod offset_regression;
 mod offsets_dense;
 mod phantom;
 mod poll_skip;
+mod retention;
 mod start_offset;
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,8 @@ pub enum Anomaly {
     TimeLookup,
     /// Compaction took the last record of a key, or brought an old one back.
     Compaction,
+    /// Retention did not take what it had to.
+    Retention,
     /// What was read of topics, settings and leaders fits no order of the acknowledged changes.
     MetadataNonlinearizable,
     /// An acknowledged commit of a group vanished.
@@ -98,7 +101,7 @@ pub enum Anomaly {
 }
 
 impl Anomaly {
-    pub const ALL: [Anomaly; 20] = [
+    pub const ALL: [Anomaly; 21] = [
         Anomaly::Malformed,
         Anomaly::LostWrite,
         Anomaly::Unseen,
@@ -114,6 +117,7 @@ impl Anomaly {
         Anomaly::EndOffset,
         Anomaly::TimeLookup,
         Anomaly::Compaction,
+        Anomaly::Retention,
         Anomaly::MetadataNonlinearizable,
         Anomaly::LostCommit,
         Anomaly::OffsetRegression,
@@ -140,6 +144,7 @@ impl Anomaly {
             Anomaly::EndOffset => "end-offset",
             Anomaly::TimeLookup => "time-lookup",
             Anomaly::Compaction => "compaction",
+            Anomaly::Retention => "retention",
             Anomaly::MetadataNonlinearizable => "metadata-nonlinearizable",
             Anomaly::LostCommit => "lost-commit",
             Anomaly::OffsetRegression => "offset-regression",
@@ -275,8 +280,8 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     let mut report = Report::default();
     let view = View::new(history, expect, &mut report);
     report.tally = view.tally();
-    let calls = calls::calls(history, &mut report);
-    let gone = Gone::new(&view);
+    let calls = calls::calls(&view, &mut report);
+    let gone = Gone::new(&view, &calls);
     phantom::check(&view, &mut report);
     inconsistent_offsets::check(&view, &mut report);
     if expect.caught_up {
@@ -296,6 +301,7 @@ pub fn all(history: &History, expect: &Expect) -> Report {
     time_lookup::check(&view, &gone, &calls, &mut report);
     if expect.caught_up {
         compaction::check(&view, &gone, &jumps, &mut report);
+        retention::check(&view, &gone, &mut report);
     }
     report.tally.undecided = metadata::check(&view, &calls, &mut report);
     let registers = commit::registers(&view, &calls);

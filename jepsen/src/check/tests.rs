@@ -454,6 +454,42 @@ fn a_deleted_group_begins_anew() {
     assert_eq!(judged(&refused), [Anomaly::LostCommit, Anomaly::DoubleOwnership]);
 }
 
+/// What nobody answered may be carried out late, but not by a process that was not asked.
+#[test]
+fn what_is_not_answered_ends_with_its_broker() {
+    let forgotten = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":3,"type":"invoke","f":"forget","group":"g","partitions":[["t",0]]}
+{"time":2,"process":3,"type":"info","f":"forget","group":"g","partitions":[["t",0]]}
+CRASH{"time":5,"process":1,"type":"invoke","f":"commit","group":"g","offsets":[["t",0,5]]}
+{"time":6,"process":1,"type":"ok","f":"commit","group":"g","offsets":[["t",0,5]]}
+{"time":7,"process":3,"type":"invoke","f":"committed","group":"g","offsets":[]}
+{"time":8,"process":3,"type":"ok","f":"committed","group":"g","offsets":[["t",0,null]]}
+"#;
+    let trimmed = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":3,"type":"invoke","f":"trim","topic":"t","partition":0,"offset":-1}
+{"time":2,"process":3,"type":"info","f":"trim","topic":"t","partition":0,"offset":-1}
+CRASH{"time":5,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"value":7}
+{"time":6,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"value":7,"offset":4}
+{"time":7,"process":2,"type":"invoke","f":"list-offset","topic":"t","partition":0,"ask":-2}
+{"time":8,"process":2,"type":"ok","f":"list-offset","topic":"t","partition":0,"ask":-2,"offset":5}
+"#;
+    let crash = |node| {
+        format!("{{\"time\":3,\"process\":9,\"type\":\"info\",\"f\":\"crash\",\"node\":{node}}}\n")
+    };
+    let expect = Expect { caught_up: false, ..Expect::default() };
+    let judged = |text: &str, crash: &str, expect: &Expect| {
+        let text = text.replace("CRASH", crash);
+        names(&all(&History::read(&mut text.as_bytes()).expect("a history"), expect))
+    };
+    for (text, wrong) in [(forgotten, Anomaly::LostCommit), (trimmed, Anomaly::StartOffset)] {
+        let served = expect.clone().served("t", 0);
+        assert_eq!(judged(text, "", &served), []);
+        assert_eq!(judged(text, &crash(1), &served), []);
+        assert_eq!(judged(text, &crash(0), &expect), [], "nobody knows whom it asked");
+        assert_eq!(judged(text, &crash(0), &served), [wrong]);
+    }
+}
+
 /// A member may hear of its share so late that the group has been deleted meanwhile: what others do
 /// in the group that began anew is not measured by it. By what it hears later, it is.
 #[test]

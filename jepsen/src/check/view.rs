@@ -99,6 +99,8 @@ pub struct View<'a> {
     promises: Vec<Promise>,
     /// By topic.
     lives: Vec<Life>,
+    /// By topic.
+    nodes: Vec<Option<u32>>,
     /// In the order in which they were asked.
     pub sends: Vec<Send<'a>>,
     /// Indexes into `sends`.
@@ -119,6 +121,10 @@ impl<'a> View<'a> {
             history,
             promises: by_part.keys().map(promise).collect(),
             lives,
+            nodes: history
+                .topics()
+                .map(|topic| expect.nodes.get(history.name(topic)).copied())
+                .collect(),
             sends: Vec::new(),
             sends_by_value: Vec::new(),
             places: Vec::new(),
@@ -159,6 +165,11 @@ impl<'a> View<'a> {
     /// Whether what is in a partition can be expected to stay there: nobody deleted its topic.
     pub fn stays(&self, part: Part) -> bool {
         self.lives[self.topic_of(part).0 as usize] == Life::Whole
+    }
+
+    /// The node that serves a topic, if that is known and no other one does.
+    pub fn node_of(&self, topic: Topic) -> Option<u32> {
+        self.nodes[topic.0 as usize]
     }
 
     /// Whether the name stands for one log: nobody deleted it and made it again.

@@ -63,15 +63,25 @@ pub struct Sighting {
     pub text: String,
 }
 
+/// What becomes of the records of a topic that flushes before it acknowledges, and is never deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// They stay.
+    Everything,
+    /// They go from the front.
+    TheRest,
+    /// Those go whose key has a later one.
+    TheLatest,
+}
+
 /// A partition of a topic by name: names are unique over all brokers of a run.
 pub(crate) type Part = (String, PartitionIndex);
 
 /// What is known of all brokers, and what was wrong. See the module's head.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Topics that flush before they acknowledge and are never deleted, with the floors of their
-    /// partitions: below, everything was acknowledged or read.
-    lasting: BTreeMap<String, BTreeMap<PartitionIndex, Offset>>,
+    /// Topics that flush before they acknowledge and are never deleted.
+    lasting: BTreeMap<String, Lasting>,
     /// Of topics that retention trims by size: how many bytes it must leave.
     kept_bytes: BTreeMap<String, u64>,
     /// What each machine's broker showed when it was looked at last.
@@ -79,11 +89,11 @@ pub struct Watch {
     /// What the partitions of each broker's running process last stood at, those included that it
     /// does not have any more.
     last: BTreeMap<(u64, Part), Reading>,
-    /// The newest epoch that each partition of a lasting topic ever had, and whose it was.
+    /// The newest epoch that each partition of these ever had, and whose it was.
     epochs: BTreeMap<Part, (i32, u64)>,
     /// Partitions whose floor was raised since they were judged.
     raised: Vec<Part>,
-    /// At which points the checkpoints of lasting topics have been judged, by each process.
+    /// At which points the checkpoints of those that keep everything have been judged, by each process.
     points: BTreeMap<(u64, Part), Option<Offset>>,
     disk_seen: BTreeMap<usize, u64>,
     /// Partitions whose start was elsewhere when it was last looked at, with where it is.
@@ -95,6 +105,14 @@ pub struct Watch {
     violations: Vec<Sighting>,
 }
 
+/// What is known of a topic.
+#[derive(Debug)]
+struct Lasting {
+    keeps: Keeps,
+    /// The floors of its partitions: below, everything was acknowledged or read.
+    floors: BTreeMap<PartitionIndex, Offset>,
+}
+
 /// All that one look at a broker was given.
 #[derive(Debug)]
 struct Look {
@@ -104,20 +122,21 @@ struct Look {
 }
 
 impl Watch {
-    /// A watch over brokers with these lasting topics, and with topics of which retention by size
-    /// leaves so many bytes.
+    /// A watch over brokers with these topics that flush before they acknowledge and are never deleted,
+    /// and with topics of which retention by size leaves so many bytes.
     #[must_use]
     pub fn new(
-        lasting: impl IntoIterator<Item = String>,
+        lasting: impl IntoIterator<Item = (String, Keeps)>,
         kept_bytes: impl IntoIterator<Item = (String, u64)>,
     ) -> Watch {
-        let lasting = lasting.into_iter().map(|name| (name, BTreeMap::new())).collect();
+        let unknown = |keeps| Lasting { keeps, floors: BTreeMap::new() };
+        let lasting = lasting.into_iter().map(|(name, keeps)| (name, unknown(keeps))).collect();
         Watch { lasting, kept_bytes: kept_bytes.into_iter().collect(), ..Watch::default() }
     }
 
     /// A record was acknowledged, or read: it is there from now on, if its topic is lasting.
     pub fn proven(&mut self, topic: &str, partition: PartitionIndex, offset: Offset) {
-        let Some(floors) = self.lasting.get_mut(topic) else { return };
+        let Some(Lasting { floors, .. }) = self.lasting.get_mut(topic) else { return };
         let floor = floors.entry(partition).or_default();
         if *floor > offset {
             return;
@@ -184,15 +203,20 @@ impl Watch {
         if let Some(kept) = self.kept_bytes.get(&part.0) {
             wrong.extend(offsets::check_kept(reading, before, *kept));
         }
-        if let Some(floors) = self.lasting.get(&part.0) {
+        if let Some(Lasting { keeps, floors }) = self.lasting.get(&part.0) {
             let newest = self.epochs.entry(part.clone()).or_insert((reading.epoch.0, number));
             wrong.extend(offsets::check_epoch(reading, number, newest));
             wrong.extend(offsets::check_floor(reading, floors.get(&part.1)));
             if disk_due {
                 let dir = folder(data, reading);
-                wrong.extend(disk::check(world, broker.machine, &dir, reading));
-                let judged = self.points.entry(key.clone()).or_default();
-                wrong.extend(producers::check(world, broker.machine, &dir, reading, judged));
+                // What compaction writes comes beside what is there.
+                if *keeps != Keeps::TheLatest {
+                    wrong.extend(disk::check(world, broker.machine, &dir, reading));
+                }
+                if *keeps == Keeps::Everything {
+                    let judged = self.points.entry(key.clone()).or_default();
+                    wrong.extend(producers::check(world, broker.machine, &dir, reading, judged));
+                }
             }
         }
         wrong.extend(disk::check_named(world, broker.machine, data, reading, before));

@@ -95,10 +95,13 @@ impl Nemesis {
                 }
             }
             Fault::SlowNode { machine, lasting } => {
-                self.count(kind);
                 self.steps(async move |nemesis| {
+                    let mut is_slow = false;
                     for _ in 0..lasting.as_millis() / 10 {
-                        nemesis.pause(machine, cause);
+                        if nemesis.pause(machine, cause) && !is_slow {
+                            is_slow = true;
+                            nemesis.count(kind);
+                        }
                         nemesis.cluster.pass(Duration::from_millis(9)).await;
                         nemesis.unpause(machine, cause);
                         nemesis.cluster.pass(Duration::from_millis(1)).await;
@@ -193,10 +196,12 @@ impl Nemesis {
                 }
             }
             Fault::Clock { machine, mischief: mischief @ Mischief::DeadBattery } => {
-                // Nobody knows before the next boot.
-                self.count(kind);
+                // It counts once a boot finds it.
                 let now = world.now();
-                world.machine(machine, |machine| machine.clock.suffer(now, mischief));
+                world.machine(machine, |machine| {
+                    machine.clock.suffer(now, mischief);
+                    machine.dead_battery = Some(cause);
+                });
             }
             Fault::Clock { machine, mischief } => {
                 self.strikes(cause);
@@ -332,12 +337,15 @@ impl Nemesis {
         cause
     }
 
-    fn pause(&self, machine: usize, cause: Cause) {
-        if self.cluster.is_running(machine) {
+    /// Keeps a machine's process from going on; false if it has none.
+    fn pause(&self, machine: usize, cause: Cause) -> bool {
+        let runs = self.cluster.is_running(machine);
+        if runs {
             self.with(|state| state.paused.entry(machine).or_default().insert(cause));
             self.cluster.world().tell(cause, Turn::Strikes);
             self.cluster.pause(machine);
         }
+        runs
     }
 
     /// The process goes on once no fault keeps it any more.

@@ -15,7 +15,7 @@ use trialog_engine::probe::Hits;
 use trialog_jepsen::check::{Expect, Finding, Report, Tally};
 
 use super::seen::Seen;
-use super::shape::Shape;
+use super::shape::{Nature, Shape};
 use super::stage::{Kept, Stage};
 use super::{
     Facts, Failed, Failure, Passed, Recorder, Run, Watch, host, losses, promise, workload,
@@ -167,6 +167,15 @@ fn plan(run: &Run, shape: &Shape) -> Plan {
     for broker in shape.crowded().filter(|_| random.chance(1, 2)).collect::<Vec<_>>() {
         // Who waits for room waits for minutes, and a run is shorter.
         plan.suspend(random, broker, shape.chaos);
+    }
+    for broker in 0..shape.brokers.len() {
+        let mut topics = shape.topics_of(broker).map(|at| shape.topics[at].nature);
+        // So that something is promised of what is only in the page cache.
+        if topics.any(|nature| nature == Nature::Cached)
+            && Seed(run.seed).stream("page cache", broker as u64).chance(1, 3)
+        {
+            plan.spare_page_cache(broker);
+        }
     }
     plan.add(losses::draw(Seed(run.seed), shape));
     let little = shape.brokers.iter().enumerate().filter_map(|(machine, broker)| {

@@ -19,11 +19,14 @@ const NANOS_PER_MS: i128 = 1_000_000;
 /// What compaction takes, when all is well, after it is due: looks at partitions at rest, at intervals of
 /// three seconds at most, before each of its steps.
 const TIDYING: Duration = Duration::from_secs(25);
+/// What retention takes, when all is well, after it is due: the same looks, and the interval at which it
+/// looks itself.
+const RETAINING: Duration = Duration::from_secs(12);
 /// A broker whose clock was further off at one time than at another is not waited for.
 const ASTRAY_MAX: Duration = Duration::from_secs(8);
 
 /// What the topics of a shape have promised in the run that is over now, under the faults of `plan`.
-/// Compaction had `waited` before the final reading.
+/// Compaction and retention had `waited` before the final reading.
 #[must_use]
 pub fn expect(shape: &Shape, world: &World, plan: &Plan, waited: Duration) -> Expect {
     let now = world.now();
@@ -32,18 +35,66 @@ pub fn expect(shape: &Shape, world: &World, plan: &Plan, waited: Duration) -> Ex
     let expect = Expect { vacant_groups_go: true, ..Expect::default() };
     topics.fold(expect, |expect, (at, topic)| {
         let tidied = tidied(shape, at, plan, off).filter(|least| *least + TIDYING <= waited);
-        expect.but(&topic.name, Promise { tidied, ..promise(shape, at, off) })
+        let expired = expired(shape, at, plan, off).map(|age| age + RETAINING);
+        let promise = Promise { tidied, expired, ..promise(shape, at, plan, off) };
+        expect.served(&topic.name, topic.broker as u32).but(&topic.name, promise)
     })
 }
 
-/// How long compaction has to be waited for before the final reading.
+/// How long compaction and retention have to be waited for before the final reading.
 #[must_use]
 pub fn tidying(shape: &Shape, world: &World, plan: &Plan) -> Duration {
     let now = world.now();
     let off = |machine| world.machine(machine, |machine| machine.clock.wall_off(now));
-    let least = (0..shape.topics.len()).filter_map(|at| tidied(shape, at, plan, off)).max();
+    let topics = 0..shape.topics.len();
+    let tidied = topics.clone().filter_map(|at| tidied(shape, at, plan, off)).max();
+    let expired = topics.filter_map(|at| expired(shape, at, plan, off)).max();
+    let by_size = shape.kept_bytes().next().map(|_| RETAINING);
+    let waits = [tidied.map(|least| least + TIDYING), expired.map(|age| age + RETAINING), by_size];
+    let longest = waits.into_iter().flatten().max();
     // Clocks may come to be a little further off meanwhile.
-    least.map_or(Duration::ZERO, |least| least + TIDYING + Duration::from_secs(1))
+    longest.map_or(Duration::ZERO, |longest| longest + Duration::from_secs(1))
+}
+
+/// Whether a broker meets rotten bytes in a run: its logs may then be left alone until a restart.
+fn meets_rot(plan: &Plan, broker: usize) -> bool {
+    let is_rot = |fault: &Fault| {
+        matches!(fault, Fault::Rot { .. } | Fault::Misread { .. } | Fault::Misdirected { .. })
+            && fault.machines().contains(&broker)
+    };
+    plan.faults.iter().any(|planned| is_rot(&planned.fault))
+}
+
+/// How old a record of a topic is at most, by true time since it was sent, when retention by time finds
+/// it too old; none if something may keep retention from it.
+fn expired(shape: &Shape, at: usize, plan: &Plan, off: impl Fn(usize) -> Off) -> Option<Duration> {
+    let topic = &shape.topics[at];
+    let kept_ms = topic.kept_ms().filter(|_| topic.nature == Nature::Trimmed)?;
+    if shape.keeps_less(at) || meets_rot(plan, topic.broker) {
+        return None;
+    }
+    let broker = off(topic.broker);
+    // How far the time of a record may lie behind the moment at which it was sent.
+    let ahead = if topic.stamps() {
+        Some(broker.most)
+    } else {
+        writers(shape, at).map(|(around, machine)| around + off(machine).most).max()
+    };
+    let astray = ahead.unwrap_or_default() - broker.least;
+    let astray = Duration::from_nanos(u64::try_from(astray).unwrap_or_default());
+    (astray <= ASTRAY_MAX).then(|| Duration::from_millis(u64::from(kept_ms)) + astray)
+}
+
+/// Who writes to a topic: how far around its clock it dates its records, in nanoseconds, and its machine.
+fn writers(shape: &Shape, at: usize) -> impl Iterator<Item = (i128, usize)> + '_ {
+    let clients = shape.clients.iter().enumerate().filter(move |(_, one)| one.topics.contains(&at));
+    clients.filter_map(|(number, one)| match &one.role {
+        Role::Producer(producer) => {
+            let around = i128::from(producer.times_around_ms) * NANOS_PER_MS;
+            Some((around, shape.machine(number)))
+        }
+        _ => None,
+    })
 }
 
 /// How old the segments of a topic become before they are closed and compacted, by true time; none if
@@ -51,13 +102,7 @@ pub fn tidying(shape: &Shape, world: &World, plan: &Plan) -> Duration {
 fn tidied(shape: &Shape, at: usize, plan: &Plan, off: impl Fn(usize) -> Off) -> Option<Duration> {
     let topic = &shape.topics[at];
     let most_ms = topic.tidied_ms().filter(|_| topic.nature == Nature::Compacted)?;
-    let is_rot = |fault: &Fault| {
-        matches!(fault, Fault::Rot { .. } | Fault::Misread { .. } | Fault::Misdirected { .. })
-            && fault.machines().contains(&topic.broker)
-    };
-    // What has met rotten bytes leaves its log alone until a restart.
-    let has_met_rot = plan.faults.iter().any(|planned| is_rot(&planned.fault));
-    if has_met_rot || !shape.has_memory_for_keys(topic.broker) {
+    if meets_rot(plan, topic.broker) || !shape.has_memory_for_keys(topic.broker) {
         return None;
     }
     let Off { least, most } = off(topic.broker);
@@ -65,7 +110,7 @@ fn tidied(shape: &Shape, at: usize, plan: &Plan, off: impl Fn(usize) -> Off) -> 
     (astray <= ASTRAY_MAX).then(|| Duration::from_millis(u64::from(most_ms)) + astray)
 }
 
-fn promise(shape: &Shape, at: usize, off: impl Fn(usize) -> Off) -> Promise {
+fn promise(shape: &Shape, at: usize, plan: &Plan, off: impl Fn(usize) -> Off) -> Promise {
     let topic = &shape.topics[at];
     match topic.nature {
         Nature::Lasting | Nature::Fleeting | Nature::Shortened => Promise::default(),
@@ -75,6 +120,8 @@ fn promise(shape: &Shape, at: usize, off: impl Fn(usize) -> Off) -> Promise {
             retention: retention(shape, at, &off),
             ..Promise::compacted()
         },
+        // ACK-3: only the machine can lose it.
+        Nature::Cached if plan.keeps_page_cache(topic.broker) => Promise::default(),
         Nature::Cached => Promise::page_cache(),
         Nature::Trimmed => Promise::retained(retention(shape, at, &off)),
     }
@@ -105,15 +152,7 @@ fn true_age(shape: &Shape, at: usize, age_ms: u32, off: impl Fn(usize) -> Off) -
     let back = if topic.stamps() {
         Some(-broker.least)
     } else {
-        let writers = shape.clients.iter().enumerate().filter(|(_, one)| one.topics.contains(&at));
-        let back = writers.filter_map(|(number, one)| match &one.role {
-            Role::Producer(producer) => {
-                let around = i128::from(producer.times_around_ms) * NANOS_PER_MS;
-                Some(around - off(shape.machine(number)).least)
-            }
-            _ => None,
-        });
-        back.max()
+        writers(shape, at).map(|(around, machine)| around - off(machine).least).max()
     };
     // A topic to which nobody writes has nothing to keep.
     let age = i128::from(age_ms) * NANOS_PER_MS - broker.most - back.unwrap_or_default();
@@ -234,6 +273,34 @@ mod tests {
         assert_eq!(judged(&little, &nothing, 0), None);
         shape.topics[at].configs.insert("min.compaction.lag.ms".to_owned(), "500".to_owned());
         assert_eq!(judged(&shape, &nothing, 0), None);
+    }
+
+    #[test]
+    fn retention_comes_in_the_end_unless_something_keeps_it() {
+        let (mut shape, at) = timed(false);
+        let broker = shape.topics[at].broker;
+        let nothing = Plan { faults: Vec::new() };
+        let judged = |shape: &Shape, plan: &Plan, broker_off: Off, client_off: Off| {
+            let off = |machine| if machine == broker { broker_off } else { client_off };
+            expired(shape, at, plan, off).map(|age| age.as_millis())
+        };
+        let right = off(0, 0);
+        assert_eq!(judged(&shape, &nothing, right, right), Some(9000));
+        assert_eq!(judged(&shape, &nothing, off(-700, 200), off(-50, 40)), Some(9740));
+        assert_eq!(judged(&shape, &nothing, off(-9000, 0), right), None);
+        let fault = Fault::Misread { machine: broker, times: 1, lasting: Duration::ZERO };
+        let kind = crate::plan::Kind::MisdirectedRead;
+        let planned = crate::plan::Planned { at: Duration::ZERO, kind, fault };
+        assert_eq!(judged(&shape, &Plan { faults: vec![planned] }, right, right), None);
+        for client in &mut shape.clients {
+            if let Role::Producer(producer) = &mut client.role {
+                producer.times_around_ms = 100_000;
+            }
+        }
+        assert_eq!(judged(&shape, &nothing, right, right), None);
+        let (shape, at) = timed(true);
+        let age = expired(&shape, at, &nothing, |_| off(-100, 400)).expect("the broker's times");
+        assert_eq!(age.as_millis(), 9500);
     }
 
     #[test]

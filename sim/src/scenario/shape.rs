@@ -189,6 +189,8 @@ pub enum Call {
     CreateWrongly,
     /// What only tools ask.
     Inspect,
+    /// Makes a topic again that was deleted.
+    Rebirth,
 }
 
 /// How somebody changes topics.
@@ -263,7 +265,7 @@ pub struct SessionShape {
 
 impl Call {
     /// All of them.
-    pub const ALL: [Call; 16] = [
+    pub const ALL: [Call; 17] = [
         Call::Create,
         Call::Delete,
         Call::Metadata,
@@ -280,6 +282,7 @@ impl Call {
         Call::Reconfigure,
         Call::CreateWrongly,
         Call::Inspect,
+        Call::Rebirth,
     ];
 }
 

@@ -5,7 +5,7 @@
 //! run ends in a panic.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,10 +24,10 @@ use trialog_jepsen::history::{History, Membership, Op, Phase, Process, Topic, Va
 use super::host::DATA;
 use super::seen::Answer;
 use super::shape::{ClientShape, GroupShape, LIMITED_TOPICS, Nature, Shape, TopicShape};
-use super::workload::Ledgers;
+use super::workload::{Ledgers, REBORN};
 use super::{Cut, Recorder, Step};
-use crate::invariant::after::Proven;
-use crate::invariant::{self, Sighting, Watch};
+use crate::invariant::after::{EpochEnd, Proven};
+use crate::invariant::{self, Keeps, Sighting, Watch};
 use crate::io::SimIo;
 use crate::machine::Machine;
 use crate::seed::{Seed, Stream};
@@ -52,6 +52,8 @@ pub struct Kept {
     answers: Arc<Mutex<BTreeMap<Answer, u64>>>,
     /// What must hold inside of the brokers.
     watch: Arc<Mutex<Watch>>,
+    /// What clients were told of epochs that were over, by the places of topics.
+    ends: Arc<Mutex<EpochEnds>>,
     /// What clients saw that no history shows.
     complaints: Arc<Mutex<Vec<Sighting>>>,
 }
@@ -80,11 +82,24 @@ pub struct Stage {
     examined: Arc<AtomicBool>,
 }
 
+/// What was told of the ends of epochs, by partition.
+type EpochEnds = BTreeMap<(usize, PartitionIndex), BTreeSet<EpochEnd>>;
+
 /// What a group has committed.
 type Places = BTreeMap<(String, PartitionIndex), Offset>;
 
 /// A broker that runs, or ran last: its process, and the broker.
 type Running = (world::Process, Arc<Shared<SimIo>>);
+
+/// What becomes of what is in a topic, if it is flushed before it is acknowledged and never deleted.
+fn keeps(topic: &TopicShape) -> Option<Keeps> {
+    match topic.nature {
+        Nature::Lasting => Some(Keeps::Everything),
+        Nature::Trimmed | Nature::Shortened => Some(Keeps::TheRest),
+        Nature::Compacted => Some(Keeps::TheLatest),
+        Nature::Cached | Nature::Fleeting => None,
+    }
+}
 
 /// The simulated process that a process of the history speaks for.
 #[must_use]
@@ -169,8 +184,9 @@ impl Stage {
     #[must_use]
     pub fn new(seed: Seed, shape: Arc<Shape>, recorder: Recorder, cut: Cut, kept: Kept) -> Stage {
         let topics = shape.topics.iter().map(|topic| recorder.topic(&topic.name)).collect();
-        let lasting = shape.topics.iter().filter(|topic| topic.nature == Nature::Lasting);
-        *kept.watch() = Watch::new(lasting.map(|topic| topic.name.clone()), shape.kept_bytes());
+        let lasting = shape.topics.iter();
+        let lasting = lasting.filter_map(|topic| Some((topic.name.clone(), keeps(topic)?)));
+        *kept.watch() = Watch::new(lasting, shape.kept_bytes());
         Stage {
             seed,
             shape,
@@ -280,6 +296,12 @@ impl Stage {
         }
     }
 
+    /// A client was told where an epoch ends that was over before it asked.
+    pub fn told_end(&self, at: usize, partition: PartitionIndex, told: EpochEnd) {
+        let mut ends = self.kept.ends.lock().expect("nobody panics with it");
+        ends.entry((at, partition)).or_default().insert(told);
+    }
+
     /// Looks whether everything holds that must hold inside of the brokers: whenever a client is
     /// told something, and once a second, since all clients may hang.
     pub fn look(&self) {
@@ -330,11 +352,16 @@ impl Stage {
 
     /// Examines the disk of a broker that does not run any more.
     pub async fn examine(&self, io: &SimIo, broker: usize) {
-        let proven = self.proven(broker);
+        let mut proven = self.proven(broker);
+        for (name, bytes) in self.shape.kept_bytes() {
+            let parts = proven.iter_mut().filter(|(part, _)| part.0 == name);
+            parts.for_each(|(_, proven)| proven.kept_bytes = Some(bytes));
+        }
         let fleeting = self.shape.topics.iter().filter(|topic| topic.nature == Nature::Fleeting);
-        let fleeting = fleeting.map(|topic| topic.name.clone());
-        let fleeting = fleeting.chain(LIMITED_TOPICS.map(str::to_owned)).collect();
-        let examined = invariant::after::examine(io, Path::new(DATA), &proven, &fleeting);
+        let fleeting: BTreeSet<&str> =
+            fleeting.map(|topic| &*topic.name).chain(LIMITED_TOPICS).collect();
+        let is_fleeting = |name: &str| fleeting.contains(name) || name.starts_with(REBORN);
+        let examined = invariant::after::examine(io, Path::new(DATA), &proven, is_fleeting);
         let (wrong, committed) = examined.await;
         for group in self.shape.groups.iter().filter(|group| group.broker == broker) {
             self.look_at_group(io, group, committed.get(&group.name));
@@ -360,19 +387,26 @@ impl Stage {
         self.recorder.record(io, process, Phase::Ok, op(offsets));
     }
 
-    /// What the partitions of a broker's lasting topics must hold: all that was acknowledged with
-    /// an offset, or read.
+    /// What is known of the partitions of a broker's topics of which not just any record may go: all that
+    /// was acknowledged with an offset, or read, and what was told of epochs.
     fn proven(&self, broker: usize) -> BTreeMap<(String, PartitionIndex), Proven> {
         let history = self.kept.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = |shape: &TopicShape| shape.broker == broker && shape.nature == Nature::Lasting;
-        let here = self.topics.iter().zip(&self.shape.topics).filter(|(_, shape)| here(shape));
-        let names: BTreeMap<Topic, &str> =
-            here.map(|(&topic, shape)| (topic, shape.name.as_str())).collect();
-        let mut proven: BTreeMap<(Topic, PartitionIndex), Proven> = BTreeMap::new();
+        let ends = self.kept.ends.lock().expect("nobody panics with it");
+        let kept = |at: usize| {
+            let shape = &self.shape.topics[at];
+            keeps(shape).filter(|keeps| shape.broker == broker && *keeps != Keeps::TheLatest)
+        };
+        let places: BTreeMap<Topic, (usize, Keeps)> = (0..self.topics.len())
+            .filter_map(|at| Some((self.topics[at], (at, kept(at)?))))
+            .collect();
+        let mut proven: BTreeMap<(usize, PartitionIndex), Proven> = BTreeMap::new();
         let mut add = |topic, partition, offset, value| {
-            if names.contains_key(&topic) {
-                proven.entry((topic, partition)).or_default().insert(offset, value);
-            }
+            let Some(&(at, keeps)) = places.get(&topic) else { return };
+            let part = proven.entry((at, partition)).or_insert_with(|| {
+                let ends = ends.get(&(at, partition)).cloned().unwrap_or_default();
+                Proven { keeps, values: BTreeMap::new(), ends, kept_bytes: None }
+            });
+            part.values.insert(offset, value);
         };
         for event in history.events().iter().filter(|event| event.phase == Phase::Ok) {
             match &event.op {
@@ -387,7 +421,7 @@ impl Stage {
                 _ => {}
             }
         }
-        let named = |(topic, partition)| (names[&topic].to_owned(), partition);
+        let named = |(at, partition): (usize, _)| (self.shape.topics[at].name.clone(), partition);
         proven.into_iter().map(|(part, proven)| (named(part), proven)).collect()
     }
 

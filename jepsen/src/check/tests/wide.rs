@@ -23,8 +23,9 @@ pub const AGING: Topic = Topic(2);
 pub const CACHED: Topic = Topic(3);
 pub const TIMED: Topic = Topic(4);
 const RECORDED: [Topic; 5] = [KEPT, TABLE, AGING, CACHED, TIMED];
-/// How long the last one keeps its records.
+/// How long the last one keeps its records, and how long after its last one it is empty.
 pub const AGE: Duration = Duration::from_nanos(150);
+pub const EMPTY_AFTER: Duration = Duration::from_nanos(500);
 /// Topics that come and go; they hold no records.
 pub const PASSING: [Topic; 2] = [Topic(5), Topic(6)];
 pub const GROUP: Group = Group(0);
@@ -36,13 +37,23 @@ const MEMBERS: usize = 3;
 /// So many records, of all producers, before one of them begins a new epoch.
 const EPOCH_EVERY: u32 = 7;
 
+/// What the topics of [`run`] are called.
+const NAMES: [&str; 7] = ["kept", "table", "aging", "cached", "timed", "passing-0", "passing-1"];
+
 /// What the broker of [`run`] promises.
 pub fn promises() -> Expect {
-    Expect::default()
+    let served = |expect: Expect, name: &&str| expect.served(name, 0);
+    NAMES
+        .iter()
+        .fold(Expect::default(), served)
         .but("table", Promise::compacted())
         .but("aging", Promise::retained(Retention::Anytime))
         .but("cached", Promise::page_cache())
-        .but("timed", Promise::retained(Retention::AtLeast(AGE)))
+        .but("timed", timed())
+}
+
+fn timed() -> Promise {
+    Promise { expired: Some(EMPTY_AFTER), ..Promise::retained(Retention::AtLeast(AGE)) }
 }
 
 #[derive(Clone)]
@@ -92,7 +103,7 @@ struct World {
 /// One run, with a final reading of everything.
 pub fn run(seed: u64) -> History {
     let mut history = History::new();
-    for name in ["kept", "table", "aging", "cached", "timed", "passing-0", "passing-1"] {
+    for name in NAMES {
         history.topic(name);
     }
     history.group("g");
@@ -451,6 +462,8 @@ impl World {
     }
 
     fn read_everything(&mut self) {
+        // Whatever is due is done.
+        self.tidy();
         self.push(NEMESIS, Phase::Info, Op::Final);
         for topic in RECORDED {
             let seek = Op::Seek { topic, partition: PART, offset: BEGINNING };

@@ -5,7 +5,7 @@
 use trialog_engine::id::{Offset, ProducerEpoch};
 
 use super::inject::{Inject, for_records, pick, rewrite};
-use super::wide::{AGING, FINAL_READER, GROUP, KEPT, PART, PASSING, TABLE};
+use super::wide::{AGING, EMPTY_AFTER, FINAL_READER, GROUP, KEPT, PART, PASSING, TABLE, TIMED};
 use super::world::Random;
 use crate::check::Anomaly;
 use crate::history::{
@@ -13,7 +13,7 @@ use crate::history::{
     Topic, Value,
 };
 
-pub const ALL: [(&str, Anomaly, Inject); 24] = [
+pub const ALL: [(&str, Anomaly, Inject); 25] = [
     ("an epoch that was fenced", Anomaly::ZombieWrite, fenced_epoch),
     ("a start that goes back", Anomaly::StartOffset, start_back),
     ("a start that nobody moved", Anomaly::StartOffset, start_unasked),
@@ -26,6 +26,7 @@ pub const ALL: [(&str, Anomaly, Inject); 24] = [
     ("a tombstone that goes before its value", Anomaly::Compaction, tombstone_gone),
     ("a record that was compacted and is back", Anomaly::Compaction, back_again),
     ("retention that leaves a hole", Anomaly::LostWrite, hole_in_the_middle),
+    ("retention that does not come", Anomaly::Retention, never_expired),
     ("a topic that exists and is not listed", Anomaly::MetadataNonlinearizable, not_listed),
     ("a number of partitions that never was", Anomaly::MetadataNonlinearizable, wrong_count),
     ("a setting that nobody made", Anomaly::MetadataNonlinearizable, wrong_setting),
@@ -334,6 +335,27 @@ fn hole_in_the_middle(history: &mut History, random: &mut Random) -> bool {
         .collect();
     let Some(value) = pick(random, &inner) else { return false };
     vanish(history, value);
+    true
+}
+
+/// The final reading goes to the beginning so late that nothing should be there, and finds what it found.
+fn never_expired(history: &mut History, _: &mut Random) -> bool {
+    if finally(history, TIMED).is_empty() {
+        return false;
+    }
+    let walks = |event: &Event| {
+        let Op::Seek { topic, .. } = event.op else { return false };
+        topic == TIMED && event.process == FINAL_READER
+    };
+    let mut later = 0;
+    let mut changed = history.named_alike();
+    for event in history.events() {
+        if walks(event) {
+            later = u64::try_from(EMPTY_AFTER.as_nanos()).expect("little");
+        }
+        changed.push(Event { time_ns: event.time_ns + later, ..event.clone() });
+    }
+    *history = changed;
     true
 }
 

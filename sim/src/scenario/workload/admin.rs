@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use trialog_engine::client::{CallError, Client};
-use trialog_engine::id::{PartitionIndex, TopicId};
+use trialog_engine::id::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use trialog_engine::io::Io;
 use trialog_engine::wire::api::{
     ApiVersionsRequest, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
@@ -20,6 +20,7 @@ use trialog_engine::wire::api::{
 use trialog_engine::wire::code::ErrorCode;
 use trialog_jepsen::history::{Admin, BEGINNING, END, Leader, Op, Phase};
 
+use crate::invariant::after::EpochEnd;
 use crate::io::SimIo;
 use crate::scenario::shape::{AdminShape, Call, Nature};
 use crate::scenario::stage::{Actor, Voice};
@@ -126,6 +127,10 @@ impl Desk {
             Call::Reconfigure => self.reconfigure(random).await,
             Call::Scrape => super::scrape::scrape(&actor, random).await,
             Call::CreateWrongly => self.create_wrongly(random).await,
+            Call::Rebirth => {
+                // What is not answered ends it.
+                let _ = super::rebirth::play(&actor, random).await;
+            }
             Call::Inspect => super::inspect::inspect(&self.client, &actor, random).await,
         }
     }
@@ -289,8 +294,7 @@ impl Desk {
         let answer = answer.and_then(|topic| topic.partitions.into_iter().next());
         match answer.filter(|answer| answer.error_code == ErrorCode::None.code()) {
             Some(answer) => {
-                let offset =
-                    (answer.offset >= 0).then_some(trialog_engine::id::Offset(answer.offset));
+                let offset = (answer.offset >= 0).then_some(Offset(answer.offset));
                 self.voice.record(Phase::Ok, op(offset));
             }
             None => self.voice.record(Phase::Fail, op(None)),
@@ -308,17 +312,43 @@ impl Desk {
         let _ = self.client.call(&offsets_request(&name, partition, epoch, ask)).await;
     }
 
-    /// Asks where an epoch ends.
+    /// Asks where an epoch ends, mostly one that is over; now and then as one who knows nothing of the
+    /// present epoch, or of one that never was (KIP-320).
     async fn epoch_end(&mut self, at: usize, random: &mut Stream) {
+        let name = self.actor().topic(at).name.clone();
+        let (index, draw) = (random.pick(&[0, 0, 0, 99]), random.bits());
+        let Some(response) = self.metadata().await else { return };
+        let told = response.topics.iter().find(|topic| topic.name.as_ref() == Some(&name));
+        let told = told.and_then(|topic| topic.partitions.first());
+        let Some(now) = told.map(|partition| partition.leader_epoch) else { return };
+        let asked = (draw % (now.max(0) as u64 + 2)) as i32;
+        let believed = [-1, -1, now, now - 1, now + 1000][(draw >> 32) as usize % 5];
         let partition = OffsetForLeaderPartition {
-            partition: random.pick(&[0, 0, 0, 99]),
-            current_leader_epoch: random.pick(&[-1, -1, 0, 1000]),
-            leader_epoch: random.below(12) as i32,
+            partition: index,
+            current_leader_epoch: believed,
+            leader_epoch: asked,
         };
-        let topic = self.actor().topic(at).name.clone();
-        let topics = vec![OffsetForLeaderTopic { topic, partitions: vec![partition] }];
+        let topics = vec![OffsetForLeaderTopic { topic: name, partitions: vec![partition] }];
         let request = OffsetForLeaderEpochRequest { topics, ..Default::default() };
-        let _ = self.client.call(&request).await;
+        let Ok(answer) = self.client.call(&request).await else { return };
+        let Some(told) = answer.topics.iter().flat_map(|topic| &topic.partitions).next() else {
+            return;
+        };
+        if told.error_code != ErrorCode::None.code() {
+            return;
+        }
+        let is_lasting = self.actor().topic(at).nature != Nature::Fleeting;
+        let is_wrong = believed >= 0 && [now - 1, now + 1000].contains(&believed);
+        if index == 99 || (is_wrong && is_lasting) {
+            let text =
+                format!("{told:?} was told to one who believes in epoch {believed} of {now}");
+            return self.actor().stage.accuse("LOG-11", text);
+        }
+        if asked < now {
+            let (asked, epoch) = (LeaderEpoch(asked), LeaderEpoch(told.leader_epoch));
+            let told = EpochEnd { asked, epoch, end: Offset(told.end_offset) };
+            self.actor().stage.told_end(at, PartitionIndex(index), told);
+        }
     }
 
     /// Asks for topics that cannot be.

@@ -301,6 +301,24 @@ impl Reader {
         }
     }
 
+    /// Where a partition begins of which nothing was read; false if nobody tells.
+    async fn tells_start(&self, at: usize, partition: PartitionIndex) -> bool {
+        let name = &self.voice.actor.topic(at).name;
+        let topic = self.voice.actor.stage.topic(at);
+        let op = |offset| Op::ListOffset { topic, partition, ask: BEGINNING.0, offset };
+        self.voice.record(Phase::Invoke, op(None));
+        match self.client.admin().list_offset(name, partition, Start::Earliest).await {
+            Ok(Some((start, _))) => {
+                self.voice.record(Phase::Ok, op(Some(start)));
+                true
+            }
+            _ => {
+                self.voice.record(Phase::Fail, op(None));
+                false
+            }
+        }
+    }
+
     /// Whether every partition has been read to its end.
     async fn is_at_the_end(&self) -> bool {
         for &(at, partition) in &self.reads {
@@ -315,6 +333,10 @@ impl Reader {
             };
             // Whatever retention takes, it does not take back.
             self.voice.record(Phase::Ok, told(Some(end)));
+            if !self.times.contains_key(&(at, partition)) && !self.tells_start(at, partition).await
+            {
+                return false;
+            }
             let position = self.consumer.position(name, partition);
             if position != Some(end) {
                 let world = self.voice.actor.io.world();

@@ -18,6 +18,7 @@ mod mutate;
 mod operate;
 mod produce;
 mod puppet;
+mod rebirth;
 mod rush;
 mod scrape;
 mod seal;
@@ -32,6 +33,7 @@ use crate::io::SimIo;
 
 pub(crate) use consume::read_everything;
 pub use keep::Ledgers;
+pub use rebirth::REBORN;
 
 /// The program of a client.
 pub(crate) async fn perform(io: SimIo, stage: Stage) {

@@ -6,13 +6,15 @@
 //! must be told where (KIP-595), never beyond what was asked.
 
 use trialog_engine::broker::SERVED;
-use trialog_engine::client::Start;
-use trialog_engine::id::{LeaderEpoch, Offset, PartitionIndex};
-use trialog_engine::wire::api::ApiKey;
+use trialog_engine::client::{Client, Start};
+use trialog_engine::id::{LeaderEpoch, PartitionIndex, TopicId};
+use trialog_engine::wire::api::{ApiKey, MetadataRequest, MetadataRequestTopic};
 use trialog_engine::wire::code::ErrorCode;
 use trialog_engine::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 
 use super::wire::{Wire, at_most};
+use crate::invariant::after::EpochEnd;
+use crate::io::SimIo;
 use crate::scenario::shape::{Oddity, StrangerShape};
 use crate::scenario::stage::{Actor, Voice};
 use crate::seed::Stream;
@@ -75,24 +77,41 @@ async fn make(voice: &Voice, oddity: Oddity, random: &mut Stream) -> Option<()> 
         }
         Oddity::Diverging => {
             let name = topic(&voice.actor);
-            let admin = voice.actor.client().admin();
+            let asked = LeaderEpoch(random.below(6) as i32);
+            let client = voice.actor.client();
+            let now = epoch(&client, name).await?;
+            let admin = client.admin();
             let end = admin.list_offset(name, PartitionIndex(0), Start::Latest).await.ok()??.0;
             let wanted = FetchPartition {
                 fetch_offset: end,
-                last_fetched_epoch: LeaderEpoch(random.below(6) as i32),
+                last_fetched_epoch: asked,
                 max_bytes: 1000,
                 ..FetchPartition::default()
             };
             let told = fetch(voice, wire, (0, -1), wanted).await?;
             for one in told.topics.iter().flat_map(|topic| &topic.partitions) {
-                let parts = one.diverging_epoch.map_or(Offset(0), |(_, parts)| parts);
+                let Some((epoch, parts)) = one.diverging_epoch else { continue };
                 if one.error == ErrorCode::None && parts > end {
                     accuse(voice, &format!("its history ends at {end}, and parts at {parts}"));
+                }
+                if one.error == ErrorCode::None && asked < now {
+                    let told = EpochEnd { asked, epoch, end: parts };
+                    let (actor, at) = (&voice.actor, voice.actor.shape().topics[0]);
+                    actor.stage.told_end(at, PartitionIndex(0), told);
                 }
             }
         }
     }
     Some(())
+}
+
+/// The epoch in which the first partition of a topic is.
+async fn epoch(client: &Client<SimIo>, name: &str) -> Option<LeaderEpoch> {
+    let topic = MetadataRequestTopic { topic_id: TopicId::NONE, name: Some(name.to_owned()) };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
+    let answer = client.call(&request).await.ok()?;
+    let partition = answer.topics.first()?.partitions.first()?;
+    Some(LeaderEpoch(partition.leader_epoch))
 }
 
 /// A topic that lasts.
