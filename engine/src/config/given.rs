@@ -108,11 +108,11 @@ fn is_of_a_service(name: &str) -> bool {
 /// those of Bitnami with `CFG_` in between. `None` for a name that is no setting.
 #[must_use]
 pub fn environment_key(name: &str) -> Option<String> {
-    let rest = name.strip_prefix("KAFKA_").filter(|rest| !rest.is_empty())?;
-    if NOT_SETTINGS.contains(&name) || is_of_a_service(name) {
+    let rest = name.strip_prefix("KAFKA_")?;
+    let rest = rest.strip_prefix("CFG_").unwrap_or(rest);
+    if rest.is_empty() || NOT_SETTINGS.contains(&name) || is_of_a_service(name) {
         return None;
     }
-    let rest = rest.strip_prefix("CFG_").unwrap_or(rest);
     let key = rest.replace("___", "-").replace("__", "\0").replace('_', ".").replace('\0', "_");
     Some(key.to_ascii_lowercase())
 }
@@ -197,6 +197,7 @@ mod tests {
         assert_eq!(key("KAFKA_A__B___C").as_deref(), Some("a_b-c"));
         assert_eq!(key("KAFKA_HEAP_OPTS"), None);
         assert_eq!(key("KAFKA_"), None);
+        assert_eq!(key("KAFKA_CFG_"), None);
         assert_eq!(key("KAFKA_CFG_NUM_PARTITIONS").as_deref(), Some("num.partitions"));
         for foreign in ["KAFKA_PORT", "KAFKA_SERVICE_HOST", "KAFKA_PORT_9092_TCP_ADDR"] {
             assert_eq!(key(foreign), None);
