@@ -246,6 +246,11 @@ async fn make_one<I: Io>(io: &I, folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
+    keep_name(io, folder).await
+}
+
+/// Makes a folder's own name durable.
+async fn keep_name<I: Io>(io: &I, folder: &Path) -> io::Result<()> {
     match folder.parent() {
         Some(parent) if parent.as_os_str().is_empty() => io.sync_dir(Path::new(".")).await,
         Some(parent) => io.sync_dir(parent).await,
@@ -253,13 +258,22 @@ async fn make_one<I: Io>(io: &I, folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and those above it that are missing.
+/// Makes a folder and those above it that are missing, durably.
 async fn make_path<I: Io>(io: &I, folder: &Path) -> Result<(), DataError> {
     let storage = |folder: &Path, error| DataError::Storage { folder: folder.to_owned(), error };
     let mut missing = Vec::new();
     for ancestor in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
         match io.list(ancestor).await {
-            Ok(_) => break,
+            Ok(_) => {
+                // The last run may have died before that. What others have made above it, where we may
+                // not look, is theirs to keep.
+                match keep_name(io, ancestor).await {
+                    Err(error) if error.kind() != ErrorKind::PermissionDenied => {
+                        return Err(storage(ancestor, error));
+                    }
+                    _ => break,
+                }
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => missing.push(ancestor),
             Err(error) => return Err(storage(ancestor, error)),
         }

@@ -412,6 +412,31 @@ fn acks_0_is_silent_and_closes_on_errors() {
     });
 }
 
+/// A process was killed when it had just made the data folder, whose name was not on the disk yet.
+#[test]
+fn a_data_folder_that_was_there_already_survives_a_power_cut() {
+    let ram = Ram::new(4);
+    let world = ram.clone();
+    ram.block_on(async {
+        world.make_dir(std::path::Path::new("/data")).await.expect("there is none");
+        let shared = start(&world, 1, &[]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let to = topic(&mut peer, "kept", &[]).await;
+        assert_eq!(peer.produce(9, &to, &batch(&["a"])).await.error, ErrorCode::None);
+    });
+    let ram = ram.crash(Loss::Everything);
+    let world = ram.clone();
+    ram.block_on(async {
+        let shared = start(&world, 1, &[("auto.create.topics.enable", "false")]);
+        let mut peer = Peer::connect(&world, &shared).await;
+        let there = metadata(&mut peer, 12, "kept").await;
+        let id = there.topics[0].topic_id;
+        let to = To { name: "kept", id, index: PartitionIndex(1) };
+        let (_, records) = peer.fetch(13, &to, 0, 0).await;
+        assert_eq!(values(&records), [(0, "a".to_owned())]);
+    });
+}
+
 #[test]
 fn topics_come_by_asking_and_survive_a_power_cut_with_a_higher_epoch() {
     let ram = Ram::new(3);
