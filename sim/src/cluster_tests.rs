@@ -224,6 +224,37 @@ fn a_machine_that_lost_power_resets_old_connections_when_it_is_back() {
     });
 }
 
+/// Nothing of it is on its way: it waits for a window that nobody opens any more.
+#[test]
+fn a_machine_that_lost_power_resets_who_waits_for_its_window() {
+    each_seed(|cluster| async move {
+        let host = cluster.add("server", DISK, |io| async move {
+            let listener = io.listen(io.address(server().port())).await.expect("free");
+            let _unread = listener.accept().await.expect("a peer");
+            io.told_to_stop().await;
+        });
+        let seen: Notes<ErrorKind> = Arc::default();
+        let notes = Arc::clone(&seen);
+        cluster.add("client", DISK, move |io| {
+            let notes = Arc::clone(&notes);
+            async move {
+                io.sleep(Duration::from_millis(100)).await;
+                let connection = io.connect(server()).await.expect("there");
+                let much = vec![7; 4 << 20];
+                let broken = write_all(&connection, much.into(), Flow::Done).await;
+                note(&notes, broken.expect_err("a reset").kind());
+            }
+        });
+        cluster.pass(Duration::from_secs(30)).await;
+        cluster.crash(host, Crash::PowerLoss);
+        cluster.pass(Duration::from_secs(4)).await;
+        assert_eq!(taken(&seen), []);
+        cluster.start(host);
+        cluster.pass(Duration::from_secs(20)).await;
+        assert_eq!(taken(&seen), [ErrorKind::ConnectionReset]);
+    });
+}
+
 #[test]
 fn connecting_is_refused_hangs_or_waits_for_the_cut_to_heal() {
     each_seed(|cluster| async move {

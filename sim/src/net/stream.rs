@@ -474,6 +474,11 @@ impl Net {
             let incoming = &mut connection.pipes[1 - side];
             incoming.arrived = VecDeque::new();
             incoming.unread = 0;
+            if !incoming.queue.is_empty() && incoming.flight.is_empty() {
+                // Who waits for the window to open asks again (RFC 9293, 3.8.6.1), and learns it so.
+                let at = around.now + self.retry_delay(0);
+                around.agenda.enter(at, Due::Net(Packet::Pump(id, 1 - side)));
+            }
             self.drop_sent(around, id, side);
             self.tidy(id);
         }
