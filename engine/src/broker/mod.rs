@@ -160,6 +160,9 @@ pub struct Shared<I: Io> {
     receivers: Mutex<Vec<Option<Inbox<I>>>>,
     images: watch::Sender<Arc<Image>>,
     orders: mpsc::Sender<Order>,
+    /// Held by whoever changes settings, from the image that the change is worked out from until it is
+    /// published: lists have items added and taken away.
+    edits: tokio::sync::Mutex<()>,
     orders_taken: Mutex<Option<mpsc::Receiver<Order>>>,
     listeners: watch::Sender<Option<Vec<door::Open<I::Listener>>>>,
     admin: Option<AdminWish>,
@@ -306,6 +309,7 @@ impl<I: Io> Shared<I> {
             receivers: Mutex::new(receivers),
             images: watch::channel(Arc::new(Image::default())).0,
             orders,
+            edits: tokio::sync::Mutex::default(),
             orders_taken: Mutex::new(Some(taken)),
             listeners: watch::channel(None).0,
             admin: options.admin,

@@ -178,6 +178,31 @@ fn a_topics_settings_change_while_it_runs() {
     });
 }
 
+/// A list is read, and written with an item more or less: nobody may write in between.
+#[test]
+fn edits_of_one_list_at_a_time_are_all_made() {
+    with_broker(2, &[], async |ram, shared, mut peer| {
+        let mut other = Peer::connect(&ram, &shared).await;
+        for round in 0..20 {
+            let name = format!("list-{round}");
+            topic(&mut peer, &name, &[("cleanup.policy", "delete")]).await;
+            let (append, subtract) = (2, 3);
+            let (more, less) = (
+                [("cleanup.policy", append, Some("compact"))],
+                [("cleanup.policy", subtract, Some("delete"))],
+            );
+            let later = async {
+                ram.sleep(Duration::from_micros(round * 3)).await;
+                edit(&mut other, &name, false, &less).await
+            };
+            let edits = futures_util::future::join(edit(&mut peer, &name, false, &more), later);
+            assert_eq!(edits.await, ((0, None), (0, None)));
+            let told = describe(&mut peer, 4, TOPIC, &name, Some(&["cleanup.policy"])).await;
+            assert_eq!(told.configs[0].value.as_deref(), Some("compact"), "{name}");
+        }
+    });
+}
+
 #[test]
 fn partitions_are_added_and_can_be_used_at_once() {
     with_broker(2, &[], async |_, _, mut peer| {

@@ -339,6 +339,10 @@ async fn change<I: Io>(
     validate_only: bool,
     changes: impl FnOnce(&Before) -> Result<Changes, Failure>,
 ) -> Result<(), Failure> {
+    let _one_at_a_time = match validate_only {
+        true => None,
+        false => Some(core.shared.edits.lock().await),
+    };
     let image = core.shared.image();
     let client = &incoming.client;
     let (target, own) = match kind {

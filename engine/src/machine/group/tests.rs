@@ -598,7 +598,15 @@ fn commits_come_from_the_present_generation_or_from_nobody() {
     assert_eq!(desk.committed(), None);
     assert_eq!(desk.commit("", -1, 1), ErrorCode::None, "nobody is in the group");
     assert_eq!(desk.committed(), Some(1));
-    assert_eq!(desk.commit_with("", -1, 1, "01234567890", -1), ErrorCode::OffsetMetadataTooLarge);
+    // As Kafka counts: the half characters of Java.
+    for (metadata, code) in [
+        ("01234567890", ErrorCode::OffsetMetadataTooLarge),
+        ("äöüäöüäöüä", ErrorCode::None),
+        ("😀😀😀😀😀", ErrorCode::None),
+        ("😀😀😀😀😀!", ErrorCode::OffsetMetadataTooLarge),
+    ] {
+        assert_eq!(desk.commit_with("", -1, 1, metadata, -1), code, "{metadata}");
+    }
 
     let members = stable(&mut desk, 2);
     assert_eq!(desk.commit("", -1, 9), ErrorCode::UnknownMemberId);
