@@ -167,6 +167,9 @@ pub const ROOM_LOOKS_IN_VAIN_MAX: u32 = 5;
 /// begin for it, wait before they try again.
 pub const ROOM_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long a flush that found no descriptor for a folder waits before it tries again.
+pub const DESCRIPTORS_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// How long a new connection waits before it is looked again whether there is room for it.
 pub const DOOR_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 

@@ -80,6 +80,10 @@ probes! {
     WriteFull,
     /// There was no room for a new segment.
     RollFull,
+    /// There was no descriptor for the file of a segment that is to be written to.
+    AppendScarce,
+    /// There was no descriptor for the folder whose names are to be flushed.
+    FlushScarce,
     /// A new segment found an index that a crash had left under its name.
     #[beyond = "recovery has removed such an index, unless the disk lied"]
     IndexOfNobody,

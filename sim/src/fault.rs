@@ -152,6 +152,7 @@ impl Fault {
                 Trouble::Full(_)
                     | Trouble::Crammed
                     | Trouble::NoAllocation
+                    | Trouble::NoDescriptors
                     | Trouble::Short(_)
                     | Trouble::Interrupted(_)
                     | Trouble::Slow(_)

@@ -661,7 +661,9 @@ impl Refused {
     fn code(&self) -> crate::wire::code::ErrorCode {
         match self {
             Refused::Machine(refusal) => Refusal::code(refusal),
-            Refused::Storage(_) | Refused::Full => crate::wire::code::ErrorCode::KafkaStorageError,
+            Refused::Storage(_) | Refused::Full | Refused::Scarce => {
+                crate::wire::code::ErrorCode::KafkaStorageError
+            }
         }
     }
 }
@@ -672,6 +674,7 @@ impl std::fmt::Display for Refused {
             Refused::Machine(refusal) => refusal.fmt(f),
             Refused::Storage(reason) => f.write_str(reason),
             Refused::Full => f.write_str("the disk is full: try again once there is room"),
+            Refused::Scarce => write!(f, "{}", crate::log::AppendError::Scarce),
         }
     }
 }

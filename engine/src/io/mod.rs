@@ -272,8 +272,13 @@ pub fn is_full(error: &Error) -> bool {
 /// Whether there was too little of what comes back by itself: descriptors, or the kernel's memory.
 #[must_use]
 pub fn is_scarce(error: &Error) -> bool {
-    let scarce = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
-    error.raw_os_error().is_some_and(|code| scarce.contains(&code))
+    lacks_descriptors(error) || error.raw_os_error() == Some(libc::ENOMEM)
+}
+
+/// Whether nothing could be opened for want of descriptors: the process's own, or all of the system.
+#[must_use]
+pub fn lacks_descriptors(error: &Error) -> bool {
+    error.raw_os_error().is_some_and(|code| [libc::EMFILE, libc::ENFILE].contains(&code))
 }
 
 /// Writes all of `bufs` at `offset`. The buffers come back advanced past what was written.

@@ -10,7 +10,7 @@ use super::producer::{Verdict, is_idempotent};
 use super::segment::{Place, Segment};
 use super::{Appended, Durability, Log};
 use crate::id::{LeaderEpoch, Offset};
-use crate::io::{Buf, Error, ErrorKind, File, Io, Open, Wall, is_full, write_all_at};
+use crate::io::{Buf, Error, ErrorKind, File, Io, Open, Wall, is_full, is_scarce, write_all_at};
 use crate::limit::{ALLOCATE_AHEAD_BYTES_MAX, WRITE_BACK_BYTES, WRITE_BACK_INTERVAL_MIN};
 use crate::probe::{self, Probe};
 use crate::wire::batch::{self, Header};
@@ -242,6 +242,7 @@ impl<I: Io> Log<I> {
         };
         match opened {
             Ok(file) => self.reserve(&file, bytes).await.map(|()| file),
+            Err(PlanError::Scarce) => Err(self.found_none()),
             Err(error) => {
                 let kind = match error {
                     PlanError::Storage(kind) => kind,
@@ -333,6 +334,13 @@ impl<I: Io> Log<I> {
         self.append_failed("a write", error)
     }
 
+    /// There was no descriptor for a file: nothing has happened, and it is tried again.
+    fn found_none(&mut self) -> AppendError {
+        probe::hit(Probe::AppendScarce);
+        self.take_back();
+        AppendError::Scarce
+    }
+
     fn append_failed(&mut self, what: &str, error: Error) -> AppendError {
         let kind = error.kind();
         self.poison(what, &error);
@@ -365,6 +373,7 @@ impl<I: Io> Log<I> {
                 self.take_back();
                 return Err(AppendError::Full);
             }
+            Err(error) if is_scarce(&error) => return Err(self.found_none()),
             Err(error) => return Err(self.append_failed("creating a segment", error)),
         };
         self.close_active().await;

@@ -13,6 +13,8 @@ use futures_util::future::join_all;
 
 use crate::id::Offset;
 use crate::io::{self, File, Io};
+use crate::limit::DESCRIPTORS_PAUSE;
+use crate::probe::{self, Probe};
 
 /// What one log must flush: files, and the names in its folder.
 ///
@@ -53,9 +55,16 @@ impl<I: Io> Flush<I> {
     pub async fn run(self) -> Flushed {
         let Flush { io, mut files, dir, bytes: _ } = self;
         let names = async {
-            match &dir {
-                Some(dir) => io.sync_dir(dir).await,
-                None => Ok(()),
+            let Some(dir) = &dir else { return Ok(()) };
+            loop {
+                match io.sync_dir(dir).await {
+                    // The folder could not be opened: nothing was tried, so nothing can be lost by it.
+                    Err(error) if io::lacks_descriptors(&error) => {
+                        probe::hit(Probe::FlushScarce);
+                        io.sleep(DESCRIPTORS_PAUSE).await;
+                    }
+                    flushed => return flushed,
+                }
             }
         };
         let contents = async {

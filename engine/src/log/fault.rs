@@ -64,6 +64,13 @@ pub enum AppendError {
     /// `KAFKA_STORAGE_ERROR`.
     #[error("the disk is full")]
     Full,
+    /// The system has no descriptor, or no memory, for the segment's file. Nothing was appended, and the
+    /// log stays in use. Maps to `KAFKA_STORAGE_ERROR`.
+    #[error(
+        "the system has no descriptor or memory for the segment's file: raise the limit (`ulimit -n`), \
+         or lower trialog.partitions.open.max"
+    )]
+    Scarce,
     /// The bytes are not one record batch that fits a segment. Maps to `CORRUPT_MESSAGE` or
     /// `RECORD_LIST_TOO_LARGE`; a caller that verified them does not see it.
     #[error("the batch does not fit a segment of this log")]
@@ -114,6 +121,10 @@ pub enum PlanError {
     /// The disk failed to read. Maps to `KAFKA_STORAGE_ERROR`.
     #[error("the read failed: {0}")]
     Storage(io::ErrorKind),
+    /// The system has no descriptor, or no memory, to open the segment's file. Maps to
+    /// `KAFKA_STORAGE_ERROR`.
+    #[error("the system has no descriptor or memory for the segment's file")]
+    Scarce,
     /// See [`Poisoned`]. Maps to `KAFKA_STORAGE_ERROR`.
     #[error("the log is offline after a storage failure")]
     Poisoned,
@@ -136,6 +147,9 @@ pub enum ChangeError {
     /// The disk failed. Whether the change survives a restart is unknown.
     #[error("the change failed: {0}")]
     Storage(io::ErrorKind),
+    /// The system has no descriptor, or no memory, for a file. Nothing was changed.
+    #[error("the system has no descriptor or memory for a file")]
+    Scarce,
     /// The bytes on the disk are damaged where they had to be read.
     #[error("the segment that starts at {segment} is damaged at byte {position}")]
     Corrupt {
@@ -147,6 +161,15 @@ pub enum ChangeError {
     /// See [`Poisoned`].
     #[error("the log is offline after a storage failure")]
     Poisoned,
+}
+
+impl From<io::Error> for PlanError {
+    fn from(error: io::Error) -> Self {
+        match io::is_scarce(&error) {
+            true => PlanError::Scarce,
+            false => PlanError::Storage(error.kind()),
+        }
+    }
 }
 
 impl From<Poisoned> for AppendError {
@@ -173,6 +196,7 @@ impl From<PlanError> for ChangeError {
             PlanError::OutOfRange { start, end } => ChangeError::OutOfRange { start, end },
             PlanError::Corrupt { segment, position } => ChangeError::Corrupt { segment, position },
             PlanError::Storage(kind) => ChangeError::Storage(kind),
+            PlanError::Scarce => ChangeError::Scarce,
             PlanError::Poisoned => ChangeError::Poisoned,
         }
     }

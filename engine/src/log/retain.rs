@@ -449,7 +449,7 @@ impl<I: Io> Log<I> {
                 None => {
                     let path = self.dir.join(segment.id().index_name());
                     let bytes = read_file(&self.io, &path).await;
-                    let bytes = bytes.map_err(|error| PlanError::Storage(error.kind()))?;
+                    let bytes = bytes.map_err(PlanError::from)?;
                     let seal = segment.id().seal(&self.dir);
                     bytes.and_then(|bytes| Index::decode(&bytes, segment.size, seal).producers)
                 }

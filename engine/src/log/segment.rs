@@ -152,7 +152,7 @@ impl<F: File> Segment<F> {
                 self.damage.set(Some(0));
                 Err(self.corrupt(0))
             }
-            Err(error) => Err(PlanError::Storage(error.kind())),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -191,7 +191,7 @@ impl<F: File> Segment<F> {
             return Ok(());
         }
         let bytes = read_file(io, &dir.join(self.id().index_name())).await;
-        let bytes = bytes.map_err(|error| PlanError::Storage(error.kind()))?.unwrap_or_default();
+        let bytes = bytes.map_err(PlanError::from)?.unwrap_or_default();
         let decoded = Index::decode(&bytes, self.size, self.id().seal(dir));
         let complete = decoded.covered >= self.size && !decoded.index.entries().is_empty();
         let index = if complete || self.size == 0 {
@@ -247,7 +247,7 @@ impl<F: File> Segment<F> {
         while scan.position() < self.size {
             let before = Place { position: scan.position(), base: chain.next };
             let found = scan.next(&mut chain).await;
-            let found = found.map_err(|error| PlanError::Storage(error.kind()))?;
+            let found = found.map_err(PlanError::from)?;
             let is_first = before.position == from.position;
             let Found::Batch(header) = found else {
                 probe::hit(Probe::IndexDoubtful);
@@ -309,7 +309,7 @@ impl<F: File> Walk<'_, F> {
         if place.position < held.start || wanted > held.end {
             let chunk = self.pool.take(left.min(WALK_BYTES) as usize);
             let (result, chunk) = fill_at(&self.file, chunk, place.position).await;
-            result.map_err(|error| PlanError::Storage(error.kind()))?;
+            result.map_err(PlanError::from)?;
             self.chunk = chunk;
             self.chunk_at = place.position;
         }

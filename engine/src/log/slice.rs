@@ -258,7 +258,10 @@ impl<I: Io> Log<I> {
 
     /// Logs damage where it is noticed.
     pub(super) fn noticed<T>(&self, result: Result<T, PlanError>) -> Result<T, PlanError> {
-        if let Err(error @ (PlanError::Corrupt { .. } | PlanError::Storage(_))) = &result {
+        if let Err(
+            error @ (PlanError::Corrupt { .. } | PlanError::Storage(_) | PlanError::Scarce),
+        ) = &result
+        {
             tracing::error!(dir = %self.dir.display(), %error, "a read of the log failed");
         }
         result

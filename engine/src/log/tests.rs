@@ -176,6 +176,37 @@ fn a_full_disk_refuses_and_recovers() {
     });
 }
 
+/// Every call that opens a file finds no descriptor once: nothing is lost, and the log stays in use.
+#[test]
+fn without_a_descriptor_an_append_is_refused_and_the_next_one_taken() {
+    use crate::io::ram::{Call, Effect, Fault};
+    let ram = Ram::new(15);
+    ram.block_on(async {
+        let (mut log, _) = open(&ram, small()).await;
+        let (mut refused, mut end) = (0, Offset(0));
+        for _ in 0..40 {
+            ram.inject(Fault { call: Call::Open, after: 0, times: 1, effect: Effect::Scarce });
+            let mut results = log.append(vec![batch(&[1000; 9])], EPOCH, Wall(1000)).await;
+            if results == [Err(AppendError::Scarce)] {
+                refused += 1;
+                results = log.append(vec![batch(&[1000; 9])], EPOCH, Wall(1000)).await;
+            }
+            assert_eq!(results[0].map(|appended| appended.base), Ok(end));
+            end = end.plus(9);
+            // What else wants a file has met it, or will.
+            flush(&mut log).await;
+        }
+        assert!(refused > 3, "{refused} appends found no descriptor");
+        assert_eq!((log.failure(), log.end()), (None, end));
+        let mut from = Offset(0);
+        while from < end {
+            let plan = log.plan(from, end, 1, First::AtLeastOneBatch).await;
+            from = from.plus(9);
+            assert!(plan.is_ok() || plan.err() == Some(PlanError::Scarce));
+        }
+    });
+}
+
 #[test]
 fn a_segment_that_found_no_room_for_its_first_batch_is_used_later() {
     let ram = Ram::new(13);

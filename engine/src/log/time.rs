@@ -150,7 +150,7 @@ impl<I: Io> Log<I> {
     ) -> Result<Option<(Offset, i64, LeaderEpoch)>, PlanError> {
         let corrupt = || segment.corrupt(place.position);
         let (result, bytes) = fill_at(file, self.pool.take(header.size()), place.position).await;
-        result.map_err(|error| PlanError::Storage(error.kind()))?;
+        result.map_err(PlanError::from)?;
         let batch = Batch::parse(&bytes).map_err(|_| corrupt())?;
         if !batch.crc_matches() {
             return Err(corrupt());

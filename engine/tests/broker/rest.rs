@@ -7,7 +7,7 @@ use std::time::Duration;
 use trialog_engine::broker::Shared;
 use trialog_engine::id::{Offset, PartitionIndex, TopicId};
 use trialog_engine::io::Io;
-use trialog_engine::io::ram::{Loss, Ram};
+use trialog_engine::io::ram::{Call, Effect, Fault, Loss, Ram};
 use trialog_engine::wire::api::{
     DeleteTopicState, DeleteTopicsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
     DescribeProducersTopicRequest,
@@ -57,6 +57,25 @@ fn what_needs_no_log_is_answered_at_rest() {
         assert_eq!(operations(&ram, offset_at(&mut peer, 5, &to, 5)).await.0.0, 0);
         let beyond = peer.fetch(12, &to, 3, 0).await.0;
         assert_eq!(beyond.error, ErrorCode::OffsetOutOfRange);
+    });
+}
+
+/// Descriptors come back by themselves, and so does what could not be opened without one.
+#[test]
+fn a_partition_that_finds_no_descriptor_is_opened_later() {
+    with_broker(2, &[IDLE], async |ram, _, mut peer| {
+        let to = topic(&mut peer, "starved", &[]).await;
+        peer.produce(9, &to, &batch(&["a"])).await;
+        rest(&ram).await;
+        let (after, times) = (0, 3);
+        ram.inject(Fault { call: Call::Open, after, times, effect: Effect::Scarce });
+        let refused = peer.produce(9, &to, &batch(&["b"])).await;
+        assert_eq!(refused.error, ErrorCode::KafkaStorageError);
+        ram.sleep(Duration::from_secs(10)).await;
+        let taken = peer.produce(9, &to, &batch(&["c"])).await;
+        assert_eq!((taken.error, taken.base_offset), (ErrorCode::None, Offset(1)));
+        let there = values(&peer.fetch(12, &to, 0, 0).await.1);
+        assert_eq!(there, [(0, "a".to_owned()), (1, "c".to_owned())]);
     });
 }
 

@@ -34,6 +34,8 @@ use trouble::Stray;
 /// Unused room of a read's buffer holds this: whoever believes more than the call reports is found
 /// out.
 const POISON: u8 = 0xa5;
+/// Linux's `EMFILE`.
+const TOO_MANY_FILES: i32 = 24;
 
 /// One machine's file system. See the module's head.
 #[derive(Debug)]
@@ -104,6 +106,7 @@ impl Disk {
     /// Those of [`trialog_engine::io::Io::open`], `StorageFull` where a name needs a page.
     pub fn open(&mut self, path: &Path, how: Open) -> Result<Ino> {
         self.fail(Call::Open)?;
+        self.find_descriptor()?;
         let (folder, name) = self.parent(path)?;
         let ino = match (self.names.get(folder, name), how) {
             (Some(_), Open::CreateNew) => return Err(ErrorKind::AlreadyExists.into()),
@@ -285,6 +288,7 @@ impl Disk {
     /// An armed fault; nothing is durable then.
     pub fn sync_dir_end(&mut self, sync: FolderSync) -> Result<()> {
         self.fail(Call::SyncDir)?;
+        self.find_descriptor()?;
         self.names.sync_end(sync);
         Ok(())
     }
@@ -392,6 +396,7 @@ impl Disk {
     /// `NotFound`, `NotADirectory`, or what ails the disk.
     pub fn list(&mut self, dir: &Path) -> Result<Vec<Entry>> {
         self.fail(Call::Look)?;
+        self.find_descriptor()?;
         let folder = self.folder(dir)?;
         let names = self.names.folder(folder).expect("a folder");
         let entry = |(name, ino): (&String, &Ino)| Entry {
@@ -539,6 +544,15 @@ impl Disk {
         if self.troubles.fails(call) {
             self.hurt = true;
             return Err(failed(call));
+        }
+        Ok(())
+    }
+
+    /// Whatever is opened takes one, folders too.
+    fn find_descriptor(&mut self) -> Result<()> {
+        if self.troubles.lacks_descriptors() {
+            // Nothing that a program may take for final either.
+            return Err(Error::from_raw_os_error(TOO_MANY_FILES));
         }
         Ok(())
     }

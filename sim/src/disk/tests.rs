@@ -158,6 +158,11 @@ fn transfers_are_short_or_interrupted_and_unused_room_is_poisoned() {
     let error = disk.write(ino, 0, &[&[1; 100]]).expect_err("interrupted");
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert_eq!(disk.peek(ino, 0, 100), [7; 100]);
+    let (mut disk, ino) = ailing(Trouble::NoDescriptors);
+    let refused = disk.open(Path::new("/other"), Open::Create).expect_err("no descriptor");
+    assert!(trialog_engine::io::is_scarce(&refused) && !disk.hurt);
+    assert_eq!(disk.write(ino, 0, &[b"what is open stays so"]).expect("open"), 21);
+
     let (mut disk, ino) = ailing(Trouble::NoAllocation);
     let error = disk.allocate(ino, 0, 1 << 16).expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -47,6 +47,8 @@ pub enum Trouble {
     Crammed,
     /// Room cannot be reserved on this file system.
     NoAllocation,
+    /// No file can be opened: there are as many descriptors as there may be.
+    NoDescriptors,
     /// So many of 1,000 reads and writes are cut short.
     Short(u64),
     /// So many of 1,000 reads and writes are interrupted before they did anything.
@@ -151,6 +153,11 @@ impl Troubles {
             }
             _ => false,
         })
+    }
+
+    /// Whether there is no descriptor for another open file.
+    pub fn lacks_descriptors(&mut self) -> bool {
+        self.strikes(|trouble| matches!(trouble, Trouble::NoDescriptors))
     }
 
     /// Whether room cannot be reserved.

@@ -135,6 +135,7 @@ fn disk(random: &mut Stream, kind: Kind, per_mille: u64) -> Option<Trouble> {
         Kind::AllocateError => Trouble::Fails(Call::Allocate, count),
         Kind::TruncateError => Trouble::Fails(Call::Truncate, count),
         Kind::NoAllocation => Trouble::NoAllocation,
+        Kind::NoDescriptors => Trouble::NoDescriptors,
         Kind::FullDisk => {
             // To the last page, so that not even an empty file can be made, or somewhere in one.
             let pages = random.below(5) * 4096;

@@ -83,6 +83,8 @@ kinds! {
     FolderFlushError,
     /// Opening a file fails.
     OpenError,
+    /// No file can be opened for want of descriptors.
+    NoDescriptors,
     /// Renaming, removing or making a folder fails.
     NameError,
     /// Listing a folder, or asking how long a file is, fails.

@@ -36,6 +36,8 @@ pub enum Refused {
     Storage(String),
     /// There is no room on the disk: nothing has happened, and it may be tried again.
     Full,
+    /// There is no descriptor for a new segment: nothing has happened, and it may be tried again.
+    Scarce,
 }
 
 /// The machine with its log.
@@ -115,6 +117,7 @@ impl<I: Io> Host<I> {
                     probe::hit(Probe::MetadataFull);
                     return Err(Refused::Full);
                 }
+                AppendError::Scarce => return Err(Refused::Scarce),
                 other => other.to_string(),
             };
             error!(reason, "metadata can no longer be changed, until the broker is restarted");

@@ -139,8 +139,9 @@ impl<I: Io> Owner<I> {
 fn plan_code(error: &PlanError) -> ErrorCode {
     match error {
         PlanError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-        PlanError::Corrupt { .. } | PlanError::Storage(_) | PlanError::Poisoned => {
-            ErrorCode::KafkaStorageError
-        }
+        PlanError::Corrupt { .. }
+        | PlanError::Storage(_)
+        | PlanError::Scarce
+        | PlanError::Poisoned => ErrorCode::KafkaStorageError,
     }
 }

@@ -192,8 +192,9 @@ fn append_code(error: &AppendError) -> ErrorCode {
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
         AppendError::TooLarge => ErrorCode::RecordListTooLarge,
         AppendError::Malformed => ErrorCode::CorruptMessage,
-        AppendError::Poisoned | AppendError::Storage(_) | AppendError::Full => {
-            ErrorCode::KafkaStorageError
-        }
+        AppendError::Poisoned
+        | AppendError::Storage(_)
+        | AppendError::Full
+        | AppendError::Scarce => ErrorCode::KafkaStorageError,
     }
 }

@@ -64,6 +64,8 @@ pub enum Effect {
     Eio,
     /// `StorageFull`; a write may have written some bytes.
     Full,
+    /// `EMFILE`: the process has as many descriptors as it may have.
+    Scarce,
     /// A read or a write of at least two bytes does less than it was asked. No error.
     Short,
 }
@@ -132,6 +134,10 @@ fn eio() -> Error {
 
 fn full() -> Error {
     Error::from_raw_os_error(libc::ENOSPC)
+}
+
+fn scarce() -> Error {
+    Error::from_raw_os_error(libc::EMFILE)
 }
 
 impl What {
@@ -269,6 +275,7 @@ impl Disk {
             None | Some(Effect::Short) => Ok(()),
             Some(Effect::Eio) => Err(eio()),
             Some(Effect::Full) => Err(full()),
+            Some(Effect::Scarce) => Err(scarce()),
         }
     }
 
@@ -561,7 +568,7 @@ impl Disk {
     pub(super) fn read(&mut self, id: Id, into: &mut [u8], offset: u64) -> Result<usize> {
         self.alive()?;
         let room = match self.fault(Call::Read) {
-            Some(Effect::Eio | Effect::Full) => return Err(eio()),
+            Some(Effect::Eio | Effect::Full | Effect::Scarce) => return Err(eio()),
             Some(Effect::Short) if into.len() > 1 => 1 + self.chance.below(into.len() - 1),
             Some(Effect::Short) | None => into.len(),
         };
@@ -582,10 +589,12 @@ impl Disk {
         let effect = self.fault(Call::Write);
         let kept = match effect {
             Some(Effect::Short) if asked > 1 => 1 + self.chance.below(asked - 1),
-            Some(Effect::Eio | Effect::Full) if asked > 1 && self.chance.one_in(2) => {
+            Some(Effect::Eio | Effect::Full | Effect::Scarce)
+                if asked > 1 && self.chance.one_in(2) =>
+            {
                 self.chance.below(asked)
             }
-            Some(Effect::Eio | Effect::Full) => 0,
+            Some(Effect::Eio | Effect::Full | Effect::Scarce) => 0,
             Some(Effect::Short) | None => asked,
         };
         let len = self.contents(id)?.live().len();
@@ -598,6 +607,7 @@ impl Disk {
         match effect {
             Some(Effect::Eio) => Err(eio()),
             Some(Effect::Full) => Err(full()),
+            Some(Effect::Scarce) => Err(scarce()),
             None | Some(Effect::Short) if written == 0 && asked > 0 => Err(full()),
             None | Some(Effect::Short) => Ok(written),
         }
