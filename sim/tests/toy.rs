@@ -31,6 +31,8 @@ use trialog_sim::trace::Digest;
 const PORT: u16 = 7;
 /// Each entry has a sector of its own, so that no later write repairs what a flush has lost.
 const ENTRY: usize = 512;
+/// Within how many seeds each mistake must be found.
+const MISTAKE_SEEDS: u64 = 2000;
 const MARK: u64 = 0x7471_6961_6c6f_6721;
 
 /// What the service does wrong.
@@ -334,8 +336,8 @@ fn every_mistake_is_found() {
             let report = run(*seed, mistake).0;
             expected.iter().any(|anomaly| report.count(*anomaly) > 0)
         };
-        let seed = (0..300).find(caught);
+        let seed = (0..MISTAKE_SEEDS).find(caught);
         println!("{mistake:?}: found by seed {seed:?}");
-        assert!(seed.is_some(), "{mistake:?} was not found in 300 seeds");
+        assert!(seed.is_some(), "{mistake:?} was not found in {MISTAKE_SEEDS} seeds");
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value as Json;
 use trialog_jepsen::check::{self, Expect, call_kind};
-use trialog_jepsen::history::{Event, History, Op, Phase, Topic};
+use trialog_jepsen::history::{Op, Phase};
 use trialog_sim::invariant::Sighting;
 use trialog_sim::outcome::Outcome;
 use trialog_sim::plan::Kind;
@@ -190,15 +190,7 @@ fn lossy() -> Failure {
     let is_sent = |op: &Op| matches!(op, Op::Send { offset: Some(_), .. });
     let last = history.events().iter().rposition(|event| is_sent(&event.op)).expect("one");
     let Op::Send { value: lost, .. } = history.events()[last].op else { unreachable!() };
-    let mut told = History::new();
-    let sent = |event: &Event| match event.op {
-        Op::Send { topic, .. } => Some(topic.0),
-        _ => None,
-    };
-    let topics = history.events().iter().filter_map(sent).max().expect("something is sent");
-    for topic in 0..=topics {
-        told.topic(history.name(Topic(topic)));
-    }
+    let mut told = history.named_alike();
     for event in history.events() {
         let mut event = event.clone();
         if let Op::Poll { records } = &mut event.op {
