@@ -5,7 +5,7 @@
 //! time, nothing had been sent to them for longer than anything is kept.
 
 use super::gone::Gone;
-use super::view::{Part, Source, View};
+use super::view::{Part, Place, Source, View};
 use super::{Anomaly, Report};
 
 pub fn check(view: &View<'_>, gone: &Gone<'_, '_>, report: &mut Report) {
@@ -17,9 +17,7 @@ pub fn check(view: &View<'_>, gone: &Gone<'_, '_>, report: &mut Report) {
         if view.time_ns(walk) < due {
             continue;
         }
-        let is_there = |place: &&super::view::Place| {
-            place.source == Source::ReadFinally && place.event() > walk
-        };
+        let is_there = |place: &&Place| place.source == Source::ReadFinally && place.event() > walk;
         let Some(place) = view.places_in(part).iter().find(is_there) else { continue };
         report.add(Anomaly::Retention, vec![walk, place.event()], || {
             format!(

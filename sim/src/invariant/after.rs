@@ -118,9 +118,7 @@ impl Model {
             self.values.insert(header.base_offset().plus(delta), value);
         }
     }
-}
 
-impl Model {
     /// What must be told of an epoch that is over.
     fn end_of(&self, asked: LeaderEpoch) -> EpochEnd {
         let next = self.epochs.partition_point(|(epoch, _)| *epoch <= asked);

@@ -1,8 +1,8 @@
 //! OffsetCommit, OffsetFetch and OffsetDelete: which topics and partitions a request means is
 //! decided here, what the group has to say to it by its machine.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::{find_topic, group_said, may_in_group};
@@ -71,12 +71,13 @@ pub async fn commit<I: Io>(
         let command = Command::Commit { ticket: core.ticket(), request };
         match group::ask(&core, &group, command).await {
             Ok(Reply::Committed(response)) => {
-                let left_out = |topic: &OffsetCommitRequestTopic| {
-                    response.topics.iter().all(|told| told.name != topic.name)
+                let told: BTreeSet<&str> =
+                    response.topics.iter().map(|topic| &*topic.name).collect();
+                let is_gone = |one: &OffsetCommitRequestTopic| {
+                    !one.partitions.is_empty() && !told.contains(&*one.name)
                 };
-                let gone = known.into_iter().filter(|one| !one.partitions.is_empty());
-                let gone = gone.filter(left_out).map(|topic| refused_topic(topic, missing));
-                topics.extend(gone.collect::<Vec<_>>());
+                let gone = known.into_iter().filter(is_gone);
+                topics.extend(gone.map(|topic| refused_topic(topic, missing)));
                 topics.extend(response.topics);
             }
             Ok(other) => unreachable!("a commit is answered with a commit, not {other:?}"),
