@@ -119,7 +119,8 @@ pub const WITHOUT_EFFECT: &[Group] = &[
         &["controller.quota.window.num", "controller.quota.window.size.seconds"],
     ),
     group(
-        "the system chooses the sizes of sockets' buffers and queues",
+        "the system chooses the sizes of sockets' buffers and queues; of answers that have not left it keeps \
+         256 KiB",
         &["socket.listen.backlog.size", "socket.receive.buffer.bytes", "socket.send.buffer.bytes"],
     ),
     group(

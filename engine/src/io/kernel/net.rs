@@ -30,7 +30,7 @@ use super::file::KernelFile;
 use super::queue::{Held, Queue};
 use super::sendfile::{self, Ahead};
 use crate::io::{self, Buf, ErrorKind, Flow, Result};
-use crate::limit::LISTEN_BACKLOG;
+use crate::limit::{LISTEN_BACKLOG, UNSENT_BYTES_MAX};
 
 /// How long accepting rests when descriptors or memory are short.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -271,6 +271,27 @@ fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t)
     (unsafe { storage.assume_init() }, libc::socklen_t::try_from(len).expect("small"))
 }
 
+/// The kernel takes no more of what the socket sends as soon as so much of it has not left for the peer.
+///
+/// What is on its way to a fast peer may be as much as it likes, but one that does not read makes the system
+/// keep little: else a few hundred of them would use up all memory for TCP (`net.ipv4.tcp_mem`), from where on
+/// the kernel drops what others send.
+fn bound_unsent(socket: &TcpStream) -> Result<()> {
+    let bytes = UNSENT_BYTES_MAX;
+    let len = libc::socklen_t::try_from(size_of_val(&bytes)).expect("small");
+    // SAFETY: the descriptor is open, and the call reads the number alone.
+    checked(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            len,
+        )
+    })?;
+    Ok(())
+}
+
 /// Lets the others have a turn once enough was moved inline. Before the next operation, not after
 /// the last: what was done must be reported.
 async fn take_turns() {
@@ -297,6 +318,7 @@ impl KernelConnection {
     fn over(fd: OwnedFd) -> Result<KernelConnection> {
         let socket = TcpStream::from(fd);
         socket.set_nodelay(true)?;
+        bound_unsent(&socket)?;
         let peer = plain(socket.peer_addr()?);
         let local = plain(socket.local_addr()?);
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;

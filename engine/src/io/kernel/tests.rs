@@ -2,6 +2,7 @@
 //! going by a ring and by a pool.
 
 use std::future::poll_fn;
+use std::net::TcpStream;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::io::{
     Buf, Connection, ErrorKind, File, Flow, Listener, Pool, fill_at, send_file_all, write_all,
     write_all_at,
 };
+use crate::limit;
 
 /// What can carry files here; says so if it is not everything.
 fn carriers() -> Vec<Carrier> {
@@ -342,6 +344,47 @@ fn a_panic_in_a_task_ends_the_process() {
         io.spawn(async { panic!("on {}", "purpose") });
         poll_fn(|_| Poll::<()>::Pending).await;
     });
+}
+
+/// The system's default for what a socket keeps of what nobody reads, in bytes.
+fn receive_buffer_bytes() -> usize {
+    let sizes = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_rmem").expect("Linux says");
+    sizes.split_whitespace().nth(1).and_then(|size| size.parse().ok()).expect("the middle of three")
+}
+
+/// Else a few hundred peers that do not read would use up the system's memory for TCP.
+#[test]
+fn the_kernel_keeps_little_for_a_peer_that_does_not_read() {
+    const MOST: u64 = 32 << 20;
+    // It takes whole packets, of 64 KiB at most, and one for each side may go beyond the bound.
+    let bound = (limit::UNSENT_BYTES_MAX as usize + receive_buffer_bytes() + (128 << 10)) as u64;
+    run_by(Carrier::Pool, 0, move |io| async move {
+        let dir = folder();
+        let file = make(&io, &dir.path().join("file"), &pattern(MOST as usize)).await;
+        let listener = io.listen(localhost()).await.expect("listen");
+        for by_file in [false, true] {
+            let _deaf = TcpStream::connect(listener.local_address()).expect("connect");
+            let near = listener.accept().await.expect("accept");
+            let mut taken = 0;
+            while taken < MOST {
+                let part = async {
+                    let sent = if by_file {
+                        near.send_file(&file, taken, MOST - taken, Flow::Done).await
+                    } else {
+                        near.write(Buf::from(&pattern(64 << 10)[..]), Flow::Done).await.0
+                    };
+                    sent.expect("the peer is there") as u64
+                };
+                tokio::select! {
+                    biased;
+                    count = part => taken += count,
+                    () = io.sleep(Duration::from_millis(100)) => break,
+                }
+            }
+            assert!(taken <= bound, "by file: {by_file}, the kernel took {taken} bytes");
+        }
+    })
+    .expect("a core");
 }
 
 /// Out of descriptors, accepting reports it, rests, and goes on when there are some again.
