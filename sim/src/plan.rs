@@ -3,8 +3,9 @@
 //! Each seed switches a random part of the fault kinds on, each with a weight of its own (a swarm:
 //! what is always there hides what is rare), and draws when each fault comes, whom it meets and how
 //! long it lasts. Some seeds are calm but for their crashes, some have everything on. A plan can be
-//! printed, and shortened by hand or machine, without any other draw of the run shifting. Carrying
-//! it out is `nemesis`'s work.
+//! printed, and shortened by hand or machine, without any other draw of the run shifting. So can the
+//! list of kinds become longer: a new kind takes the place of some faults, and leaves all others of all
+//! seeds as they are. Carrying a plan out is `nemesis`'s work.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use crate::clock::Mischief;
 use crate::fault::{Fault, draw, suspension};
 use crate::machine::Crash;
-use crate::seed::Stream;
+use crate::seed::{Seed, Stream};
 
 pub use crate::fault::Kind;
 
@@ -64,10 +65,23 @@ enum Mood {
     Wild,
 }
 
+/// A kind that is on. What it draws is its own, so that no other draws something else because of it.
+struct Candidate {
+    kind: Kind,
+    weight: usize,
+    random: Stream,
+}
+
 impl Plan {
     /// Draws a plan.
     #[must_use]
-    pub fn draw(random: &mut Stream, scope: &Scope) -> Plan {
+    pub fn draw(seed: Seed, scope: &Scope) -> Plan {
+        // Who is lost for good is for the run to say: somebody has to be left.
+        Plan::draw_of(seed, scope, Kind::ALL.into_iter().filter(|kind| !kind.is_for_good()))
+    }
+
+    fn draw_of(seed: Seed, scope: &Scope, kinds: impl Iterator<Item = Kind>) -> Plan {
+        let random = &mut seed.stream("plan", 0);
         let mood = match random.below(16) {
             0 => Mood::Calm,
             1 => Mood::Wild,
@@ -79,13 +93,20 @@ impl Plan {
             let kind = random.pick(&[Kind::Kill, Kind::PowerLoss]);
             faults.push(planned(random, scope, kind));
         }
-        let kinds = swarm(random, mood);
-        if !kinds.is_empty() {
-            let few = if random.chance(3, 4) { 2..12 } else { 12..30 };
-            let stretch = 1.0_f64.max(scope.chaos.as_secs_f64() / 20.0);
-            let count = (random.within(few) as f64 * stretch) as usize;
-            for _ in 0..count {
-                let kind = random.pick(&kinds);
+        // Of ten kinds so many are on.
+        let part = match mood {
+            Mood::Calm => 0,
+            Mood::Swarm => random.pick(&[1, 2, 4]),
+            Mood::Wild => 10,
+        };
+        let mut on: Vec<Candidate> =
+            kinds.filter_map(|kind| Candidate::draw(seed, kind, part)).collect();
+        let few = if random.chance(3, 4) { 2..12 } else { 12..30 };
+        let stretch = 1.0_f64.max(scope.chaos.as_secs_f64() / 20.0);
+        for turn in 0..(random.within(few) as f64 * stretch) as u64 {
+            let bids = on.iter_mut().map(|candidate| (candidate.bid(), candidate.kind));
+            if let Some((_, kind)) = bids.max() {
+                let random = &mut seed.stream(&format!("fault {kind}"), turn);
                 faults.push(planned(random, scope, kind));
             }
         }
@@ -150,21 +171,21 @@ impl Plan {
     }
 }
 
-/// The kinds that are on, each as often as its weight says.
-fn swarm(random: &mut Stream, mood: Mood) -> Vec<Kind> {
-    let part = match mood {
-        Mood::Calm => 0,
-        Mood::Swarm => random.pick(&[1, 2, 4]),
-        Mood::Wild => 10,
-    };
-    // Who is lost for good is for the run to say: somebody has to be left.
-    let passing = Kind::ALL.into_iter().filter(|kind| !kind.is_for_good());
-    let on: Vec<Kind> = passing.filter(|_| random.chance(part, 10)).collect();
-    let weighted = on.into_iter().flat_map(|kind| {
-        let weight = random.pick(&[1, 1, 1, 3, 8]) * if RARE.contains(&kind) { 4 } else { 1 };
-        std::iter::repeat_n(kind, weight)
-    });
-    weighted.collect()
+impl Candidate {
+    /// The kind, if it is among the `part` of ten that are on.
+    fn draw(seed: Seed, kind: Kind, part: u64) -> Option<Candidate> {
+        let mut random = seed.stream(&format!("swarm {kind}"), 0);
+        random.chance(part, 10).then(|| {
+            let weight = random.pick(&[1, 1, 1, 3, 8]) * if RARE.contains(&kind) { 4 } else { 1 };
+            Candidate { kind, weight, random }
+        })
+    }
+
+    /// What it bids for the next turn. The highest bid has it, as in highest random weight hashing
+    /// (Thaler and Ravishankar, 1998): that is each as often as its weight says.
+    fn bid(&mut self) -> u64 {
+        (0..self.weight).map(|_| self.random.bits()).max().expect("no weight is 0")
+    }
 }
 
 fn planned(random: &mut Stream, scope: &Scope, kind: Kind) -> Planned {
@@ -186,7 +207,6 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::seed::Seed;
 
     fn scope() -> Scope {
         Scope {
@@ -202,7 +222,7 @@ mod tests {
     fn a_page_cache_is_spared_and_crashes_stay() {
         let mut taken = 0;
         for seed in 0..200 {
-            let mut plan = Plan::draw(&mut Seed(seed).stream("plan", 0), &scope());
+            let mut plan = Plan::draw(Seed(seed), &scope());
             let crashes = |plan: &Plan| {
                 let of_broker = |planned: &&Planned| {
                     matches!(
@@ -227,8 +247,8 @@ mod tests {
         let mut lengths = BTreeSet::new();
         let (mut calm, mut seen) = (0, BTreeMap::new());
         for seed in 0..600 {
-            let plan = Plan::draw(&mut Seed(seed).stream("plan", 0), &scope);
-            assert_eq!(plan, Plan::draw(&mut Seed(seed).stream("plan", 0), &scope));
+            let plan = Plan::draw(Seed(seed), &scope);
+            assert_eq!(plan, Plan::draw(Seed(seed), &scope));
             let sure =
                 |planned: &&Planned| matches!(planned.fault, Fault::Crash { machine: 0, .. });
             assert!(plan.faults.iter().filter(sure).count() >= 2, "{plan}");
@@ -246,5 +266,23 @@ mod tests {
         assert!(lengths.len() > 20 && calm > 10, "{calm} {lengths:?}");
         let drawn = |kind: &Kind| seen.contains_key(kind) != kind.is_for_good();
         assert!(Kind::ALL.iter().all(drawn), "{seen:?}");
+    }
+
+    #[test]
+    fn a_kind_that_is_added_shifts_no_other() {
+        let scope = scope();
+        let (mut replaced, mut kept) = (0, 0);
+        for seed in (0..200).map(Seed) {
+            let passing = || Kind::ALL.into_iter().filter(|kind| !kind.is_for_good());
+            let after = Plan::draw_of(seed, &scope, passing());
+            let before = passing().filter(|kind| *kind != Kind::NoDescriptors);
+            let before = Plan::draw_of(seed, &scope, before);
+            for planned in &after.faults {
+                let is_old = before.faults.contains(planned);
+                assert!(is_old || planned.kind == Kind::NoDescriptors, "{planned:?}");
+                *(if is_old { &mut kept } else { &mut replaced }) += 1;
+            }
+        }
+        assert!(replaced > 10 && kept > 50 * replaced, "{replaced} of {kept} are new");
     }
 }

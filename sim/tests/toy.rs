@@ -285,7 +285,7 @@ async fn trial(cluster: Cluster, seed: u64, mistake: Mistake) -> Report {
     clients.push(cluster.add("reader", 1 << 20, move |io| consumer(io, reading.clone(), None)));
     let (brokers, keepers) = (vec![host], Vec::new());
     let scope = Scope { brokers, clients, keepers, chaos, crashes_min: 2 };
-    let plan = Plan::draw(&mut trialog_sim::seed::Seed(seed).stream("plan", 0), &scope);
+    let plan = Plan::draw(trialog_sim::seed::Seed(seed), &scope);
     let nemesis = Nemesis::new(cluster.clone(), vec![host]);
     recorder.watch(&nemesis, vec![host]);
     nemesis.run(&plan).await;

@@ -162,7 +162,7 @@ fn plan(run: &Run, shape: &Shape) -> Plan {
         chaos: shape.chaos,
         crashes_min: run.size.crashes_min(),
     };
-    let mut plan = Plan::draw(&mut Seed(run.seed).stream("plan", 0), &scope);
+    let mut plan = Plan::draw(Seed(run.seed), &scope);
     let random = &mut Seed(run.seed).stream("suspension", 0);
     for broker in shape.crowded().filter(|_| random.chance(1, 2)).collect::<Vec<_>>() {
         // Who waits for room waits for minutes, and a run is shorter.
