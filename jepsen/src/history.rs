@@ -89,7 +89,10 @@
 //! * `note`: an application's own words, for people.
 //! * `crash`, `restart`, `pause`, `resume` (info) with `node`, by the nemesis.
 //! * `final`: from here on consumers read every partition from its beginning to its end, so that what
-//!   they do not see is not there.
+//!   they do not see is not there. One that has come to the end of a partition in which it found nothing
+//!   may ask where it begins (a `list-offset` of -2): what should stand behind that has not gone.
+//! * A call of a process that dies before it ends gets an `info`: it is bounded by the next crash of its
+//!   broker then, as any other that nobody answered.
 
 mod line;
 #[cfg(test)]

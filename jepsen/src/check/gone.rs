@@ -3,7 +3,7 @@
 //! Every checker that calls something lost asks here first. Where the history leaves it open, the
 //! answer is yes: no alarm without proof.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trialog_engine::id::Offset;
@@ -11,7 +11,7 @@ use trialog_engine::id::Offset;
 use super::calls::Call;
 use super::expect::Retention;
 use super::view::{Fate, Part, Place, Send, Source, View};
-use crate::history::{BEGINNING, END, Op, Topic, Value};
+use crate::history::{BEGINNING, END, Op, Phase, Process, Topic, Value};
 
 /// What a history allows to be missing.
 pub struct Gone<'v, 'a> {
@@ -49,7 +49,7 @@ impl<'v, 'a> Gone<'v, 'a> {
         }
         keyed.sort_unstable();
         strays.sort_unstable();
-        let (trims, fronts, walks) = (trims(view, calls), fronts(view, calls), walks(view));
+        let (trims, fronts, walks) = (trims(view, calls), fronts(view), walks(view));
         Gone { view, trims, fronts, walks, keyed, strays }
     }
 
@@ -142,44 +142,42 @@ impl<'v, 'a> Gone<'v, 'a> {
 }
 
 /// The lowest offset that the final reading saw; or, if a reader went to the beginning more than
-/// once, where the last such time led: what is below may have gone between the two. All of it, if
-/// that reader found nothing more. Where nothing was seen it is what was told to be the beginning then.
-fn fronts(view: &View<'_>, calls: &[Call<'_>]) -> Vec<Option<Offset>> {
+/// once, where the last such time led: what is below may have gone between the two. If that reader found
+/// nothing more, it is what it was told to be the beginning afterwards: what is there then was there before.
+/// If it was not told, all may have gone.
+fn fronts(view: &View<'_>) -> Vec<Option<Offset>> {
     let seen = |place: &&Place| place.source == Source::ReadFinally;
     let lowest = |part| view.places_in(part).iter().find(seen).map(|place| place.offset);
     let mut fronts: Vec<Option<Offset>> = view.parts().map(lowest).collect();
-    let mut told = vec![None; fronts.len()];
-    for call in calls.iter().filter(|call| call.invoked >= view.final_from()) {
-        if let Some(Op::ListOffset { topic, partition, ask, offset }) = call.answer
-            && *ask == BEGINNING.0
-        {
-            told[view.part(*topic, *partition) as usize] = *offset;
-        }
-    }
-    for (front, told) in fronts.iter_mut().zip(told) {
-        *front = front.or(told);
-    }
-    // One last reader follows another, and begins anew.
-    let mut went = BTreeSet::new();
+    // One last reader follows another, and begins anew. Who did last, and what it was told since.
+    let mut went: BTreeMap<Part, (Process, Option<Offset>)> = BTreeMap::new();
     for event in view.history.events().iter().skip(view.final_from()) {
         match &event.op {
             Op::Seek { topic, partition, offset } if *offset == BEGINNING => {
-                went.insert(view.part(*topic, *partition));
+                went.insert(view.part(*topic, *partition), (event.process, None));
             }
             Op::Poll { records } => {
                 for record in records {
                     let part = view.part(record.topic, record.partition);
-                    if went.remove(&part) {
+                    if went.remove(&part).is_some() {
                         let front = &mut fronts[part as usize];
                         *front = (*front).max(Some(record.offset));
                     }
                 }
             }
+            Op::ListOffset { topic, partition, ask, offset }
+                if *ask == BEGINNING.0 && event.phase == Phase::Ok =>
+            {
+                let walker = went.get_mut(&view.part(*topic, *partition));
+                if let Some((_, told)) = walker.filter(|(process, _)| *process == event.process) {
+                    *told = *offset;
+                }
+            }
             _ => {}
         }
     }
-    for part in went {
-        fronts[part as usize] = fronts[part as usize].map(|_| Offset(i64::MAX));
+    for (part, (_, told)) in went {
+        fronts[part as usize] = told;
     }
     fronts
 }

@@ -209,6 +209,38 @@ POLL"#;
     assert!(judged(r#"["t",0,2,2]"#).contains(&Anomaly::Unseen));
 }
 
+/// Where the last reading finds nothing, what is above the start that it is told afterwards is not gone.
+#[test]
+fn an_empty_final_reading_excuses_nothing_above_the_start() {
+    let text = r#"{"format":"trialog-history","version":2}
+{"time":1,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"value":0}
+{"time":2,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"value":0,"offset":0}
+{"time":3,"process":1,"type":"invoke","f":"send","topic":"t","partition":0,"value":1}
+{"time":4,"process":1,"type":"ok","f":"send","topic":"t","partition":0,"value":1,"offset":1}
+{"time":20,"process":900,"type":"info","f":"final"}
+{"time":21,"process":50,"type":"ok","f":"assign","partitions":[["t",0]]}
+{"time":22,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+READ{"time":24,"process":WHO,"type":"invoke","f":"list-offset","topic":"t","partition":0,"ask":-2}
+{"time":25,"process":WHO,"type":"ok","f":"list-offset","topic":"t","partition":0,"ask":-2,"offset":START}
+"#;
+    // It read a record, and began anew.
+    let before = r#"{"time":23,"process":50,"type":"ok","f":"poll","records":[["t",0,0,0]]}
+{"time":23,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
+"#;
+    let judged = |who: &str, start: &str, read: &str| {
+        let text = text.replace("WHO", who).replace("START", start).replace("READ", read);
+        let history = History::read(&mut text.as_bytes()).expect("a history");
+        names(&all(&history, &Expect::of_all(Promise::retained(Retention::Anytime))))
+    };
+    for read in ["", before] {
+        assert_eq!(judged("50", "2", read), []);
+        assert_eq!(judged("50", "1", read), [Anomaly::Unseen]);
+        // Whoever else asks may ask before all goes that was not read yet.
+        assert_eq!(judged("60", "1", read), []);
+    }
+    assert_eq!(judged("50", "0", ""), [Anomaly::Unseen]);
+}
+
 /// The same for a key that was deleted: its old value was read before both went.
 #[test]
 fn a_key_that_goes_with_its_tombstone_is_not_there_again() {
