@@ -1,8 +1,10 @@
 //! The recorder: writes the history of a run, which the judge reads.
 //!
 //! Everything that a client does or is told goes through [`Recorder::record`], into the history and
-//! into the trace. What a dead client would still say is not heard. Draws no randomness.
+//! into the trace. What a dead client would still say is not heard, and its calls have given up, as in
+//! Jepsen. Draws no randomness.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use trialog_engine::id::{Offset, PartitionIndex};
@@ -23,13 +25,17 @@ const NEMESIS: Process = Process(u32::MAX);
 pub struct Recorder {
     world: World,
     history: Arc<Mutex<History>>,
+    open: Arc<Mutex<Open>>,
 }
+
+/// Calls that wait for their answers, and the machine that each was made on.
+type Open = BTreeMap<Process, (usize, Op)>;
 
 impl Recorder {
     /// A recorder that writes to `history`.
     #[must_use]
     pub fn new(world: World, history: Arc<Mutex<History>>) -> Self {
-        Recorder { world, history }
+        Recorder { world, history, open: Arc::default() }
     }
 
     /// The world that the run is in.
@@ -62,12 +68,29 @@ impl Recorder {
 
     /// Records what one of a client's processes did. What a dead client would say is not heard.
     pub fn record(&self, io: &SimIo, process: Process, phase: Phase, op: Op) {
-        if self.world.is_alive(io.process()) {
-            self.push(process, phase, op);
+        if !self.world.is_alive(io.process()) {
+            return;
+        }
+        if check::call_kind(&op).is_some() {
+            let mut open = self.open.lock().expect("nobody panics with it");
+            match phase {
+                Phase::Invoke => open.insert(process, (io.process().machine, op.clone())),
+                Phase::Ok | Phase::Fail | Phase::Info => open.remove(&process),
+            };
+        }
+        self.push(process, phase, op);
+    }
+
+    /// Whoever waited on this machine waits no more, and will never know.
+    fn give_up(&self, machine: usize) {
+        let mut open = self.open.lock().expect("nobody panics with it");
+        let given_up = open.extract_if(.., |_, (of, _)| *of == machine);
+        for (process, (_, op)) in given_up.collect::<Vec<_>>() {
+            self.push(process, Phase::Info, op);
         }
     }
 
-    /// Records every crash and start of a machine.
+    /// Records every crash and start of a broker, and what ends with a client.
     pub fn watch(&self, nemesis: &Nemesis, brokers: Vec<usize>) {
         let recorder = self.clone();
         nemesis.watch(move |machine, seen| {
@@ -78,6 +101,8 @@ impl Recorder {
                 };
                 let node = machine as u32;
                 recorder.push(NEMESIS, Phase::Info, Op::Nemesis { fault, node });
+            } else if matches!(seen, Seen::Crash(_)) {
+                recorder.give_up(machine);
             }
         });
     }

@@ -1,10 +1,16 @@
 //! How a run is judged. What takes a whole run is tested in `tests/trial.rs`.
 
+use std::sync::Mutex;
+
 use trialog_engine::id::{Offset, PartitionIndex};
+use trialog_engine::io::Io;
 use trialog_jepsen::check::{self, Anomaly};
 use trialog_jepsen::history::{Event, History, Op, Phase, Process, Topic, Value};
 
 use super::*;
+use crate::cluster::{Frame, simulate};
+use crate::machine::Crash;
+use crate::scenario::Recorder;
 
 fn acknowledged(topic: Topic, value: Value, offset: Option<Offset>) -> Op {
     let partition = Some(PartitionIndex(0));
@@ -54,4 +60,40 @@ fn a_stuck_run_is_judged_by_all_that_needs_no_final_reading() {
     }
     // The examiner comes after the final reading.
     assert_eq!(judged(Err(Wrong::stuck("stuck-examiner", String::new()))), (true, true));
+}
+
+/// What a client waits for when it dies it waits for no more: its history says so, and no more than that.
+#[test]
+fn calls_of_a_dead_client_have_given_up() {
+    let body = |cluster: Cluster| async move {
+        let history = Arc::new(Mutex::new(History::default()));
+        let recorder = Recorder::new(cluster.world().clone(), history.clone());
+        let ask = recorder.clone();
+        let client = cluster.add("client", 1 << 20, move |io| {
+            let recorder = ask.clone();
+            async move {
+                let trim = |topic: &str, offset| {
+                    let (topic, partition) = (recorder.topic(topic), PartitionIndex(0));
+                    Op::Trim { topic, partition, offset: Offset(offset) }
+                };
+                recorder.record(&io, Process(1), Phase::Invoke, trim("a", 1));
+                recorder.record(&io, Process(1), Phase::Ok, trim("a", 1));
+                recorder.record(&io, Process(2), Phase::Invoke, trim("b", 2));
+                io.sleep(Duration::from_secs(60)).await;
+                recorder.record(&io, Process(2), Phase::Ok, trim("b", 2));
+            }
+        });
+        let nemesis = Nemesis::new(cluster.clone(), Vec::new());
+        recorder.watch(&nemesis, Vec::new());
+        let down = Duration::from_secs(600);
+        let fault = Fault::Crash { machine: client, crash: Crash::Kill, down };
+        let planned = Planned { at: Duration::from_secs(1), kind: Kind::ClientCrash, fault };
+        nemesis.run(&Plan { faults: vec![planned] }).await;
+        cluster.pass(Duration::from_secs(100)).await;
+        let history = history.lock().expect("nobody panics with it");
+        history.events().iter().map(|event| (event.process.0, event.phase)).collect::<Vec<_>>()
+    };
+    let told = simulate(Frame::new(1), body).expect("no panic").value;
+    use Phase::{Info, Invoke, Ok};
+    assert_eq!(told, [(1, Invoke), (1, Ok), (2, Invoke), (2, Info)]);
 }
