@@ -14,6 +14,7 @@ use trialog_engine::wire::api::{
 };
 use trialog_engine::wire::code::ErrorCode;
 
+use super::admin::set_of_brokers;
 use super::peer::{Peer, To, batch, fetch_request, idempotent, start, values};
 use super::{offset_at, topic, with_broker};
 
@@ -220,6 +221,32 @@ fn retention_reaches_a_partition_at_rest() {
         ram.sleep(Duration::from_secs(60)).await;
         let (found, opened) = operations(&ram, offset_at(&mut peer, 5, &to, -2)).await;
         assert_eq!((found.1, opened), (1, 0), "removed, and at rest again");
+    });
+}
+
+/// What a setting of all brokers has partitions at rest do they do in turn, and its change waits for none.
+#[test]
+fn a_setting_of_all_brokers_reaches_partitions_at_rest_in_turn() {
+    let settings = [IDLE, ("log.retention.check.interval.ms", "1000")];
+    with_broker(2, &settings, async |ram, _, mut peer| {
+        let made = peer.create("many", 50, &[]).await;
+        let to =
+            |index| To { name: "many", id: made.topics[0].topic_id, index: PartitionIndex(index) };
+        let mut fresh = trialog_engine::wire::batch::Builder::new();
+        fresh.push(ram.wall().0, None, Some(b"now"), &[]);
+        let fresh = fresh.finish();
+        for index in 0..50 {
+            peer.produce(9, &to(index), &fresh).await;
+        }
+        rest(&ram).await;
+        let change = set_of_brokers(&mut peer, "log.retention.ms", "1000");
+        let ((), changed) = operations(&ram, change).await;
+        assert!(changed < 10, "{changed} operations before the answer");
+        rest(&ram).await;
+        for index in [0, 49] {
+            let (start, opened) = operations(&ram, offset_at(&mut peer, 5, &to(index), -2)).await;
+            assert_eq!((start.1, opened), (1, 0), "its time is over, and it rests again");
+        }
     });
 }
 
