@@ -52,6 +52,10 @@ pub(super) async fn perform(actor: Actor, shape: ConsumerShape) {
     }
 }
 
+/// The last reader takes a broker's records in so many bytes at a time: over a slow link the answer with all
+/// of them takes longer than it waits for one.
+const LAST_ANSWER_BYTES_MAX: i32 = 256 << 10;
+
 /// How often the last reader begins anew because of compaction; after the curtain nothing is written,
 /// and compaction comes to its end.
 const WALKS_MAX: u32 = 10;
@@ -73,8 +77,11 @@ pub(crate) async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
             topic.map_or(0, |topic| topic.partitions as i32)
         };
         let topics = actor.stage.shape.topics_of(broker);
-        let options =
-            ConsumerOptions { wait_max: Duration::from_millis(50), ..ConsumerOptions::default() };
+        let options = ConsumerOptions {
+            wait_max: Duration::from_millis(50),
+            bytes_max: LAST_ANSWER_BYTES_MAX,
+            ..ConsumerOptions::default()
+        };
         let mut reader = Reader {
             voice: actor.voice(),
             consumer: asking.consumer(options),
