@@ -89,10 +89,11 @@
 //! * `note`: an application's own words, for people.
 //! * `crash`, `restart`, `pause`, `resume` (info) with `node`, by the nemesis.
 //! * `final`: from here on consumers read every partition from its beginning to its end, so that what
-//!   they do not see is not there. One that has come to the end of a partition in which it found nothing
-//!   may ask where it begins (a `list-offset` of -2): what should stand behind that has not gone.
-//! * A call of a process that dies before it ends gets an `info`: it is bounded by the next crash of its
-//!   broker then, as any other that nobody answered.
+//!   they do not see is not there. One that has found nothing in a partition and come to its end may ask,
+//!   as the same process, where it ends and then where it begins (a `list-offset` of -1, and of -2): what
+//!   should stand behind that has not gone.
+//! * A call of a process that dies should get an `info`: like any other that nobody answered it is over with
+//!   the next crash of its broker then.
 
 mod line;
 #[cfg(test)]

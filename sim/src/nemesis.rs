@@ -72,7 +72,7 @@ struct Sprung {
     down: Duration,
 }
 
-/// Is told of broker crashes and restarts.
+/// Is told when the process of a machine ends, and when it starts again.
 type Watcher = Arc<dyn Fn(usize, Seen)>;
 
 /// What a watcher is told.

@@ -224,9 +224,9 @@ fn retention_reaches_a_partition_at_rest() {
     });
 }
 
-/// What a setting of all brokers has partitions at rest do they do in turn, and its change waits for none.
+/// What a setting of all brokers has partitions at rest do they do, and its change waits for none of them.
 #[test]
-fn a_setting_of_all_brokers_reaches_partitions_at_rest_in_turn() {
+fn a_setting_of_all_brokers_reaches_partitions_at_rest() {
     let settings = [IDLE, ("log.retention.check.interval.ms", "1000")];
     with_broker(2, &settings, async |ram, _, mut peer| {
         let made = peer.create("many", 50, &[]).await;

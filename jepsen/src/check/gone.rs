@@ -143,43 +143,54 @@ impl<'v, 'a> Gone<'v, 'a> {
 
 /// The lowest offset that the final reading saw; or, if a reader went to the beginning more than
 /// once, where the last such time led: what is below may have gone between the two. If that reader found
-/// nothing more, it is what it was told to be the beginning afterwards: what is there then was there before.
-/// If it was not told, all may have gone.
+/// nothing more, it is what it was told to be the beginning when it had come to the end: what is there then was
+/// there before. If it was not told, all may have gone.
 fn fronts(view: &View<'_>) -> Vec<Option<Offset>> {
     let seen = |place: &&Place| place.source == Source::ReadFinally;
     let lowest = |part| view.places_in(part).iter().find(seen).map(|place| place.offset);
     let mut fronts: Vec<Option<Offset>> = view.parts().map(lowest).collect();
-    // One last reader follows another, and begins anew. Who did last, and what it was told since.
-    let mut went: BTreeMap<Part, (Process, Option<Offset>)> = BTreeMap::new();
+    // One last reader follows another, and begins anew: who did last, and has found nothing since.
+    let mut went: BTreeMap<Part, Walker> = BTreeMap::new();
     for event in view.history.events().iter().skip(view.final_from()) {
         match &event.op {
             Op::Seek { topic, partition, offset } if *offset == BEGINNING => {
-                went.insert(view.part(*topic, *partition), (event.process, None));
+                let walker = Walker { process: event.process, at_end: false, told: None };
+                went.insert(view.part(*topic, *partition), walker);
             }
             Op::Poll { records } => {
                 for record in records {
                     let part = view.part(record.topic, record.partition);
-                    if went.remove(&part).is_some() {
+                    if went.get(&part).is_some_and(|walker| walker.process == event.process) {
+                        went.remove(&part);
                         let front = &mut fronts[part as usize];
                         *front = (*front).max(Some(record.offset));
                     }
                 }
             }
-            Op::ListOffset { topic, partition, ask, offset }
-                if *ask == BEGINNING.0 && event.phase == Phase::Ok =>
-            {
+            Op::ListOffset { topic, partition, ask, offset } if event.phase == Phase::Ok => {
                 let walker = went.get_mut(&view.part(*topic, *partition));
-                if let Some((_, told)) = walker.filter(|(process, _)| *process == event.process) {
-                    *told = *offset;
+                match walker.filter(|walker| walker.process == event.process) {
+                    Some(walker) if *ask == END.0 => walker.at_end = true,
+                    Some(walker) if *ask == BEGINNING.0 && walker.at_end => walker.told = *offset,
+                    _ => {}
                 }
             }
             _ => {}
         }
     }
-    for (part, (_, told)) in went {
-        fronts[part as usize] = told;
+    for (part, walker) in went {
+        fronts[part as usize] = walker.told;
     }
     fronts
+}
+
+/// A last reader that went to the beginning of a partition, and has found nothing since.
+struct Walker {
+    process: Process,
+    /// Whether it has asked since where the end is: who has not come to it does not ask.
+    at_end: bool,
+    /// Where the partition began then.
+    told: Option<Offset>,
 }
 
 fn walks(view: &View<'_>) -> Vec<usize> {

@@ -220,23 +220,28 @@ fn an_empty_final_reading_excuses_nothing_above_the_start() {
 {"time":20,"process":900,"type":"info","f":"final"}
 {"time":21,"process":50,"type":"ok","f":"assign","partitions":[["t",0]]}
 {"time":22,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
-READ{"time":24,"process":WHO,"type":"invoke","f":"list-offset","topic":"t","partition":0,"ask":-2}
+READ{"time":23,"process":WHO,"type":"invoke","f":"list-offset","topic":"t","partition":0,"ask":-1}
+{"time":24,"process":WHO,"type":"ok","f":"list-offset","topic":"t","partition":0,"ask":END,"offset":2}
+{"time":24,"process":WHO,"type":"invoke","f":"list-offset","topic":"t","partition":0,"ask":-2}
 {"time":25,"process":WHO,"type":"ok","f":"list-offset","topic":"t","partition":0,"ask":-2,"offset":START}
 "#;
     // It read a record, and began anew.
     let before = r#"{"time":23,"process":50,"type":"ok","f":"poll","records":[["t",0,0,0]]}
 {"time":23,"process":50,"type":"ok","f":"seek","topic":"t","partition":0,"offset":-2}
 "#;
-    let judged = |who: &str, start: &str, read: &str| {
+    let judged_as = |who: &str, start: &str, read: &str, end: &str| {
         let text = text.replace("WHO", who).replace("START", start).replace("READ", read);
+        let text = text.replace("END", end);
         let history = History::read(&mut text.as_bytes()).expect("a history");
         names(&all(&history, &Expect::of_all(Promise::retained(Retention::Anytime))))
     };
+    let judged = |who: &str, start: &str, read: &str| judged_as(who, start, read, "-1");
     for read in ["", before] {
         assert_eq!(judged("50", "2", read), []);
         assert_eq!(judged("50", "1", read), [Anomaly::Unseen]);
-        // Whoever else asks may ask before all goes that was not read yet.
+        // Whoever else asks, or is not at the end, may ask before all goes that was not read yet.
         assert_eq!(judged("60", "1", read), []);
+        assert_eq!(judged_as("50", "1", read, "7"), []);
     }
     assert_eq!(judged("50", "0", ""), [Anomaly::Unseen]);
 }

@@ -36,6 +36,10 @@ use stream::Connection;
 
 const MILLISECOND: u64 = 1_000_000;
 
+/// An answer of so many bytes comes within two seconds over any whole link: the slowest carries 4 KiB in each
+/// round trip of a few milliseconds. Who asks for more than comes in time asks for the same for ever.
+pub(crate) const MODEST_ANSWER_BYTES: i32 = 256 << 10;
+
 /// Something that happens on the network by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet {

@@ -18,6 +18,7 @@ use super::{Played, Trial, broker};
 use crate::cluster::{Cluster, Frame, simulate};
 use crate::io::SimIo;
 use crate::nemesis::{Nemesis, Seen};
+use crate::net::MODEST_ANSWER_BYTES;
 use crate::plan::{Plan, Scope};
 use crate::seed::Seed;
 use crate::trace::Watcher;
@@ -266,7 +267,8 @@ async fn prepare(node: Node, topics: Vec<NewTopic>) {
 
 /// Reads every partition from its beginning to its end.
 async fn read_everything(node: Node, topics: Vec<NewTopic>) {
-    let mut consumer = node.consumer(ConsumerOptions::default());
+    let options = ConsumerOptions { bytes_max: MODEST_ANSWER_BYTES, ..ConsumerOptions::default() };
+    let mut consumer = node.consumer(options);
     let mut parts = Vec::new();
     for topic in &topics {
         for partition in (0..topic.partitions).map(PartitionIndex) {

@@ -119,7 +119,7 @@ pub const WITHOUT_EFFECT: &[Group] = &[
         &["controller.quota.window.num", "controller.quota.window.size.seconds"],
     ),
     group(
-        "the system chooses the sizes of sockets' buffers and queues; of answers that have not left it keeps \
+        "the system chooses the sizes of sockets' buffers and queues; of what has not left it keeps about \
          256 KiB",
         &["socket.listen.backlog.size", "socket.receive.buffer.bytes", "socket.send.buffer.bytes"],
     ),

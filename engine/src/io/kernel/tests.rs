@@ -378,10 +378,12 @@ fn the_kernel_keeps_little_for_a_peer_that_does_not_read() {
                 tokio::select! {
                     biased;
                     count = part => taken += count,
-                    () = io.sleep(Duration::from_millis(100)) => break,
+                    () = io.sleep(Duration::from_millis(500)) => break,
                 }
             }
-            assert!(taken <= bound, "by file: {by_file}, the kernel took {taken} bytes");
+            let least = limit::UNSENT_BYTES_MAX as u64 / 2;
+            let some = least..=bound;
+            assert!(some.contains(&taken), "by file: {by_file}, the kernel took {taken} bytes");
         }
     })
     .expect("a core");

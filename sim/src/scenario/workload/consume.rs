@@ -16,6 +16,7 @@ use super::keep::Keep;
 use super::operate;
 use super::seal;
 use crate::io::SimIo;
+use crate::net::MODEST_ANSWER_BYTES;
 use crate::scenario::shape::ConsumerShape;
 use crate::scenario::stage::{Actor, Stage, Voice};
 use crate::seed::Stream;
@@ -52,10 +53,6 @@ pub(super) async fn perform(actor: Actor, shape: ConsumerShape) {
     }
 }
 
-/// The last reader takes a broker's records in so many bytes at a time: over a slow link the answer with all
-/// of them takes longer than it waits for one.
-const LAST_ANSWER_BYTES_MAX: i32 = 256 << 10;
-
 /// How often the last reader begins anew because of compaction; after the curtain nothing is written,
 /// and compaction comes to its end.
 const WALKS_MAX: u32 = 10;
@@ -79,7 +76,7 @@ pub(crate) async fn read_everything(io: SimIo, stage: Stage, broker: usize) {
         let topics = actor.stage.shape.topics_of(broker);
         let options = ConsumerOptions {
             wait_max: Duration::from_millis(50),
-            bytes_max: LAST_ANSWER_BYTES_MAX,
+            bytes_max: MODEST_ANSWER_BYTES,
             ..ConsumerOptions::default()
         };
         let mut reader = Reader {
@@ -141,7 +138,7 @@ struct Reader {
     client: Client<SimIo>,
     consumer: Consumer<SimIo>,
     reads: BTreeSet<Part>,
-    /// The time of the last record that it got of a partition.
+    /// The time of the last record that it got of a partition, unless it had to begin anew since.
     times: BTreeMap<Part, i64>,
 }
 
@@ -300,6 +297,8 @@ impl Reader {
                 if actor.is_lasting(at) {
                     actor.stage.complain(format!("consumer {}: {error}", self.voice));
                 }
+                // What it has read is gone, and it may find nothing more.
+                self.times.remove(&(at, *partition));
                 self.seek((at, *partition), BEGINNING);
             }
             ConsumeError::Corrupt { topic, partition, .. } => {
