@@ -84,8 +84,11 @@ impl Recorder {
     /// Whoever waited on this machine waits no more, and will never know.
     fn give_up(&self, machine: usize) {
         let mut open = self.open.lock().expect("nobody panics with it");
-        let given_up = open.extract_if(.., |_, (of, _)| *of == machine);
-        for (process, (_, op)) in given_up.collect::<Vec<_>>() {
+        let (given_up, others) = std::mem::take(&mut *open)
+            .into_iter()
+            .partition::<Open, _>(|(_, (of, _))| *of == machine);
+        *open = others;
+        for (process, (_, op)) in given_up {
             self.push(process, Phase::Info, op);
         }
     }
