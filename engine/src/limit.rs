@@ -308,8 +308,8 @@ pub const RING_ENTRIES: u32 = 512;
 /// 256 dirty files took 16 ms with 8 of them and 5 ms with 64.
 pub const RING_WORKERS_MAX: u32 = 64;
 
-/// What the kernel takes of a connection's answers and has not sent yet, in bytes, before it takes no more.
-pub const UNSENT_BYTES_MAX: libc::c_int = 256 << 10;
+/// What the kernel has taken of a connection and not sent yet, in bytes, when it takes no more.
+pub const UNSENT_BYTES_MAX: i32 = 256 << 10;
 
 /// Peers that the kernel keeps for a listener until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;

@@ -244,6 +244,10 @@ READ{"time":23,"process":WHO,"type":"invoke","f":"list-offset","topic":"t","part
         assert_eq!(judged_as("50", "1", read, "7"), []);
     }
     assert_eq!(judged("50", "0", ""), [Anomaly::Unseen]);
+    // What another one hears of late ends nobody's walk: what it stands for may have gone.
+    let stray = r#"{"time":23,"process":60,"type":"ok","f":"poll","records":[["t",0,0,0]]}
+"#;
+    assert_eq!(judged("50", "2", stray), []);
 }
 
 /// The same for a key that was deleted: its old value was read before both went.

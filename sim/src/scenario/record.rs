@@ -84,13 +84,13 @@ impl Recorder {
     /// Whoever waited on this machine waits no more, and will never know.
     fn give_up(&self, machine: usize) {
         let mut open = self.open.lock().expect("nobody panics with it");
-        let (given_up, others) = std::mem::take(&mut *open)
-            .into_iter()
-            .partition::<Open, _>(|(_, (of, _))| *of == machine);
-        *open = others;
-        for (process, (_, op)) in given_up {
-            self.push(process, Phase::Info, op);
-        }
+        open.retain(|process, (of, op)| {
+            let stays = *of != machine;
+            if !stays {
+                self.push(*process, Phase::Info, op.clone());
+            }
+            stays
+        });
     }
 
     /// Records every crash and start of a broker, and what ends with a client.

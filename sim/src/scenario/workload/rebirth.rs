@@ -4,8 +4,8 @@
 //! Records are written to the first one, by its id, until the second one is there, and a group commits
 //! for it, at last by its id, whose coordinator has others to serve meanwhile. Of all that nothing may be
 //! read, fetched or found committed in the second one, not behind a crash either, and what is asked of
-//! the first one's id once its deletion is acknowledged must be refused. Everything is asked once: where an answer is lost nobody knows which of the two there is, and
-//! the rest is left.
+//! the first one's id once its deletion is acknowledged must be refused. Everything is asked once: where
+//! an answer is lost nobody knows which of the two there is, and the rest is left.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
